@@ -1,0 +1,1 @@
+"""The `aegate` command: the only package that may import several edges."""

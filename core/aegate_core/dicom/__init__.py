@@ -1,0 +1,1 @@
+"""The words of DICOM as values: titles, identifiers, headers. Nothing here opens a connection."""

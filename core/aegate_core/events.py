@@ -1,0 +1,154 @@
+"""The one catalogue of log events, and the two ways they are written: JSON lines, or readable on a terminal.
+
+An event names its fields; logging another field is an error at once. So nothing that the catalogue does not know can
+reach a log, and no field of it holds patient data: keys, titles, addresses, counts and codes only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+Field = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One kind of thing worth a line: a stable dotted name, a level of ``logging``, a text, the fields it carries."""
+
+    name: str
+    level: int
+    text: str
+    fields: frozenset[str]
+
+
+def _event(name: str, level: int, text: str, fields: str = "") -> Event:
+    return Event(name, level, text, frozenset(fields.split()))
+
+
+D, I, W, E = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR  # noqa: E741
+
+# Processes, whatever they do.
+PROCESS_STARTED = _event("process.started", I, "started", "process pid version")
+PROCESS_READY = _event("process.ready", I, "ready", "process port health_port")
+PROCESS_STOPPING = _event("process.stopping", I, "stopping", "process signal grace_s")
+PROCESS_STOPPED = _event("process.stopped", I, "stopped", "process reason")
+PROCESS_FAILED = _event("process.failed", E, "failed", "process error code")
+DATABASE_AWAY = _event("database.away", W, "database does not answer; going on when it does", "error retry_s")
+DATABASE_BACK = _event("database.back", I, "database answers again", "away_s")
+
+# Listener.
+LISTENER_BOUND = _event("listener.bound", I, "listening", "host port tls entities")
+CONFIG_LOADED = _event("listener.config_loaded", I, "configuration loaded", "generation entities")
+CONFIG_REFUSED = _event("listener.config_refused", E, "configuration cannot be used; the last good one stays", "error")
+ASSOCIATION_ACCEPTED = _event(
+    "association.accepted", I, "association accepted", "association ae calling called peer contexts"
+)
+ASSOCIATION_REJECTED = _event(
+    "association.rejected", W, "association rejected", "reason calling called peer result source diagnostic"
+)
+ASSOCIATION_ENDED = _event(
+    "association.ended", I, "association ended", "association ae peer how instances size_bytes seconds"
+)
+CONNECTION_REFUSED = _event("connection.refused", W, "connection closed before an association", "peer reason")
+INSTANCE_SPOOLED = _event("instance.spooled", D, "instance durable in the spool", "association ae arrival size_bytes seconds")
+INSTANCE_REFUSED = _event("instance.refused", E, "instance not taken", "association ae status reason")
+SPOOL_CONGESTED = _event("spool.congested", W, "no room: new associations are refused", "path free_bytes used_percent")
+SPOOL_ROOM = _event("spool.room", I, "room again: associations are accepted", "path free_bytes")
+
+# Indexer.
+BATCH_INDEXED = _event("batch.indexed", I, "arrivals indexed", "arrivals new duplicates conflicts quarantined seconds")
+INSTANCE_QUARANTINED = _event("instance.quarantined", W, "instance cannot be indexed; kept in quarantine", "arrival ae reason")
+SPOOL_SWEPT = _event("spool.swept", I, "left-overs of an earlier listener taken over", "spool arrivals parts")
+INDEX_FAILED = _event("index.failed", E, "batch cannot be indexed now; trying again", "error retry_s arrivals")
+
+# Workers.
+UNIT_CLOSED = _event("unit.closed", I, "closed and routed", "unit ae outcome deliveries instances")
+DELIVERY_CLAIMED = _event("delivery.claimed", I, "delivery taken up", "delivery destination slot token instances")
+DELIVERY_FINISHED = _event("delivery.finished", I, "delivery finished", "delivery destination state stored failed seconds")
+DELIVERY_RETRY = _event("delivery.retry", W, "delivery will be tried again", "delivery destination reason until")
+INSTANCE_DEAD = _event("instance.dead_lettered", W, "instance refused by the peer", "delivery destination arrival status")
+BREAKER_OPENED = _event("breaker.opened", W, "destination in trouble: its items wait", "destination reason next_probe")
+BREAKER_CLOSED = _event("breaker.closed", I, "destination takes images again", "destination")
+PROBE_FAILED = _event("breaker.probe_failed", I, "destination does not answer yet", "destination reason next_probe")
+SLOT_LOST = _event("slot.lost", W, "lease lost; the association is closed", "delivery destination slot token")
+WORK_RETURNED = _event("work.returned", W, "lease of another worker ran out; its work is taken up again", "slots deliveries")
+
+# Resources and the supervisor.
+RESOURCE_APPLIED = _event("resource.applied", I, "applied", "kind namespace name generation change")
+RESOURCE_REFUSED = _event("resource.refused", E, "not applied; the last good version stays", "file line field error")
+CONDITION_CHANGED = _event("condition.changed", I, "condition changed", "kind namespace name type status reason message")
+CHILD_EXITED = _event("child.exited", W, "process ended; starting it again", "process code retry_s")
+CHILD_STARTED = _event("child.started", I, "process started", "process pid")
+
+# API.
+REQUEST_FAILED = _event("request.failed", E, "request failed inside; the caller got the correlation id", "correlation error")
+REQUEST_REFUSED = _event("request.refused", I, "request refused", "reason caller")
+MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
+
+CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}
+
+
+class Log:
+    """Write events of the catalogue under one component's name."""
+
+    def __init__(self, component: str) -> None:
+        self._logger = logging.getLogger(f"aegate.{component}")
+
+    def __call__(self, event: Event, **fields: Field) -> None:
+        """Log ``event``. Raises ValueError for a field that the catalogue does not list."""
+        unknown = fields.keys() - event.fields
+        if unknown:
+            raise ValueError(f"event {event.name} has no field {', '.join(sorted(unknown))}: add it to the catalogue")
+        self._logger.log(event.level, event.text, extra={"event": event, "event_fields": fields})
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time, level, component, event, text, fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render ``record``; a foreign library's record keeps its text and never its traceback's values."""
+        event = getattr(record, "event", None)
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "component": record.name.removeprefix("aegate."),
+            "event": event.name if event else "library",
+            "text": record.getMessage(),
+        }
+        line.update(getattr(record, "event_fields", {}))
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = record.exc_info[0].__name__
+        return json.dumps(line, separators=(",", ":"), default=str)
+
+
+class TerminalFormatter(logging.Formatter):
+    """One readable line: time, component, text, then the fields as key=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render ``record`` for a person."""
+        fields: Mapping[str, Field] = getattr(record, "event_fields", {})
+        pairs = " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
+        clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        mark = {W: "! ", E: "!! "}.get(record.levelno, "")
+        return f"{clock} {record.name.removeprefix('aegate.'):<10} {mark}{record.getMessage()} {pairs}".rstrip()
+
+
+def configure_logging(*, terminal: bool | None = None, level: int = logging.INFO) -> None:
+    """Send all logs to standard error: readable on a terminal, JSON lines otherwise.
+
+    pynetdicom and pydicom are held at ERROR: below it they log identifiers and values of data sets.
+    """
+    readable = sys.stderr.isatty() if terminal is None else terminal
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TerminalFormatter() if readable else JSONFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("aegate").setLevel(level)
+    for library in ("pynetdicom", "pydicom", "tortoise", "asyncio"):
+        logging.getLogger(library).setLevel(logging.ERROR)

@@ -1,0 +1,96 @@
+"""Health, readiness and Prometheus metrics of a process, on an HTTP port of its own, from a thread of its own.
+
+Never on the DICOM port: a load balancer's TCP check there would fill the association slots.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+Check = Callable[[], str | None]
+"""Returns None when all is well, else one sentence that says what is not."""
+
+
+class HealthServer:
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics``; 200 when the check returns None, else 503 with its sentence."""
+
+    def __init__(self, address: tuple[str, int], *, registry: CollectorRegistry, alive: Check, ready: Check) -> None:
+        checks = {"/healthz": alive, "/readyz": ready}
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 10
+
+            def do_GET(self) -> None:
+                if self.path == "/metrics":
+                    self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+                elif check := checks.get(self.path):
+                    trouble = check()
+                    self._answer(503 if trouble else 200, (trouble or "ok").encode() + b"\n")
+                else:
+                    self._answer(404, b"paths: /healthz /readyz /metrics\n")
+
+            def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing: a probe every second is no news."""
+
+        self._server = ThreadingHTTPServer(address, Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that was really bound (port 0 asks for any)."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering and close the socket."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """What a process says of itself in its state file; whoever started it reads it."""
+
+    process: str
+    pid: int
+    state: str
+    """starting, ready, degraded, stopping or failed."""
+    health_port: int = 0
+    port: int = 0
+    """The port it serves: DICOM or HTTP; 0 when it serves none."""
+    generation: int = 0
+    """Of the configuration that it has loaded."""
+    message: str = ""
+
+    def write(self, path: Path) -> None:
+        """Replace the state file in one step: a reader sees the old or the new one, never half."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self)))
+        part.replace(path)
+
+
+def read_state(path: Path) -> ProcessState | None:
+    """Return what the process last said, or None while it has said nothing."""
+    try:
+        return ProcessState(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Use cases: decisions and stores put together, one transaction each."""

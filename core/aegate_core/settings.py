@@ -1,0 +1,67 @@
+"""Settings that every process shares: where the data lies, which database, how long things may take.
+
+Each process has one frozen dataclass of its own built on these; the environment is read once, in its ``__main__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aegate_core.errors import InvalidValue
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The folders below one data folder. Spool and blobs belong on one file system: an arrival then moves by hard link."""
+
+    root: Path
+
+    @property
+    def spool(self) -> Path:
+        """``spool/<namespace>/<name>/<process>/<arrival id>.dcm``: acknowledged, not yet indexed."""
+        return self.root / "spool"
+
+    @property
+    def blobs(self) -> Path:
+        """``blobs/ab/cd/<arrival id>.dcm``: indexed."""
+        return self.root / "blobs"
+
+    @property
+    def quarantine(self) -> Path:
+        """What could not be parsed, with its side record."""
+        return self.root / "quarantine"
+
+    @property
+    def run(self) -> Path:
+        """Files of the running processes: listener configurations, states, tokens. Mode 0700."""
+        return self.root / "run"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file, when no ``--database`` is given."""
+        return self.root / "aegate.sqlite3"
+
+
+def database_url(environ: Mapping[str, str], data: DataFolder) -> str:
+    """Return ``AEGATE_DATABASE_URL``, or the SQLite file of the data folder.
+
+    Raises InvalidValue for another scheme than sqlite:// or postgres://.
+    """
+    url = environ.get("AEGATE_DATABASE_URL") or f"sqlite://{data.database}"
+    if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
+        scheme = url.split(":", 1)[0]
+        raise InvalidValue(
+            f"database URL must start with sqlite:// or postgres://, got scheme {scheme!r}: "
+            "use --database postgres://user@host/name or leave it out for SQLite in the data folder"
+        )
+    return url.replace("postgresql://", "postgres://", 1)
+
+
+def required(environ: Mapping[str, str], name: str) -> str:
+    """Return a variable of the environment that must be there. Raises InvalidValue naming it."""
+    value = environ.get(name, "")
+    if not value:
+        raise InvalidValue(f"environment variable {name} must be set, got nothing: set it or start through `aegate up`")
+    return value

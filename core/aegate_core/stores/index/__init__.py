@@ -1,0 +1,1 @@
+"""The index: what was received, as rows."""

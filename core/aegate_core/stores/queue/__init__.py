@@ -1,0 +1,1 @@
+"""The queue: what has to go out, as rows."""

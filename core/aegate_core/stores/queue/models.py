@@ -1,0 +1,172 @@
+"""Tables of what has to go out: destinations and their slots, deliveries, instances in them, every transition.
+
+Row = (unit of work, destination). Claim, finish, heartbeat and promote are raw SQL beside this file (queue.md explains why).
+"""
+
+from __future__ import annotations
+
+from tortoise import fields
+from tortoise.models import Model
+
+
+class Destination(Model):
+    """An AE as a receiver; identity is namespace/name, so an AE deleted and made again takes up its queue and holds."""
+
+    id = fields.BigIntField(primary_key=True)
+    ae = fields.CharField(max_length=317, unique=True)
+    max_connections = fields.IntField()
+    enabled = fields.BooleanField(default=True)
+    gone_at = fields.DatetimeField(null=True)
+    invalid_condition = fields.CharField(max_length=256, null=True)
+    held_at = fields.DatetimeField(null=True)
+    held_by = fields.CharField(max_length=256, null=True)
+    hold_reason = fields.CharField(max_length=256, null=True)
+    breaker = fields.CharField(max_length=20, default="CLOSED")
+    """CLOSED, OPEN, TRIAL (an echo was answered: one delivery may try), REJECTED_BY_PEER."""
+    breaker_since = fields.DatetimeField(null=True)
+    failures_in_row = fields.IntField(default=0)
+    refused_in_row: fields.Field[list[int]] = fields.JSONField(default=list)
+    """Ids of the last different studies whose instances were perhaps at fault, in a row."""
+    last_error = fields.CharField(max_length=256, null=True)
+    next_probe_at = fields.DatetimeField(null=True)
+    probe_backoff_s = fields.IntField(default=5)
+    last_used_at = fields.DatetimeField(null=True)
+    last_success_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "destination"
+
+
+class Slot(Model):
+    """One association that we may open. Taken while ``token`` is not null and ``expires_at`` lies ahead."""
+
+    id = fields.BigIntField(primary_key=True)
+    destination: fields.ForeignKeyRelation[Destination] = fields.ForeignKeyField(
+        "models.Destination", on_delete=fields.CASCADE
+    )
+    n = fields.IntField()
+    token = fields.BigIntField(null=True)
+    worker = fields.CharField(max_length=128, null=True)
+    expires_at = fields.DatetimeField(null=True)
+    last_used_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "slot"
+        unique_together = (("destination", "n"),)
+
+
+class Fencing(Model):
+    """The fencing token: one row, counted up under its row lock; a token is never given twice."""
+
+    id = fields.IntField(primary_key=True)
+    last_token = fields.BigIntField()
+
+    class Meta:
+        table = "fencing"
+
+
+class WorkerState(Model):
+    """Which workers live; ``seen_at`` older than a lease: gone."""
+
+    worker = fields.CharField(max_length=128, primary_key=True)
+    started_at = fields.DatetimeField()
+    seen_at = fields.DatetimeField()
+    slots = fields.IntField(default=0)
+
+    class Meta:
+        table = "worker_state"
+
+
+class Delivery(Model):
+    """A queue item. The arrivals it covers are fixed when it is made."""
+
+    id = fields.BigIntField(primary_key=True)
+    destination: fields.ForeignKeyRelation[Destination] = fields.ForeignKeyField(
+        "models.Destination", on_delete=fields.RESTRICT
+    )
+    level = fields.CharField(max_length=8)
+    """Study, Series or Image."""
+    study_id = fields.BigIntField(db_index=True)
+    unit_uid = fields.CharField(max_length=64)
+    """The UID of the study, series or instance."""
+    source_ae = fields.CharField(max_length=317)
+    partition = fields.CharField(max_length=317)
+    location_code = fields.CharField(max_length=64, null=True)
+    state = fields.CharField(max_length=12)
+    """SCHEDULED, IN_PROGRESS, RETRY, HELD, COMPLETED, WARNING, FAILED, CANCELED."""
+    priority = fields.IntField()
+    bumped_at = fields.DatetimeField(null=True)
+    supplementary = fields.BooleanField(default=False)
+    requested_by = fields.CharField(max_length=320)
+    """``route:namespace/name``, ``person:NAME`` or ``close``."""
+    dedup_key = fields.CharField(max_length=200, unique=True)
+    """Makes enqueueing idempotent: close id + destination, or the caller's idempotency key."""
+    available_at = fields.DatetimeField()
+    attempts = fields.IntField(default=0)
+    hold_code = fields.CharField(max_length=32, null=True)
+    """PERSON, DESTINATION_GONE, PATIENT_MISMATCH, NEEDS_RECONCILIATION, while HELD."""
+    held_by = fields.CharField(max_length=256, null=True)
+    hold_reason = fields.CharField(max_length=256, null=True)
+    cancel_requested_by = fields.CharField(max_length=256, null=True)
+    hold_requested_by = fields.CharField(max_length=256, null=True)
+    slot_id = fields.BigIntField(null=True)
+    token = fields.BigIntField(null=True)
+    instances_total = fields.IntField()
+    instances_done = fields.IntField(default=0)
+    instances_failed = fields.IntField(default=0)
+    size_bytes = fields.BigIntField(default=0)
+    error_code = fields.CharField(max_length=32, null=True)
+    error_message = fields.CharField(max_length=256, null=True)
+    created_at = fields.DatetimeField()
+    started_at = fields.DatetimeField(null=True)
+    finished_at = fields.DatetimeField(null=True)
+    version = fields.IntField(default=1)
+
+    class Meta:
+        table = "delivery"
+        indexes = (("finished_at", "id"), ("created_at", "id"))
+
+
+class DeliveryInstance(Model):
+    """An instance in a delivery, with the peer's own status."""
+
+    id = fields.BigIntField(primary_key=True)
+    delivery: fields.ForeignKeyRelation[Delivery] = fields.ForeignKeyField(
+        "models.Delivery", on_delete=fields.CASCADE
+    )
+    arrival_id = fields.CharField(max_length=32)
+    state = fields.CharField(max_length=10)
+    """PENDING, STORED, WARNING, DEAD, CANCELED."""
+    status = fields.IntField(null=True)
+    """The peer's C-STORE status (PS3.7 C), of the last attempt."""
+    attempts = fields.IntField(default=0)
+    breaks = fields.IntField(default=0)
+    """How often the association broke while it was being sent: three times makes it poison."""
+    available_at = fields.DatetimeField(null=True)
+    error_code = fields.CharField(max_length=32, null=True)
+    finished_at = fields.DatetimeField(null=True)
+    coerced: fields.Field[dict[str, object]] = fields.JSONField(default=dict)
+
+    class Meta:
+        table = "delivery_instance"
+        unique_together = (("delivery", "arrival_id"),)
+        indexes = (("arrival_id",),)
+
+
+class DeliveryEvent(Model):
+    """A transition of a delivery; the message carries no patient data."""
+
+    id = fields.BigIntField(primary_key=True)
+    delivery: fields.ForeignKeyRelation[Delivery] = fields.ForeignKeyField(
+        "models.Delivery", on_delete=fields.CASCADE
+    )
+    at = fields.DatetimeField()
+    from_state = fields.CharField(max_length=12, null=True)
+    to_state = fields.CharField(max_length=12)
+    actor = fields.CharField(max_length=320)
+    code = fields.CharField(max_length=32, null=True)
+    message = fields.CharField(max_length=256, null=True)
+
+    class Meta:
+        table = "delivery_event"
+        indexes = (("delivery_id", "id"),)

@@ -1,0 +1,1 @@
+"""The workers (DICOM SCU): close studies, route, push, echo."""
