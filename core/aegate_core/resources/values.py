@@ -1,7 +1,7 @@
 """The custom resources as frozen values: what `resources.parse` makes of a manifest and every decision takes.
 
-Field by field the CRDs in ``crds/`` (their defaults are the CRD's; a test compares them). DICOM's None becomes Python's
-enum member ``NONE``. Durations are seconds with the unit in the name.
+Field by field the CRDs in ``crds/`` (their defaults are the CRD's; a test compares them). DICOM's None
+becomes Python's enum member ``NONE``. Durations are seconds with the unit in the name.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class CompressionMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The part of ObjectMeta that decisions read. ``source`` says where it came from, as file:line, locally."""
+    """The part of ObjectMeta that decisions read. ``source``: where it came from, as file:line, locally."""
 
     key: ResourceKey
     uid: str = ""
@@ -147,6 +147,16 @@ class ListenerTLS:
 
 
 @dataclass(frozen=True, slots=True)
+class Spool:
+    """Where a listener's acknowledged, not yet indexed images lie on a cluster."""
+
+    type: str
+    access_mode: str | None = None
+    storage_class_name: str | None = None
+    size: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """How the device reaches us. ``mode`` None: Dedicated for Push, NONE for Print."""
 
@@ -161,6 +171,14 @@ class Listener:
     longest_association_s: int | None = None
     extra_sop_classes: tuple[str, ...] = ()
     tls: ListenerTLS | None = None
+    service_type: str | None = None
+    service_annotations: Mapping[str, str] = field(default_factory=dict)
+    load_balancer_class: str | None = None
+    node_port: int | None = None
+    replicas: int | None = None
+    spool: Spool | None = None
+    pod: Mapping[str, object] = field(default_factory=dict)
+    """A bounded merge over the installation's pod template, as the manifest has it, for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +206,7 @@ class ApplicationEntity:
     study: StudyTimes = StudyTimes()
     timeouts: Timeouts = Timeouts()
     listener: Listener = Listener()
+    network_policy: str = "Enabled"
 
     @property
     def key(self) -> ResourceKey:
