@@ -95,6 +95,8 @@ class Delivery(Model):
     state = fields.CharField(max_length=12)
     """SCHEDULED, IN_PROGRESS, RETRY, HELD, COMPLETED, WARNING, FAILED, CANCELED."""
     priority = fields.IntField()
+    rank = fields.BigIntField()
+    """The order of the claim, lowest first: `decisions.priority` makes it of priority and age."""
     bumped_at = fields.DatetimeField(null=True)
     supplementary = fields.BooleanField(default=False)
     requested_by = fields.CharField(max_length=320)
@@ -142,9 +144,13 @@ class DeliveryInstance(Model):
     attempts = fields.IntField(default=0)
     breaks = fields.IntField(default=0)
     """How often the association broke while it was being sent: three times makes it poison."""
+    broke_at = fields.DatetimeField(null=True)
+    """When the association broke on it for the first time."""
     available_at = fields.DatetimeField(null=True)
     error_code = fields.CharField(max_length=32, null=True)
     finished_at = fields.DatetimeField(null=True)
+    delivered_sha256 = fields.CharField(max_length=64, null=True)
+    """Digest of the data set that went out, where it was converted; null: the arrival's bytes went as they are."""
     coerced: fields.Field[dict[str, object]] = fields.JSONField(default=dict)
 
     class Meta:

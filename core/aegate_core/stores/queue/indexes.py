@@ -1,0 +1,25 @@
+"""Partial indexes of the queue, the same SQL on SQLite and PostgreSQL; the migration runs them.
+
+Only live states are indexed: ten million finished rows do not slow the claim (queue.md).
+"""
+
+INDEXES: tuple[str, ...] = (
+    "CREATE INDEX IF NOT EXISTS delivery_ready ON delivery (destination_id, rank, id) WHERE state = 'SCHEDULED'",
+    "CREATE INDEX IF NOT EXISTS delivery_retry ON delivery (available_at) WHERE state = 'RETRY'",
+    "CREATE INDEX IF NOT EXISTS delivery_sending ON delivery (slot_id) WHERE state = 'IN_PROGRESS'",
+    "CREATE INDEX IF NOT EXISTS delivery_live ON delivery (destination_id, state) "
+    "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
+    "CREATE INDEX IF NOT EXISTS delivery_instance_pending ON delivery_instance (delivery_id, id) WHERE state = 'PENDING'",
+    "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "
+    "WHERE delivered_sha256 IS NOT NULL",
+)
+
+POSTGRES_STORAGE: tuple[str, ...] = (
+    "ALTER TABLE delivery SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01)",
+    "ALTER TABLE delivery_instance SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01)",
+    "ALTER TABLE slot SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01)",
+)
+"""PostgreSQL only: room for updates in place, and early vacuum, for tables whose rows change state often."""
+
+ROWS: tuple[str, ...] = ("INSERT INTO fencing (id, last_token) VALUES (1, 0) ON CONFLICT (id) DO NOTHING",)
+"""Rows that must be there from the beginning."""
