@@ -48,6 +48,7 @@ class Reason(StrEnum):
     ENTITY_NOT_FOUND = "EntityNotFound"
     SOURCE_IS_DESTINATION = "SourceIsDestination"
     NOTHING_SELECTED = "NothingSelected"
+    KEYWORD_UNKNOWN = "KeywordUnknown"
 
     READY = "Ready"
     DISABLED = "Disabled"
