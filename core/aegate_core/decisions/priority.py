@@ -1,4 +1,4 @@
-"""Which item goes first: priority, highest first, with ageing, so that nothing starves.
+"""Which item goes first: priority, highest first, with ageing: nothing starves.
 
 A point of priority is worth a minute of waiting. As every item ages alike, the order of two items never changes with time:
 one number made when the item is made (or its priority changed) holds it, and an index can serve it.

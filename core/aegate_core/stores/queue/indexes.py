@@ -4,12 +4,14 @@ Only live states are indexed: ten million finished rows do not slow the claim (q
 """
 
 INDEXES: tuple[str, ...] = (
-    "CREATE INDEX IF NOT EXISTS delivery_ready ON delivery (destination_id, rank, id) WHERE state = 'SCHEDULED'",
+    "CREATE INDEX IF NOT EXISTS delivery_ready ON delivery (destination_id, rank, id) "
+    "WHERE state = 'SCHEDULED'",
     "CREATE INDEX IF NOT EXISTS delivery_retry ON delivery (available_at) WHERE state = 'RETRY'",
     "CREATE INDEX IF NOT EXISTS delivery_sending ON delivery (slot_id) WHERE state = 'IN_PROGRESS'",
     "CREATE INDEX IF NOT EXISTS delivery_live ON delivery (destination_id, state) "
     "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
-    "CREATE INDEX IF NOT EXISTS delivery_instance_pending ON delivery_instance (delivery_id, id) WHERE state = 'PENDING'",
+    "CREATE INDEX IF NOT EXISTS delivery_instance_pending ON delivery_instance (delivery_id, id) "
+    "WHERE state = 'PENDING'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
 )

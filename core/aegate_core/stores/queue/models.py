@@ -10,7 +10,7 @@ from tortoise.models import Model
 
 
 class Destination(Model):
-    """An AE as a receiver; identity is namespace/name, so an AE deleted and made again takes up its queue and holds."""
+    """An AE as a receiver, identity is namespace/name, so an AE deleted and made again takes up its queue and holds."""
 
     id = fields.BigIntField(primary_key=True)
     ae = fields.CharField(max_length=317, unique=True)
@@ -56,7 +56,7 @@ class Slot(Model):
 
 
 class Fencing(Model):
-    """The fencing token: one row, counted up under its row lock; a token is never given twice."""
+    """The fencing token: one row, counted up under its row lock, a token is never given twice."""
 
     id = fields.IntField(primary_key=True)
     last_token = fields.BigIntField()
@@ -66,7 +66,7 @@ class Fencing(Model):
 
 
 class WorkerState(Model):
-    """Which workers live; ``seen_at`` older than a lease: gone."""
+    """Which workers live, ``seen_at`` older than a lease: gone."""
 
     worker = fields.CharField(max_length=128, primary_key=True)
     started_at = fields.DatetimeField()
@@ -150,7 +150,7 @@ class DeliveryInstance(Model):
     error_code = fields.CharField(max_length=32, null=True)
     finished_at = fields.DatetimeField(null=True)
     delivered_sha256 = fields.CharField(max_length=64, null=True)
-    """Digest of the data set that went out, where it was converted; null: the arrival's bytes went as they are."""
+    """Digest of the data set that went out, where it was converted, null: the arrival's bytes went as they are."""
     coerced: fields.Field[dict[str, object]] = fields.JSONField(default=dict)
 
     class Meta:
@@ -160,7 +160,7 @@ class DeliveryInstance(Model):
 
 
 class DeliveryEvent(Model):
-    """A transition of a delivery; the message carries no patient data."""
+    """A transition of a delivery, the message carries no patient data."""
 
     id = fields.BigIntField(primary_key=True)
     delivery: fields.ForeignKeyRelation[Delivery] = fields.ForeignKeyField(
