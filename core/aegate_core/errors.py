@@ -10,7 +10,9 @@
     ├── Forbidden               a permission is missing
     ├── StorageError            disk or database cannot take or give it
     │   ├── StorageFull
-    │   └── SchemaMismatch      a data folder or database of another version
+    │   ├── DatabaseUnavailable     it does not answer; nothing is known to be lost
+    │   ├── SerializationConflict   a transaction lost a race: the same again may succeed
+    │   └── SchemaMismatch          a data folder or database of another version
     └── PeerError               the other DICOM side; carries no patient data
 
 A message names what was expected, what came and the next step. It never carries a patient's value.
@@ -83,6 +85,18 @@ class StorageFull(StorageError):
     """No room, or above the watermark."""
 
     code = "STORAGE_FULL"
+
+
+class DatabaseUnavailable(StorageError):
+    """The database does not answer; nothing is known to be lost. Try again later."""
+
+    code = "DATABASE_UNAVAILABLE"
+
+
+class SerializationConflict(StorageError):
+    """A transaction lost a race (deadlock, serialization, SQLite busy): the same again may succeed."""
+
+    code = "SERIALIZATION_CONFLICT"
 
 
 class SchemaMismatch(StorageError):

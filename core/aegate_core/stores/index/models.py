@@ -59,7 +59,7 @@ class ImageRouteRow(Projection):
 
 
 class PatientPartitionRow(Projection):
-    """Projection of a PatientPartition; ``<namespace>/default`` exists without one."""
+    """Projection of a PatientPartition, ``<namespace>/default`` exists without one."""
 
     issuer = fields.CharField(max_length=64, null=True)
 
@@ -69,7 +69,7 @@ class PatientPartitionRow(Projection):
 
 
 class Location(Model):
-    """A place; master data of the clinical staff."""
+    """A place, master data of the clinical staff."""
 
     code = fields.CharField(max_length=64, primary_key=True)
     display_name = fields.CharField(max_length=128)
@@ -102,7 +102,7 @@ class Patient(Model):
 
 
 class Study(Model):
-    """A study in a partition; counts and bytes are kept by the indexing transaction."""
+    """A study in a partition, counts and bytes are kept by the indexing transaction."""
 
     id = fields.BigIntField(primary_key=True)
     partition = fields.CharField(max_length=317)
@@ -151,7 +151,7 @@ class Series(Model):
 
 
 class Instance(Model):
-    """A SOP instance; it points at its current arrival (the newest NEW or CONFLICT one)."""
+    """A SOP instance, it points at its current arrival (the newest NEW or CONFLICT one)."""
 
     id = fields.BigIntField(primary_key=True)
     series: fields.ForeignKeyRelation[Series] = fields.ForeignKeyField("models.Series", on_delete=fields.RESTRICT)
@@ -193,7 +193,7 @@ class Arrival(Model):
     routable = fields.BooleanField(default=True)
     """False for what came back to us after we pushed it: stored, never routed."""
     covered_by_id = fields.BigIntField(null=True)
-    """The close (``close.id``) that covered it; null while no close did."""
+    """The close (``close.id``) that covered it, null while no close did."""
 
     class Meta:
         table = "arrival"
@@ -210,7 +210,7 @@ class CloseUnit(Model):
     first_uncovered_at = fields.DatetimeField(null=True)
     last_arrival_at = fields.DatetimeField()
     due_at = fields.DatetimeField(null=True)
-    """When it closes; null when nothing uncovered is left."""
+    """When it closes, null when nothing uncovered is left."""
     closed_at = fields.DatetimeField(null=True)
     """The last close."""
     outcome = fields.CharField(max_length=12, null=True)
@@ -234,7 +234,7 @@ class IndexerState(Model):
 
 
 class SpoolBacklog(Model):
-    """What an indexer has seen in the spool and not yet indexed, by AE; no row when there is nothing."""
+    """What an indexer has seen in the spool and not yet indexed, by AE, no row when there is nothing."""
 
     id = fields.BigIntField(primary_key=True)
     process = fields.CharField(max_length=128)

@@ -1,0 +1,50 @@
+"""Bring the schema up to this version, in one transaction: killed anywhere, it has either happened or not.
+
+Two at once: PostgreSQL waits on an advisory lock, SQLite on its write lock. A database of a newer version is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
+from tortoise.migrations.graph import MigrationKey
+from tortoise.migrations.recorder import MigrationRecorder
+
+from aegate_core.database.connection import APP, open_database, tortoise_config
+from aegate_core.errors import SchemaMismatch
+
+ADVISORY_LOCK = 0x6165676174
+"""``aegat`` in ASCII: what PostgreSQL's advisory lock of migrations is called."""
+
+
+async def migrate(url: str) -> list[str]:
+    """Apply what is missing and return the names of the migrations applied now.
+
+    Raises SchemaMismatch for a database of a newer version, DatabaseUnavailable when there is none.
+    """
+    async with open_database(url) as db, db.transaction():
+        if not db.is_sqlite:
+            await db.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+        executor = MigrationExecutor(db._client, tortoise_config(url)["apps"])
+        # Tortoise looks for its own table by a query that may fail, which would end PostgreSQL's transaction.
+        await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
+        before = await _applied(executor.recorder)
+        await executor.loader.build_graph()
+        _refuse_newer(before, executor.loader.graph.nodes.keys())
+        await executor.migrate([MigrationTarget(app_label=APP, name="__latest__")])
+        return sorted(await _applied(executor.recorder) - before)
+
+
+async def _applied(recorder: MigrationRecorder) -> set[str]:
+    return {key.name for key in await recorder.applied_migrations()}
+
+
+def _refuse_newer(applied: set[str], known: Iterable[MigrationKey]) -> None:
+    names = {key.name for key in known}
+    newer = sorted(applied - names)
+    if newer:
+        raise SchemaMismatch(
+            f"the database was written by a newer version of aegate (it has {newer[-1]}, this version knows up to "
+            f"{max(names)}): start that version, or restore a backup made by this one"
+        )

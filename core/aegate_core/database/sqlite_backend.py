@@ -1,0 +1,48 @@
+"""Tortoise's SQLite client with BEGIN IMMEDIATE: a deferred BEGIN gives SQLITE_BUSY that no timeout retries.
+
+Its name holds "sqlite" because Tortoise's migration executor picks the schema editor by the module's name.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import cast
+
+from tortoise.backends.base.client import TransactionalDBClient, TransactionContext
+from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
+from tortoise.connection import get_connections
+from tortoise.exceptions import OperationalError
+
+
+class ImmediateTransaction(SqliteTransactionWrapper):
+    """A transaction that takes the write lock at its start."""
+
+    async def begin(self) -> None:
+        """Begin, waiting up to ``busy_timeout`` for another writer. Raises OperationalError when it stays locked."""
+        try:
+            await self._connection.commit()
+            await self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise OperationalError(error) from error
+
+
+class ImmediateContext(SqliteTransactionContext):
+    """Tortoise's context, but one that gives the connection's lock back when BEGIN fails: else nobody ever gets it again."""
+
+    async def __aenter__(self) -> TransactionalDBClient:
+        await self._trxlock.acquire()
+        try:
+            await self.ensure_connection()
+            await self.connection.begin()
+        except BaseException:
+            self._trxlock.release()
+            raise
+        self.token = get_connections().set(self.connection_name, self.connection)
+        return cast(TransactionalDBClient, self.connection)
+
+
+class client_class(SqliteClient):  # noqa: N801 - Tortoise looks for this name in an engine's module
+    """A SQLite connection whose transactions are ImmediateTransaction."""
+
+    def _in_transaction(self) -> TransactionContext:
+        return ImmediateContext(ImmediateTransaction(self), self._lock)
