@@ -1,0 +1,205 @@
+"""Which listeners there are, and what each must know: a pure function of the ApplicationEntities.
+
+AEs without a port of their own share one listener; an AE with ``listener.port`` (or with TLS, which no plain
+port may serve) gets another. The JSON is what a listener reads, live, from its configuration file; on a
+cluster the same from a ConfigMap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aegate_core.dicom.ae_title import AETitle
+from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
+from aegate_core.errors import InvalidInput
+from aegate_core.resources.values import Ability, ApplicationEntity, ListenerMode, ListenerTLS
+
+TLS_PORT = 2762
+"""dicom-tls (PS3.8 9.1.1): for an AE with TLS that names no port."""
+
+OUR_TITLE = AETitle("AEGATE")
+"""What devices call us when the installation names no title of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerEntity:
+    """One admitted AE, as a listener sees it."""
+
+    ae: ResourceKey
+    title: AETitle
+    node: str
+    called_title: AETitle
+    source_ranges: tuple[str, ...] = ()
+    """CIDRs it may call from; empty: the node's addresses alone."""
+    verify_node: bool = True
+    verify_called_title: bool = False
+    max_associations: int = 25
+    longest_association_s: int | None = None
+    """After this an association is aborted; None: never, as long as it is not idle."""
+    extra_sop_classes: tuple[str, ...] = ()
+    acse_timeout_s: int = 30
+    network_idle_s: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """Where the listener's identity lies, as PEM; read again when they change."""
+
+    certificate: str
+    key: str
+    ca: str
+    client_auth: str = "Require"
+    """None, Request or Require a client certificate signed by ``ca``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerConfig:
+    """Everything one listener process must know. What is bound at start: host, port, spool."""
+
+    name: str
+    """``shared`` or ``port-<port>``: may be part of a file name."""
+    host: str
+    port: int
+    spool: str
+    entities: tuple[ListenerEntity, ...] = ()
+    tls: TLSFiles | None = None
+    generation: int = 1
+    grace_s: int = 30
+    """How long open associations may go on after SIGTERM; then A-ABORT."""
+    watermark_used_percent: float = 95.0
+    watermark_free_bytes: int = 5 * 1024**3
+    """Congested when more than that percentage is used and less than these bytes are free."""
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON for people to read."""
+        values = asdict(self)
+        for entity, dumped in zip(self.entities, values["entities"], strict=True):
+            dumped |= {
+                "ae": str(entity.ae),
+                "title": entity.title.value,
+                "called_title": entity.called_title.value,
+            }
+        return json.dumps(values, indent=2)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> ListenerConfig:
+        """Read what `to_json` wrote. Raises InvalidInput that says what is wrong."""
+        try:
+            values = json.loads(text)
+            tls = TLSFiles(**values.pop("tls")) if values.get("tls") else None
+            entities = tuple(_entity(e) for e in values.pop("entities"))
+            config = ListenerConfig(**values | {"entities": entities, "tls": tls})
+        except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
+            raise InvalidInput(
+                f"listener configuration must be as its writer made it, got {error!r}: write it anew"
+            ) from error
+        _check(config)
+        return config
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerDefaults:
+    """The installation's own, for what stands in no ApplicationEntity."""
+
+    spool: str
+    secrets: str
+    """Folder of the secrets: ``NAME/tls.crt``, ``tls.key``, ``ca.crt``."""
+    host: str = "0.0.0.0"
+    shared_port: int = 11112
+    called_title: AETitle = OUR_TITLE
+    """What devices call us, for an AE that verifies it and names no ``listener.calledTitle``."""
+    grace_s: int = 30
+
+
+def is_admitted(ae: ApplicationEntity) -> bool:
+    """Say whether the AE may call us at all: printers, disabled AEs and those of mode None may not."""
+    return ae.enabled and ae.ability is not Ability.PRINT and ae.listener_mode is not ListenerMode.NONE
+
+
+def listener_configs(
+    entities: Iterable[ApplicationEntity], defaults: ListenerDefaults, *, generation: int = 1
+) -> tuple[ListenerConfig, ...]:
+    """Return the configuration of every listener, the shared one first and always, then by port.
+
+    AEs with the same ``listener.port`` and the same TLS share it: on one machine it can be bound only once.
+    """
+    shared = (defaults.shared_port, None)
+    groups: dict[tuple[int, ListenerTLS | None], list[ApplicationEntity]] = defaultdict(list, {shared: []})
+    for ae in sorted(entities, key=lambda ae: ae.key):
+        if is_admitted(ae):
+            fallback = TLS_PORT if ae.listener.tls else defaults.shared_port
+            groups[ae.listener.port or fallback, ae.listener.tls].append(ae)
+    configs: list[ListenerConfig] = []
+    for (port, tls), members in sorted(groups.items(), key=lambda g: (g[0] != shared, str(g[0]))):
+        configs.append(
+            ListenerConfig(
+                name=_name(port, configs) if configs else "shared",
+                host=defaults.host,
+                port=port,
+                spool=defaults.spool,
+                entities=tuple(_listener_entity(ae, defaults) for ae in members),
+                tls=_tls_files(tls, defaults.secrets) if tls else None,
+                generation=generation,
+                grace_s=defaults.grace_s,
+            )
+        )
+    return tuple(configs)
+
+
+def _name(port: int, taken: Iterable[ListenerConfig]) -> str:
+    same = sum(1 for config in taken if config.port == port)
+    return f"port-{port}" + (f"-{same + 1}" if same else "")
+
+
+def _listener_entity(ae: ApplicationEntity, defaults: ListenerDefaults) -> ListenerEntity:
+    listener = ae.listener
+    return ListenerEntity(
+        ae=ae.key,
+        title=ae.title,
+        node=ae.node,
+        called_title=listener.called_title or defaults.called_title,
+        source_ranges=ae.source_ranges,
+        verify_node=listener.verify_node,
+        verify_called_title=listener.verify_called_title,
+        max_associations=listener.max_associations,
+        longest_association_s=listener.longest_association_s,
+        extra_sop_classes=listener.extra_sop_classes,
+        acse_timeout_s=ae.timeouts.acse_s,
+        network_idle_s=ae.timeouts.network_idle_s,
+    )
+
+
+def _tls_files(tls: ListenerTLS, secrets: str) -> TLSFiles:
+    own = f"{secrets}/{tls.secret_name}"
+    return TLSFiles(
+        certificate=f"{own}/tls.crt",
+        key=f"{own}/tls.key",
+        ca=f"{secrets}/{tls.ca_secret_name or tls.secret_name}/ca.crt",
+        client_auth=tls.client_auth,
+    )
+
+
+def _entity(values: Mapping[str, Any]) -> ListenerEntity:
+    return ListenerEntity(
+        **dict(values)
+        | {
+            "ae": parse_resource_key(values["ae"]),
+            "title": AETitle(values["title"]),
+            "called_title": AETitle(values["called_title"]),
+            "source_ranges": tuple(values.get("source_ranges", ())),
+            "extra_sop_classes": tuple(values.get("extra_sop_classes", ())),
+        }
+    )
+
+
+def _check(config: ListenerConfig) -> None:
+    if not isinstance(config.port, int) or not 0 <= config.port <= 65535:
+        raise InvalidInput(f"port must be 0 to 65535, got {config.port!r}: mend the listener configuration")
+    if not isinstance(config.spool, str) or not config.spool:
+        raise InvalidInput("spool must be a folder, got nothing: mend the listener configuration")
+    if config.tls and config.tls.client_auth not in ("None", "Request", "Require"):
+        raise InvalidInput(f"clientAuth must be None, Request or Require, got {config.tls.client_auth!r}")
