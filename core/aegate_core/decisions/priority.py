@@ -1,27 +1,26 @@
 """Which item goes first: priority, highest first, with ageing: nothing starves.
 
-A point of priority is worth a minute of waiting. As every item ages alike, the order of two items never changes with time:
-one number made when the item is made (or its priority changed) holds it, and an index can serve it.
+A point of priority is worth a minute of waiting. As every item ages alike, the order of two items never changes with
+time: one number, made when the item is made or its priority changed, holds it, and an index can serve it.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-LOWEST, NORMAL, HIGHEST = 0, 50, 100
-MINUTES_PER_POINT = 1
-"""By feel: an item of priority 0 passes a new one of 100 after 100 minutes. Measure waiting times by priority before changing."""
+RANK_PER_POINT = 60_000
+"""Milliseconds of waiting that a point of priority is worth. By feel: an item of priority 0 passes a new one of 100 after
+100 minutes; measure waiting times by priority before changing it."""
 
-BUMP = 1_000
-"""What a bump is worth in points: it passes whatever waited less than 16 hours."""
+RANK_PER_BUMP = 1_000 * RANK_PER_POINT
+"""What a bump is worth: it passes whatever waited less than 16 hours."""
 
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def rank(priority: int, due_at: datetime, *, bumped: bool = False) -> int:
+def rank(priority: int, due_at: datetime) -> int:
     """Return the place in the order of the claim: the lowest goes first.
 
-    ``priority`` is 0 to 100; ``due_at`` is when the item became due. Unit: milliseconds, of no meaning by themselves.
+    ``priority`` is 0 to 100; ``due_at`` is when the item became due. Milliseconds, of no meaning by themselves.
     """
-    points = priority + (BUMP if bumped else 0)
-    return int((due_at - _EPOCH) / timedelta(milliseconds=1)) - points * MINUTES_PER_POINT * 60_000
+    return (due_at - _EPOCH) // timedelta(milliseconds=1) - priority * RANK_PER_POINT

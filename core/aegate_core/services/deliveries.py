@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aegate_core.database import Database
-from aegate_core.decisions.priority import rank
-from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
-from aegate_core.errors import InvalidInput
+from aegate_core.decisions.priority import RANK_PER_BUMP, RANK_PER_POINT, rank
+from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
+from aegate_core.errors import InvalidInput, InvalidValue, NotFound
 from aegate_core.resources.values import Ability, ApplicationEntity, Level
-from aegate_core.stores.queue import destinations, enqueueing
+from aegate_core.stores.queue import by_hand, destinations, enqueueing, wishes
+from aegate_core.stores.queue.history import Note
 
 _LONGEST_KEY = 200
 
@@ -134,3 +135,121 @@ class SendByHand:
     actor: str
     idempotency_key: str
     priority: int = 50
+
+
+async def hold(
+    tx: Database, ids: Sequence[int], *, actor: str, reason: str | None = None, now: datetime
+) -> Changed:
+    """Hold items. What is being sent stops before its next instance."""
+    note = Note(actor, now, "HELD_BY_PERSON", _short(reason))
+    return await _changed(tx, ids, await wishes.hold(tx, ids, note), await wishes.ask_to_hold(tx, ids, note))
+
+
+async def resume(
+    tx: Database, ids: Sequence[int], *, actor: str, reason: str | None = None, now: datetime
+) -> Changed:
+    """Let held items go on, whoever held them; a destination that is gone still keeps its own."""
+    return await _changed(tx, ids, await wishes.resume(tx, ids, Note(actor, now, "RESUMED", _short(reason))))
+
+
+async def retry(
+    tx: Database, ids: Sequence[int], *, actor: str, reason: str | None = None, now: datetime
+) -> Changed:
+    """Send failed and cancelled items again, without what was acknowledged; waiting retries go at once."""
+    return await _changed(tx, ids, await wishes.retry(tx, ids, Note(actor, now, "RETRIED", _short(reason))))
+
+
+async def cancel(
+    tx: Database, ids: Sequence[int], *, actor: str, reason: str | None = None, now: datetime
+) -> Changed:
+    """Cancel items. What is being sent stops before its next instance; what was acknowledged stays delivered."""
+    note = Note(actor, now, "CANCELED_BY_PERSON", _short(reason))
+    return await _changed(
+        tx, ids, await wishes.cancel(tx, ids, note), await wishes.ask_to_cancel(tx, ids, note)
+    )
+
+
+async def set_priority(tx: Database, ids: Sequence[int], priority: int) -> Changed:
+    """Change the priority of unfinished items, 0 to 100. Raises InvalidValue outside of it."""
+    if not 0 <= priority <= 100:
+        raise InvalidValue(f"priority must be 0 to 100, got {priority}: choose one within")
+    return await _changed(tx, ids, await wishes.set_priority(tx, ids, priority, RANK_PER_POINT))
+
+
+async def bump(tx: Database, ids: Sequence[int], *, now: datetime) -> Changed:
+    """Put unfinished items to the front; a second bump changes nothing and is refused with the item's state."""
+    return await _changed(tx, ids, await wishes.bump(tx, ids, RANK_PER_BUMP, now=now))
+
+
+async def _changed(
+    tx: Database, ids: Sequence[int], done: Sequence[int], asked: Sequence[int] = ()
+) -> Changed:
+    states = await wishes.states_of(tx, ids)
+    settled = {*done, *asked}
+    refused = {i: states.get(i, "NOT_FOUND") for i in ids if i not in settled}
+    return Changed(tuple(sorted(done)), tuple(sorted(asked)), refused)
+
+
+async def hold_destination(
+    tx: Database, ae: ResourceKey, *, actor: str, reason: str | None = None, now: datetime
+) -> bool:
+    """Hold all that goes to ``ae``; return whether that changed anything. Raises NotFound for no such destination."""
+    await _must_exist(tx, ae)
+    return await wishes.hold_destination(tx, str(ae), Note(actor, now, message=_short(reason)))
+
+
+async def resume_destination(
+    tx: Database, ae: ResourceKey, *, actor: str, reason: str | None = None, now: datetime
+) -> bool:
+    """Let a held destination go on; return whether that changed anything. Raises NotFound for no such destination.
+
+    ``actor``, ``reason`` and ``now`` are the audit row's, which the caller writes.
+    """
+    await _must_exist(tx, ae)
+    return await wishes.resume_destination(tx, str(ae))
+
+
+async def _must_exist(tx: Database, ae: ResourceKey) -> None:
+    if await tx.fetch_one("SELECT id FROM destination WHERE ae = $1", str(ae)) is None:
+        raise NotFound(
+            f"there is no destination {ae}: it must be an ApplicationEntity that is or was applied"
+        )
+
+
+async def send_studies(tx: Database, request: SendByHand, *, now: datetime) -> tuple[int, ...]:
+    """Enqueue what is current in the studies for each destination; return the deliveries' ids, old ones on a repeat.
+
+    Raises NotFound when a study is unknown or holds nothing, or a destination is unknown.
+    """
+    for ae in request.destinations:
+        await _must_exist(tx, ae)
+    studies = await by_hand.studies(tx, request.study_ids)
+    missing = set(request.study_ids) - {s.study_id for s in studies}
+    if missing:
+        raise NotFound(
+            f"{len(missing)} of {len(request.study_ids)} studies are not there or hold nothing: read again"
+        )
+    new = [_by_hand(request, study, ae) for study in studies for ae in request.destinations]
+    await enqueue(tx, new, now=now)
+    return tuple(await enqueueing.ids_of(tx, [dedup_key(d.dedup_key) for d in new]))
+
+
+def _by_hand(request: SendByHand, study: by_hand.StudyToSend, ae: ResourceKey) -> NewDelivery:
+    return NewDelivery(
+        destination=ae,
+        level=Level.STUDY,
+        study_id=study.study_id,
+        unit_uid=study.study_uid,
+        source_ae=parse_resource_key(study.source_ae),
+        partition=parse_resource_key(study.partition),
+        arrival_ids=tuple(ArrivalId(a) for a in study.arrival_ids),
+        requested_by=f"person:{request.actor}",
+        dedup_key=f"hand:{request.actor}:{request.idempotency_key}:{study.study_id}:{ae}",
+        size_bytes=study.size_bytes,
+        location_code=study.location_code,
+        priority=request.priority,
+    )
+
+
+def _short(text: str | None) -> str | None:
+    return text[:256] if text else None

@@ -1,4 +1,4 @@
-"""Partial indexes of the queue, the same SQL on SQLite and PostgreSQL; the migration runs them.
+"""Partial indexes of the queue, the same SQL on SQLite and PostgreSQL; run after the migrations, safe to repeat.
 
 Only live states are indexed: ten million finished rows do not slow the claim (queue.md).
 """
@@ -25,3 +25,8 @@ POSTGRES_STORAGE: tuple[str, ...] = (
 
 ROWS: tuple[str, ...] = ("INSERT INTO fencing (id, last_token) VALUES (1, 0) ON CONFLICT (id) DO NOTHING",)
 """Rows that must be there from the beginning."""
+
+
+def statements(dialect: str) -> tuple[str, ...]:
+    """Return the statements for ``sqlite`` or ``postgres``, in order."""
+    return INDEXES + (POSTGRES_STORAGE if dialect == "postgres" else ()) + ROWS

@@ -1,0 +1,162 @@
+"""What people want of items, as SQL: hold, resume, cancel, retry, priority; for items and for whole destinations.
+
+An item that is being sent is only asked: the worker sees it before the next instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from aegate_core.database import Database
+from aegate_core.stores.queue.history import IDLE, LIVE, Note, Transition, transition
+
+FREE_OF_HOLD: dict[str, object] = {"hold_code": None, "held_by": None, "hold_reason": None}
+
+
+async def states_of(tx: Database, ids: Sequence[int]) -> dict[int, str]:
+    """Return the state of each of ``ids`` that exists."""
+    found = await tx.fetch("SELECT id, state FROM delivery WHERE id = ANY($1)", list(ids))
+    return {int(r["id"]): str(r["state"]) for r in found}
+
+
+async def hold(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
+    """Hold what is not being sent; return which."""
+    columns: dict[str, object] = {
+        "hold_code": "PERSON",
+        "held_by": note.actor[:256],
+        "hold_reason": note.message,
+    }
+    moved: list[int] = []
+    for state in IDLE:
+        moved += await transition(tx, ids, Transition(state, "HELD", note, columns))
+    return moved
+
+
+async def ask_to_hold(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
+    """Ask the workers to hold what they are sending; return which."""
+    return await _ids(
+        tx,
+        "UPDATE delivery SET hold_requested_by = $2, hold_reason = $3, version = version + 1 "
+        "WHERE id = ANY($1) AND state = 'IN_PROGRESS' RETURNING id",
+        list(ids),
+        note.actor[:256],
+        note.message,
+    )
+
+
+async def resume(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
+    """Let held items go; those whose destination is gone stay. Requests to hold are taken back."""
+    columns = FREE_OF_HOLD | {"available_at": note.at}
+    step = Transition("HELD", "SCHEDULED", note, columns, "hold_code <> 'DESTINATION_GONE'")
+    moved = await transition(tx, ids, step)
+    return moved + await _ids(
+        tx,
+        "UPDATE delivery SET hold_requested_by = NULL, hold_reason = NULL, version = version + 1 "
+        "WHERE id = ANY($1) AND state = 'IN_PROGRESS' AND hold_requested_by IS NOT NULL RETURNING id",
+        list(ids),
+    )
+
+
+async def cancel(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
+    """Cancel what is not being sent, with its instances that are not yet out; return which."""
+    moved: list[int] = []
+    for state in (*IDLE, "HELD"):
+        step = Transition(state, "CANCELED", note, FREE_OF_HOLD | {"finished_at": note.at})
+        moved += await transition(tx, ids, step)
+    await tx.execute(
+        "UPDATE delivery_instance SET state = 'CANCELED', finished_at = $2 "
+        "WHERE delivery_id = ANY($1) AND state = 'PENDING'",
+        moved,
+        note.at,
+    )
+    return moved
+
+
+async def ask_to_cancel(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
+    """Ask the workers to stop sending; return which."""
+    return await _ids(
+        tx,
+        "UPDATE delivery SET cancel_requested_by = $2, version = version + 1 "
+        "WHERE id = ANY($1) AND state = 'IN_PROGRESS' RETURNING id",
+        list(ids),
+        note.actor[:256],
+    )
+
+
+async def retry(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
+    """Send again what failed or was cancelled, with fresh attempts; what waits to be tried again goes at once.
+
+    What the peer acknowledged is not sent again.
+    """
+    fresh: dict[str, object] = {
+        "available_at": note.at,
+        "finished_at": None,
+        "attempts": 0,
+        "instances_failed": 0,
+        "error_code": None,
+        "error_message": None,
+        "cancel_requested_by": None,
+    }
+    moved: list[int] = []
+    for state in ("FAILED", "CANCELED", "RETRY"):
+        moved += await transition(tx, ids, Transition(state, "SCHEDULED", note, fresh))
+    await tx.execute(
+        "UPDATE delivery_instance SET state = 'PENDING', attempts = 0, breaks = 0, broke_at = NULL, "
+        "available_at = NULL, finished_at = NULL, error_code = NULL "
+        "WHERE delivery_id = ANY($1) AND state IN ('DEAD', 'CANCELED', 'PENDING')",
+        moved,
+    )
+    return moved
+
+
+async def set_priority(tx: Database, ids: Sequence[int], priority: int, rank_per_point: int) -> list[int]:
+    """Change the priority of live items; their place in the order moves by ``rank_per_point`` for each point."""
+    return await _ids(
+        tx,
+        "UPDATE delivery SET rank = rank + (priority - $2::integer) * $3::bigint, priority = $2::integer, "
+        f"version = version + 1 WHERE id = ANY($1) AND state IN {LIVE} RETURNING id",
+        list(ids),
+        priority,
+        rank_per_point,
+    )
+
+
+async def bump(tx: Database, ids: Sequence[int], worth: int, *, now: datetime) -> list[int]:
+    """Put live items before all that have waited less than the bump is worth; once."""
+    return await _ids(
+        tx,
+        "UPDATE delivery SET rank = rank - $2::bigint, bumped_at = $3, version = version + 1 "
+        f"WHERE id = ANY($1) AND state IN {LIVE} AND bumped_at IS NULL RETURNING id",
+        list(ids),
+        worth,
+        now,
+    )
+
+
+async def hold_destination(tx: Database, ae: str, note: Note) -> bool:
+    """Hold a destination: nothing of it is claimed, what is being sent stops before the next instance."""
+    return bool(
+        await tx.execute(
+            "UPDATE destination SET held_at = $2, held_by = $3, hold_reason = $4 WHERE ae = $1 AND held_at IS NULL",
+            ae,
+            note.at,
+            note.actor[:256],
+            note.message,
+        )
+    )
+
+
+async def resume_destination(tx: Database, ae: str) -> bool:
+    """Let a held destination go on."""
+    return bool(
+        await tx.execute(
+            "UPDATE destination SET held_at = NULL, held_by = NULL, hold_reason = NULL "
+            "WHERE ae = $1 AND held_at IS NOT NULL",
+            ae,
+        )
+    )
+
+
+async def _ids(tx: Database, sql: str, *arguments: object) -> list[int]:
+    return sorted(int(r["id"]) for r in await tx.fetch(sql, *arguments))
