@@ -44,7 +44,9 @@ DATABASE_BACK = _event("database.back", I, "database answers again", "away_s")
 # Listener.
 LISTENER_BOUND = _event("listener.bound", I, "listening", "host port tls entities")
 CONFIG_LOADED = _event("listener.config_loaded", I, "configuration loaded", "generation entities")
-CONFIG_REFUSED = _event("listener.config_refused", E, "configuration cannot be used; the last good one stays", "error")
+CONFIG_REFUSED = _event(
+    "listener.config_refused", E, "configuration cannot be used; the last good one stays", "error"
+)
 ASSOCIATION_ACCEPTED = _event(
     "association.accepted", I, "association accepted", "association ae calling called peer contexts"
 )
@@ -55,38 +57,68 @@ ASSOCIATION_ENDED = _event(
     "association.ended", I, "association ended", "association ae peer how instances size_bytes seconds"
 )
 CONNECTION_REFUSED = _event("connection.refused", W, "connection closed before an association", "peer reason")
-INSTANCE_SPOOLED = _event("instance.spooled", D, "instance durable in the spool", "association ae arrival size_bytes seconds")
+INSTANCE_SPOOLED = _event(
+    "instance.spooled", D, "instance durable in the spool", "association ae arrival size_bytes seconds"
+)
 INSTANCE_REFUSED = _event("instance.refused", E, "instance not taken", "association ae status reason")
-SPOOL_CONGESTED = _event("spool.congested", W, "no room: new associations are refused", "path free_bytes used_percent")
+SPOOL_CONGESTED = _event(
+    "spool.congested", W, "no room: new associations are refused", "path free_bytes used_percent"
+)
 SPOOL_ROOM = _event("spool.room", I, "room again: associations are accepted", "path free_bytes")
 
 # Indexer.
-BATCH_INDEXED = _event("batch.indexed", I, "arrivals indexed", "arrivals new duplicates conflicts quarantined seconds")
-INSTANCE_QUARANTINED = _event("instance.quarantined", W, "instance cannot be indexed; kept in quarantine", "arrival ae reason")
+BATCH_INDEXED = _event(
+    "batch.indexed", I, "arrivals indexed", "arrivals new duplicates conflicts quarantined seconds"
+)
+INSTANCE_QUARANTINED = _event(
+    "instance.quarantined", W, "instance cannot be indexed; kept in quarantine", "arrival ae reason"
+)
 SPOOL_SWEPT = _event("spool.swept", I, "left-overs of an earlier listener taken over", "spool arrivals parts")
-INDEX_FAILED = _event("index.failed", E, "batch cannot be indexed now; trying again", "error retry_s arrivals")
+INDEX_FAILED = _event(
+    "index.failed", E, "batch cannot be indexed now; trying again", "error retry_s arrivals"
+)
 
 # Workers.
 UNIT_CLOSED = _event("unit.closed", I, "closed and routed", "unit ae outcome deliveries instances")
-DELIVERY_CLAIMED = _event("delivery.claimed", I, "delivery taken up", "delivery destination slot token instances")
-DELIVERY_FINISHED = _event("delivery.finished", I, "delivery finished", "delivery destination state stored failed seconds")
-DELIVERY_RETRY = _event("delivery.retry", W, "delivery will be tried again", "delivery destination reason until")
-INSTANCE_DEAD = _event("instance.dead_lettered", W, "instance refused by the peer", "delivery destination arrival status")
-BREAKER_OPENED = _event("breaker.opened", W, "destination in trouble: its items wait", "destination reason next_probe")
+DELIVERY_CLAIMED = _event(
+    "delivery.claimed", I, "delivery taken up", "delivery destination slot token instances"
+)
+DELIVERY_FINISHED = _event(
+    "delivery.finished", I, "delivery finished", "delivery destination state stored failed seconds"
+)
+DELIVERY_RETRY = _event(
+    "delivery.retry", W, "delivery will be tried again", "delivery destination reason until"
+)
+INSTANCE_DEAD = _event(
+    "instance.dead_lettered", W, "instance refused by the peer", "delivery destination arrival status"
+)
+BREAKER_OPENED = _event(
+    "breaker.opened", W, "destination in trouble: its items wait", "destination reason next_probe"
+)
 BREAKER_CLOSED = _event("breaker.closed", I, "destination takes images again", "destination")
-PROBE_FAILED = _event("breaker.probe_failed", I, "destination does not answer yet", "destination reason next_probe")
+PROBE_FAILED = _event(
+    "breaker.probe_failed", I, "destination does not answer yet", "destination reason next_probe"
+)
 SLOT_LOST = _event("slot.lost", W, "lease lost; the association is closed", "delivery destination slot token")
-WORK_RETURNED = _event("work.returned", W, "lease of another worker ran out; its work is taken up again", "slots deliveries")
+WORK_RETURNED = _event(
+    "work.returned", W, "lease of another worker ran out; its work is taken up again", "slots deliveries"
+)
 
 # Resources and the supervisor.
 RESOURCE_APPLIED = _event("resource.applied", I, "applied", "kind namespace name generation change")
-RESOURCE_REFUSED = _event("resource.refused", E, "not applied; the last good version stays", "file line field error")
-CONDITION_CHANGED = _event("condition.changed", I, "condition changed", "kind namespace name type status reason message")
+RESOURCE_REFUSED = _event(
+    "resource.refused", E, "not applied; the last good version stays", "file line field error"
+)
+CONDITION_CHANGED = _event(
+    "condition.changed", I, "condition changed", "kind namespace name type status reason message"
+)
 CHILD_EXITED = _event("child.exited", W, "process ended; starting it again", "process code retry_s")
 CHILD_STARTED = _event("child.started", I, "process started", "process pid")
 
 # API.
-REQUEST_FAILED = _event("request.failed", E, "request failed inside; the caller got the correlation id", "correlation error")
+REQUEST_FAILED = _event(
+    "request.failed", E, "request failed inside; the caller got the correlation id", "correlation error"
+)
 REQUEST_REFUSED = _event("request.refused", I, "request refused", "reason caller")
 MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
 
@@ -103,7 +135,9 @@ class Log:
         """Log ``event``. Raises ValueError for a field that the catalogue does not list."""
         unknown = fields.keys() - event.fields
         if unknown:
-            raise ValueError(f"event {event.name} has no field {', '.join(sorted(unknown))}: add it to the catalogue")
+            raise ValueError(
+                f"event {event.name} has no field {', '.join(sorted(unknown))}: add it to the catalogue"
+            )
         self._logger.log(event.level, event.text, extra={"event": event, "event_fields": fields})
 
 
@@ -135,7 +169,9 @@ class TerminalFormatter(logging.Formatter):
         pairs = " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         mark = {W: "! ", E: "!! "}.get(record.levelno, "")
-        return f"{clock} {record.name.removeprefix('aegate.'):<10} {mark}{record.getMessage()} {pairs}".rstrip()
+        return (
+            f"{clock} {record.name.removeprefix('aegate.'):<10} {mark}{record.getMessage()} {pairs}".rstrip()
+        )
 
 
 def configure_logging(*, terminal: bool | None = None, level: int = logging.INFO) -> None:

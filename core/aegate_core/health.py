@@ -21,7 +21,9 @@ Check = Callable[[], str | None]
 class HealthServer:
     """Serve ``/healthz``, ``/readyz`` and ``/metrics``; 200 when the check returns None, else 503 with its sentence."""
 
-    def __init__(self, address: tuple[str, int], *, registry: CollectorRegistry, alive: Check, ready: Check) -> None:
+    def __init__(
+        self, address: tuple[str, int], *, registry: CollectorRegistry, alive: Check, ready: Check
+    ) -> None:
         checks = {"/healthz": alive, "/readyz": ready}
 
         class Handler(BaseHTTPRequestHandler):
@@ -36,7 +38,9 @@ class HealthServer:
                 else:
                     self._answer(404, b"paths: /healthz /readyz /metrics\n")
 
-            def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+            def _answer(
+                self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8"
+            ) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))

@@ -14,7 +14,7 @@ from aegate_core.errors import InvalidValue
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """The folders below one data folder. Spool and blobs belong on one file system: an arrival then moves by hard link."""
+    """The folders below one data folder. Spool and blobs on one file system: an arrival then moves by hard link."""
 
     root: Path
 
@@ -63,5 +63,7 @@ def required(environ: Mapping[str, str], name: str) -> str:
     """Return a variable of the environment that must be there. Raises InvalidValue naming it."""
     value = environ.get(name, "")
     if not value:
-        raise InvalidValue(f"environment variable {name} must be set, got nothing: set it or start through `aegate up`")
+        raise InvalidValue(
+            f"environment variable {name} must be set, got nothing: set it or start through `aegate up`"
+        )
     return value

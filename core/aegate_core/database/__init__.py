@@ -1,4 +1,4 @@
-"""The one way to the database: PostgreSQL or SQLite behind the same few methods. Tortoise models use the same connection."""
+"""The one way to the database: PostgreSQL or SQLite behind the same few methods, Tortoise models included."""
 
 from aegate_core.database.connection import Database, as_datetime, as_json, open_database
 from aegate_core.database.migrate import migrate

@@ -1,7 +1,7 @@
 """A connection to the index and queue: raw SQL with ``$1`` on both databases, transactions, retries.
 
-The surprise: inside ``async with db.transaction()`` the same ``db`` object uses the transaction's connection, for this task
-alone; Tortoise models do too. So there is no second object to mix up, and no deadlock by calling the outer one.
+The surprise: inside ``async with db.transaction()`` the same ``db`` object uses the transaction's connection, for this
+task alone; Tortoise models do too. So there is no second object to mix up, and no deadlock by calling the outer one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def connection_config(url: str) -> dict[str, Any]:
     query = parse_qs(parts.query)
     name = parts.path.lstrip("/")
     if not name:
-        raise InvalidValue("database URL must name a database, got none: use postgres://user@host:5432/aegate")
+        raise InvalidValue(
+            "database URL must name a database, got none: use postgres://user@host:5432/aegate"
+        )
     credentials = {
         "host": query.get("host", [parts.hostname])[0],
         "port": parts.port or int(query.get("port", ["5432"])[0]),
@@ -133,7 +135,7 @@ class Database:
         rows = await self.fetch(sql, *arguments)
         return rows[0] if rows else None
 
-    async def fetch_value(self, sql: str, *arguments: object) -> Any:  # noqa: ANN401 - a column's type is the database's
+    async def fetch_value(self, sql: str, *arguments: object) -> Any:
         """Return the first column of the first row, or None."""
         row = await self.fetch_one(sql, *arguments)
         return next(iter(row.values())) if row else None
@@ -198,7 +200,7 @@ class Database:
 
 
 class _translated:  # noqa: N801 - reads as a word in `with _translated():`
-    """Turn the drivers' errors into aegate's; the texts of the drivers may hold values, so they are not carried over."""
+    """Turn the drivers' errors into aegate's; the drivers' texts may hold values: not carried over."""
 
     def __enter__(self) -> None:
         return None
@@ -231,14 +233,14 @@ def _raise_for_sqlite(root: sqlite3.OperationalError, error: BaseException) -> N
         ) from error
 
 
-async def _abandon(context: Any) -> None:  # noqa: ANN401 - Tortoise's contexts share no type for this
-    """Give back the pooled connection that Tortoise's failed ``__aenter__`` keeps (PostgreSQL): else the pool runs dry."""
+async def _abandon(context: Any) -> None:
+    """Give back the pooled connection that Tortoise's failed ``__aenter__`` keeps: else the pool runs dry."""
     token = getattr(context, "token", None)
     if token is not None and not token._used:
         token._handler.reset(token)
     client = getattr(context, "client", None)
     connection = getattr(client, "_connection", None)
-    if connection is not None and client._parent._pool:
+    if client is not None and connection is not None and client._parent._pool:
         await client._parent._pool.release(connection)
 
 
@@ -255,5 +257,3 @@ async def open_database(url: str, *, everywhere: bool = False) -> AsyncIterator[
         if everywhere:
             set_global_context(context)
         yield Database(context, url)
-
-

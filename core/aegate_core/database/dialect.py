@@ -1,7 +1,7 @@
 """One SQL text for both databases: written for PostgreSQL, turned into SQLite's by a few exact rules.
 
 ``$1`` -> ``?1``; ``x = ANY($1)`` -> ``x IN (SELECT value FROM json_each(?1))``; ``::type`` casts and
-``FOR UPDATE [OF t] [SKIP LOCKED]`` go (SQLite has one writer at a time). What else differs is written twice, by dialect.
+``FOR UPDATE [OF t] [SKIP LOCKED]`` go (one writer at a time). What else differs is written twice, by dialect.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def _sqlite_argument(value: object) -> object:
 
 
 def postgres_arguments(arguments: Sequence[object]) -> list[object]:
-    """Adapt arguments: dicts as JSON text; lists stay lists, for ANY. A JSON column takes a list as ``json.dumps(it)``."""
+    """Adapt arguments: dicts as JSON text. Lists stay lists, for ANY; a JSON column takes one as ``json.dumps(it)``."""
     return [json.dumps(a, ensure_ascii=False) if isinstance(a, dict) else a for a in arguments]
 
 
 def time_text(value: datetime) -> str:
     """Return a time as Tortoise writes it on SQLite: UTC, a blank between date and time, ``+00:00`` at the end.
 
-    Such texts sort by time, also where the microseconds are absent ('+' stands before '.' in ASCII). Raises InvalidValue
-    for a naive time: it would sort wrongly.
+    Such texts sort by time, also where the microseconds are absent ('+' stands before '.' in ASCII).
+    Raises InvalidValue for a naive time: it would sort wrongly.
     """
     if value.tzinfo is None:
         raise InvalidValue("a time for the database must be aware, got a naive one: use datetime.now(UTC)")

@@ -6,6 +6,7 @@ Two at once: PostgreSQL waits on an advisory lock, SQLite on its write lock. A d
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from tortoise.migrations.graph import MigrationKey
@@ -13,6 +14,9 @@ from tortoise.migrations.recorder import MigrationRecorder
 
 from aegate_core.database.connection import APP, open_database, tortoise_config
 from aegate_core.errors import SchemaMismatch
+
+DECLARATIONS = ("aegate_core.stores.index.declarations", "aegate_core.stores.queue.declarations")
+"""Modules with what models cannot say (partial indexes, triggers, first rows), by name, as models are given."""
 
 ADVISORY_LOCK = 0x6165676174
 """``aegat`` in ASCII: what PostgreSQL's advisory lock of migrations is called."""
@@ -33,6 +37,9 @@ async def migrate(url: str) -> list[str]:
         await executor.loader.build_graph()
         _refuse_newer(before, executor.loader.graph.nodes.keys())
         await executor.migrate([MigrationTarget(app_label=APP, name="__latest__")])
+        for module in DECLARATIONS:
+            for statement in import_module(module).statements(db.dialect):
+                await db.execute(statement)
         return sorted(await _applied(executor.recorder) - before)
 
 

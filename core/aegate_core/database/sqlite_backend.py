@@ -27,7 +27,7 @@ class ImmediateTransaction(SqliteTransactionWrapper):
 
 
 class ImmediateContext(SqliteTransactionContext):
-    """Tortoise's context, but one that gives the connection's lock back when BEGIN fails: else nobody ever gets it again."""
+    """Tortoise's context, but the connection's lock is given back when BEGIN fails: else nobody ever gets it."""
 
     async def __aenter__(self) -> TransactionalDBClient:
         await self._trxlock.acquire()

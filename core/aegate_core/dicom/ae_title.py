@@ -20,9 +20,13 @@ class AETitle:
         if not 1 <= len(title) <= MAX_LENGTH:
             raise InvalidValue(f"AE title must be 1 to 16 characters, got {len(title)}: shorten it")
         if title != title.strip(" "):
-            raise InvalidValue("AE title may not start or end with a space: DICOM drops such spaces; remove them")
+            raise InvalidValue(
+                "AE title may not start or end with a space: DICOM drops such spaces; remove them"
+            )
         if any(not " " <= c <= "~" or c == "\\" for c in title):
-            raise InvalidValue("AE title may hold only printable ASCII without backslash (PS3.5 6.2): use A-Z, 0-9, _")
+            raise InvalidValue(
+                "AE title may hold only printable ASCII without backslash (PS3.5 6.2): use A-Z, 0-9, _"
+            )
 
     def __str__(self) -> str:
         return self.value

@@ -14,7 +14,7 @@ UID = NewType("UID", str)
 """A DICOM UID (PS3.5 9.1): digits and dots, at most 64 characters."""
 
 ArrivalId = NewType("ArrivalId", str)
-"""32 hex digits, time-ordered (the layout of RFC 9562 UUIDv7): made by the listener, the key of spool file, blob and row."""
+"""32 hex digits, time-ordered (UUIDv7, RFC 9562 5.7): made by the listener, key of spool file, blob and row."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _ARRIVAL = re.compile(r"[0-9a-f]{32}")
@@ -27,7 +27,9 @@ def parse_uid(text: str) -> UID:
     """
     uid = text.rstrip("\0 ")
     if len(uid) > 64 or not _UID.fullmatch(uid):
-        raise InvalidValue(f"UID must be at most 64 digits and dots (PS3.5 9.1), got {len(uid)} characters of another form")
+        raise InvalidValue(
+            f"UID must be at most 64 digits and dots (PS3.5 9.1), got {len(uid)} characters of another form"
+        )
     return UID(uid)
 
 

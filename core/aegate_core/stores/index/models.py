@@ -1,7 +1,7 @@
 """Tables of what was received and of what is configured. Raw SQL beside them: lists, counts, search.
 
 What is received is never changed; what is known (patients) is; what is wished (configuration) is a projection of custom
-resources, written by the operator or the local supervisor alone. Resource keys stand in one column as ``namespace/name``.
+resources, written by the operator or the local supervisor alone. Resource keys stand in one column, ``namespace/name``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Location(Model):
 
 
 class Patient(Model):
-    """A person in a partition. An unidentified one (no PatientID) belongs to one study alone: ``unidentified_study_uid``."""
+    """A person in a partition. An unidentified one (no PatientID) belongs to one study: ``unidentified_study_uid``."""
 
     id = fields.BigIntField(primary_key=True)
     partition = fields.CharField(max_length=317)
@@ -107,7 +107,9 @@ class Study(Model):
     id = fields.BigIntField(primary_key=True)
     partition = fields.CharField(max_length=317)
     study_instance_uid = fields.CharField(max_length=64)
-    patient: fields.ForeignKeyRelation[Patient] = fields.ForeignKeyField("models.Patient", on_delete=fields.RESTRICT)
+    patient: fields.ForeignKeyRelation[Patient] = fields.ForeignKeyField(
+        "models.Patient", on_delete=fields.RESTRICT
+    )
     accession_number = fields.CharField(max_length=64, default="")
     study_id = fields.CharField(max_length=64, default="")
     study_date = fields.CharField(max_length=8, default="")
@@ -135,7 +137,9 @@ class Series(Model):
     """A series of a study."""
 
     id = fields.BigIntField(primary_key=True)
-    study: fields.ForeignKeyRelation[Study] = fields.ForeignKeyField("models.Study", on_delete=fields.RESTRICT)
+    study: fields.ForeignKeyRelation[Study] = fields.ForeignKeyField(
+        "models.Study", on_delete=fields.RESTRICT
+    )
     series_instance_uid = fields.CharField(max_length=64)
     modality = fields.CharField(max_length=16, default="")
     series_number = fields.CharField(max_length=16, default="")
@@ -154,7 +158,9 @@ class Instance(Model):
     """A SOP instance, it points at its current arrival (the newest NEW or CONFLICT one)."""
 
     id = fields.BigIntField(primary_key=True)
-    series: fields.ForeignKeyRelation[Series] = fields.ForeignKeyField("models.Series", on_delete=fields.RESTRICT)
+    series: fields.ForeignKeyRelation[Series] = fields.ForeignKeyField(
+        "models.Series", on_delete=fields.RESTRICT
+    )
     sop_instance_uid = fields.CharField(max_length=64, db_index=True)
     sop_class_uid = fields.CharField(max_length=64)
     instance_number = fields.CharField(max_length=16, default="")
@@ -201,10 +207,12 @@ class Arrival(Model):
 
 
 class CloseUnit(Model):
-    """What closes together: a study or a series (``series_uid`` '' for a study), from one AE. Open while ``closed_at`` is null."""
+    """What closes together: a study or a series (``series_uid`` '' for a study), of one AE. Open: ``due_at`` is set."""
 
     id = fields.BigIntField(primary_key=True)
-    study: fields.ForeignKeyRelation[Study] = fields.ForeignKeyField("models.Study", on_delete=fields.RESTRICT)
+    study: fields.ForeignKeyRelation[Study] = fields.ForeignKeyField(
+        "models.Study", on_delete=fields.RESTRICT
+    )
     series_uid = fields.CharField(max_length=64, default="")
     ae = fields.CharField(max_length=317)
     first_uncovered_at = fields.DatetimeField(null=True)

@@ -1,6 +1,6 @@
 """Tables of what has to go out: destinations and their slots, deliveries, instances in them, every transition.
 
-Row = (unit of work, destination). Claim, finish, heartbeat and promote are raw SQL beside this file (queue.md explains why).
+A row = (unit, destination). Claim, finish, heartbeat, promote: raw SQL beside this file (see docs/architecture.md).
 """
 
 from __future__ import annotations

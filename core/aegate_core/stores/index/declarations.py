@@ -1,0 +1,43 @@
+"""What Tortoise's models cannot say about the index tables: partial indexes, search indexes, the append-only audit.
+
+`aegate_core.database.migrate` runs these after the migrations, each time: every statement is safe to repeat.
+"""
+
+from __future__ import annotations
+
+_BOTH = (
+    "CREATE INDEX IF NOT EXISTS arrival_uncovered ON arrival (study_id, ae) WHERE covered_by_id IS NULL",
+    "CREATE INDEX IF NOT EXISTS close_unit_open ON close_unit (due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS close_unit_no_route ON close_unit (closed_at) WHERE outcome = 'NO_ROUTE'",
+    "CREATE INDEX IF NOT EXISTS conflict_open ON conflict (created_at, id) WHERE resolved_at IS NULL",
+    "CREATE INDEX IF NOT EXISTS quarantine_open ON quarantined_object (created_at) WHERE resolved_at IS NULL",
+)
+
+_POSTGRES = (
+    "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+    "CREATE INDEX IF NOT EXISTS study_search ON study USING gin (search_text gin_trgm_ops)",
+    """
+    CREATE OR REPLACE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'audit_event is append-only'; END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER audit_event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_event
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()
+    """,
+)
+
+_SQLITE = (
+    """
+    CREATE TRIGGER IF NOT EXISTS audit_event_no_update BEFORE UPDATE ON audit_event
+    BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS audit_event_no_delete BEFORE DELETE ON audit_event
+    BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END
+    """,
+)
+
+
+def statements(dialect: str) -> tuple[str, ...]:
+    """Return the statements for ``sqlite`` or ``postgres``, in order."""
+    return _BOTH + (_POSTGRES if dialect == "postgres" else _SQLITE)
