@@ -34,6 +34,8 @@ class Surroundings:
     """AEs that hold their title already: they keep it against any newcomer."""
     errors: Mapping[ResourceRef, str] = field(default_factory=dict)
     """What is wrong with the newest manifest of a resource whose last good version stays in force."""
+    listener_troubles: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """AEs whose listener does not answer (yet), and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _faults(resource: Resource, view: _View) -> tuple[list[Fault], list[Fault], 
     """Return what speaks against Accepted, ResolvedRefs and Ready."""
     if isinstance(resource, ApplicationEntity):
         refs = [*_entity_secrets(resource, view), *_entity_places(resource, view)]
-        return list(_title_faults(resource, view)), refs, list(_service_faults(resource))
+        return list(_title_faults(resource, view)), refs, list(_service_faults(resource, view))
     if isinstance(resource, ImageRoute):
         refs = [
             *_named_entities(resource, view),
@@ -190,9 +192,12 @@ def _entity_places(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
         )
 
 
-def _service_faults(ae: ApplicationEntity) -> Iterable[Fault]:
+def _service_faults(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
     if not ae.enabled or ae.suspend:
         return
+    trouble = view.surroundings.listener_troubles.get(ae.key)
+    if trouble is not None:
+        yield Fault(Reason.LISTENER_NOT_READY, trouble)
     if ae.ability is Ability.PRINT:
         yield Fault(
             Reason.PRINT_NOT_AVAILABLE,

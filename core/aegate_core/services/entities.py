@@ -106,20 +106,33 @@ async def load_configuration(db: Database, known: Configuration | None = None) -
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What whoever applies sees around the resources."""
+
+    secrets: frozenset[str] | None = None
+    """The names that exist; None where that is not known."""
+    listener_troubles: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """AEs whose listener does not answer (yet), with a sentence that says why."""
+
+
+NOTHING_OBSERVED = Observed()
+
+
 async def apply_configuration(
     db: Database,
     resources: Sequence[Resource],
     *,
     source_errors: Mapping[ResourceRef, str] | None = None,
-    secrets: frozenset[str] | None = None,
+    observed: Observed = NOTHING_OBSERVED,
     now: datetime,
 ) -> Applied:
     """Make the projections, their conditions and the destinations what ``resources`` say; return what
     changed.
 
     What is not among them becomes a tombstone, unless ``source_errors`` names it: then the last good version
-    stays and says so in its Stalled condition. ``secrets``: the names that exist, None where that is not
-    known. A resource without uid is local: it gets one, and its generation is counted here.
+    stays and says so in its Stalled condition. A resource without uid is local: it gets one, and its
+    generation is counted here.
     """
     errors = source_errors or {}
 
@@ -128,7 +141,13 @@ async def apply_configuration(
             await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         stored = {row.ref: row for row in await read_projections(tx, tombstones=True)}
         living = _living(resources, stored, errors, now)
-        surroundings = Surroundings(await read_locations(tx), secrets, _accepted(stored.values()), errors)
+        surroundings = Surroundings(
+            locations=await read_locations(tx),
+            secrets=observed.secrets,
+            accepted=_accepted(stored.values()),
+            errors=errors,
+            listener_troubles=observed.listener_troubles,
+        )
         wished = _wished(living, stored, surroundings, now)
         changes = await _write(tx, wished, stored, now)
         entities = [r for r in living if isinstance(r, ApplicationEntity)]
