@@ -1,0 +1,86 @@
+"""What holds for every test: no patient data gets out, and nothing is left out where CI runs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from aegate_core.errors import AegateError
+from tests import sentinel
+
+DATABASES = ("sqlite", "postgres")
+
+
+@pytest.fixture(autouse=True)
+def no_patient_data_gets_out(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[sentinel.Watch]:
+    """Fail the test when a value of the sentinel patient shows in logs, file names, metrics or exceptions."""
+    watch = sentinel.Watch()
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    aegate, root = logging.getLogger("aegate"), logging.getLogger()
+    level = aegate.level
+    aegate.setLevel(logging.DEBUG)
+    _record_exceptions(watch, monkeypatch)
+    _record_registries(watch, monkeypatch)
+    root.addHandler(watch)
+    try:
+        yield watch
+    finally:
+        root.removeHandler(watch)
+        aegate.setLevel(level)
+    watch.check(folder)
+
+
+def _record_exceptions(watch: sentinel.Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = AegateError.__init__
+
+    def recording(self: AegateError, message: str) -> None:
+        watch.messages.append(message)
+        original(self, message)
+
+    monkeypatch.setattr(AegateError, "__init__", recording)
+
+
+def _record_registries(watch: sentinel.Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = CollectorRegistry.__init__
+
+    def recording(self: CollectorRegistry, *args: object, **kwargs: object) -> None:
+        original(self, *args, **kwargs)  # type: ignore[arg-type] # handed on as it came
+        watch.registries.append(self)
+
+    monkeypatch.setattr(CollectorRegistry, "__init__", recording)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests ran on each database; the numbers are equal unless something is wrong."""
+    counts = _per_database(terminalreporter)
+    if counts:
+        numbers = ", ".join(f"{counts[name]} on {name}" for name in DATABASES)
+        terminalreporter.write_line(f"tests per database: {numbers}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where ``CI=true``, a skip or an xfail fails the run: what is not run proves nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or os.environ.get("CI") != "true":
+        return
+    left_out = [r.nodeid for kind in ("skipped", "xfailed", "xpassed") for r in reporter.stats.get(kind, ())]
+    if left_out:
+        reporter.write_line(f"FAILED: left out in CI: {', '.join(left_out)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    counts = _per_database(reporter)
+    if counts and exitstatus == 0 and len({counts[name] for name in DATABASES}) > 1:
+        reporter.write_line(f"FAILED: not the same tests on each database: {dict(counts)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _per_database(reporter: pytest.TerminalReporter) -> Counter[str]:
+    ran = [r for kind in ("passed", "failed") for r in reporter.stats.get(kind, ()) if r.when == "call"]
+    return Counter(name for r in ran for name in DATABASES if name in Path(r.nodeid).name.partition("[")[2])

@@ -1,0 +1,122 @@
+"""A private PostgreSQL server: the distribution's binaries, a folder of its own, a Unix socket in it, no TCP port.
+
+``fsync`` is off: what these tests kill is processes, never the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.waiting import eventually
+
+USER = "aegate"
+SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "200",
+    "autovacuum_naptime": "5min",
+    "log_min_messages": "warning",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A running server; databases are made and dropped in milliseconds."""
+
+    folder: Path
+    binaries: Path
+
+    def url(self, database: str) -> str:
+        """Return the URL of ``database``, as aegate takes it."""
+        return f"postgres://{USER}@/{database}?host={self.folder}"
+
+    def create(self, database: str, *, template: str = "template0") -> str:
+        """Make ``database`` as a copy of ``template`` and return its URL."""
+        self.run(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        """Drop ``database``, whoever is still connected."""
+        self.run(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+
+    def run(self, sql: str, *, database: str = "postgres") -> str:
+        """Run ``sql`` through psql and return what it prints."""
+        psql = [
+            self.binaries / "psql",
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            self.folder,
+            "-U",
+            USER,
+            "-d",
+            database,
+        ]
+        done = subprocess.run([*psql, "-c", sql], capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip()
+
+
+def find_binaries() -> Path:
+    """Return the folder of the newest server binaries installed. Raises AssertionError when there are none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[4]))
+    assert found, "PostgreSQL's server binaries are missing: run `make test`, which installs them"
+    return found[-1].parent
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Start a server and stop it at the end. As root it runs as the user postgres: the server refuses root."""
+    folder = Path(
+        tempfile.mkdtemp(prefix="aegate-postgres-", dir="/tmp")
+    )  # a socket's path has at most 107 bytes
+    binaries = find_binaries()
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("postgres")
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        as_user = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    setpriv = ["setpriv", *as_user, "--pdeathsig=INT"]
+    data = folder / "data"
+    initdb = [
+        binaries / "initdb",
+        "-D",
+        data,
+        "-A",
+        "trust",
+        "-U",
+        USER,
+        "-E",
+        "UTF8",
+        "--locale=C.UTF-8",
+        "--no-sync",
+    ]
+    subprocess.run([*setpriv, *initdb], check=True, capture_output=True, timeout=60, cwd=folder)
+    settings = [
+        f"-c{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": folder}.items()
+    ]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [*setpriv, binaries / "postgres", "-D", data, *settings], stdout=log, stderr=log, cwd=folder
+        )
+    try:
+        ready = [binaries / "pg_isready", "-q", "-h", folder, "-U", USER, "-d", "postgres"]
+        eventually(
+            lambda: subprocess.run(ready, timeout=10).returncode == 0,
+            deadline_s=30,
+            what="PostgreSQL is ready",
+        )
+        yield PostgresServer(folder, binaries)
+    finally:
+        server.send_signal(2)  # SIGINT: fast shutdown
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,74 @@
+"""Child processes of a test: their output goes to a file, they die with the test, they are ended by their own pid."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def process(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stop_s: float = 10,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``command`` with its output in ``log`` (name it ``*.log``: the sentinel looks there); SIGTERM at the end.
+
+    ``environ`` is added to the environment of the tests.
+    """
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [str(c) for c in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
+            cwd=cwd,
+            preexec_fn=_die_with_parent,
+        )
+    try:
+        yield child
+    finally:
+        stop(child, timeout_s=stop_s)
+
+
+def stop(child: subprocess.Popen[bytes], *, timeout_s: float = 10) -> int:
+    """End ``child`` with SIGTERM, then SIGKILL, and return its exit code. Safe to repeat."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait(timeout_s)
+    return child.returncode
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody holds now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """Tell whether somebody accepts connections on ``port`` of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,43 @@
+"""Wait for a condition, with a deadline; the only way in which a test waits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_S = 0.02
+
+
+def eventually(condition: Callable[[], T], *, deadline_s: float = 10, what: str = "") -> T:
+    """Return the first true value of ``condition()``. Raises AssertionError when there is none in time."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(_not_yet(condition, value, deadline_s, what))
+        time.sleep(POLL_S)
+    return value
+
+
+async def eventually_async(
+    condition: Callable[[], Awaitable[T] | T], *, deadline_s: float = 10, what: str = ""
+) -> T:
+    """Return the first true value of ``condition()``, awaited if need be, without blocking the event loop."""
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        value = await value if inspect.isawaitable(value) else value
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(_not_yet(condition, value, deadline_s, what))
+        await asyncio.sleep(POLL_S)
+
+
+def _not_yet(condition: object, value: object, deadline_s: float, what: str) -> str:
+    name = what or getattr(condition, "__qualname__", repr(condition))
+    return f"not within {deadline_s} s: {name} (last value: {value!r})"
