@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 RANK_PER_POINT = 60_000
-"""Milliseconds of waiting that a point of priority is worth. By feel: an item of priority 0 passes a new one of 100 after
+"""Milliseconds of waiting that a point of priority is worth. By feel: priority 0 passes a new one of 100 after
 100 minutes; measure waiting times by priority before changing it."""
 
 RANK_PER_BUMP = 1_000 * RANK_PER_POINT
