@@ -62,7 +62,7 @@ INSTANCE_SPOOLED = _event(
 )
 INSTANCE_REFUSED = _event("instance.refused", E, "instance not taken", "association ae status reason")
 SPOOL_CONGESTED = _event(
-    "spool.congested", W, "no room: new associations are refused", "path free_bytes used_percent"
+    "spool.congested", W, "no room: new associations are refused", "path free_bytes used_percent reason"
 )
 SPOOL_ROOM = _event("spool.room", I, "room again: associations are accepted", "path free_bytes")
 

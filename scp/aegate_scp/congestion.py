@@ -1,0 +1,71 @@
+"""Whether the spool can take more: above the watermark or unwritable, nothing new comes in (PS3.8 table 9-21)."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from aegate_core.errors import StorageError
+from aegate_core.events import SPOOL_CONGESTED, SPOOL_ROOM, Log
+from aegate_core.stores.spool import Room, SpoolFolder, Watermark
+from aegate_scp.metrics import ListenerMetrics
+
+_CHECK_EVERY_S = 1.0
+"""Chosen by feel: at 1 GB/s a gigabyte may come in above the watermark, which keeps more than that free."""
+
+
+class Congestion:
+    """Ask the file system at most once a second, whoever asks; say so when the answer changes."""
+
+    def __init__(self, spool: SpoolFolder, watermark: Watermark, metrics: ListenerMetrics) -> None:
+        self.watermark = watermark
+        self._spool = spool
+        self._metrics = metrics
+        self._log = Log("scp")
+        self._lock = threading.Lock()
+        self._checked_at_s = float("-inf")
+        self._trouble: str | None = None
+
+    def trouble(self) -> str | None:
+        """Return why nothing can be taken in, or None."""
+        now_s = time.monotonic()
+        if now_s - self._checked_at_s >= _CHECK_EVERY_S and self._lock.acquire(blocking=False):
+            try:
+                self._checked_at_s = now_s
+                self._check()
+            finally:
+                self._lock.release()
+        return self._trouble
+
+    def check_again(self) -> None:
+        """Let the next question look anew: a write has just failed, or the watermark has changed."""
+        self._checked_at_s = float("-inf")
+
+    def _check(self) -> None:
+        room = Room(0, 100.0)
+        trouble = None
+        try:
+            room = self._spool.room()
+            if self.watermark.is_exceeded_by(room):
+                trouble = "spool is above its watermark"
+            self._spool.check_writable()
+        except StorageError as error:
+            trouble = error.message
+        self._metrics.spool_free_bytes.set(room.free_bytes)
+        self._metrics.is_congested.set(1 if trouble else 0)
+        if bool(trouble) != bool(self._trouble):
+            self._say(trouble, room)
+        self._trouble = trouble
+
+    def _say(self, trouble: str | None, room: Room) -> None:
+        path = str(self._spool.root)
+        if trouble:
+            self._log(
+                SPOOL_CONGESTED,
+                path=path,
+                free_bytes=room.free_bytes,
+                used_percent=room.used_percent,
+                reason=trouble,
+            )
+        else:
+            self._log(SPOOL_ROOM, path=path, free_bytes=room.free_bytes)

@@ -1,0 +1,162 @@
+"""One C-STORE after another of one association: bytes into the spool as they arrive, and the status to answer.
+
+0x0000 is returned only when `SpoolFile.commit` has returned. Memory does not grow with the object: nothing is kept
+here but the open file.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from aegate_core.dicom.identifiers import ResourceKey, new_arrival_id
+from aegate_core.errors import AegateError, StorageError
+from aegate_core.events import INSTANCE_REFUSED, INSTANCE_SPOOLED, Log
+from aegate_core.stores.spool import SideRecord, SpoolFile, SpoolFolder
+from aegate_scp.congestion import Congestion
+from aegate_scp.messages import StoreCommand, part10_header
+from aegate_scp.metrics import ListenerMetrics
+
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+OUT_OF_RESOURCES = 0xA700
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What all associations of a listener share."""
+
+    spool: SpoolFolder
+    congestion: Congestion
+    metrics: ListenerMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sends: the same for every object of an association."""
+
+    association: str
+    """A short id that ties log lines together."""
+    ae: ResourceKey
+    calling_title: str
+    called_title: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The status of a C-STORE-RSP (PS3.4 B.2.3) and its ErrorComment."""
+
+    status: int
+    comment: str = ""
+
+
+class StoreReceiver:
+    """Receive the objects of one association, one at a time, in the thread that reads its socket."""
+
+    def __init__(self, intake: Intake, peer: Peer) -> None:
+        self._intake = intake
+        self._peer = peer
+        self._log = Log("scp")
+        self._file: SpoolFile | None = None
+        self._record: SideRecord | None = None
+        self._refusal: Answer | None = None
+        self._started_s = 0.0
+        self.instances = 0
+        self.size_bytes = 0
+        """Acknowledged so far."""
+
+    def begin(self, command: StoreCommand, abstract_syntax: str, transfer_syntax: str) -> None:
+        """Open the spool file for the data set that follows. Never raises for the spool: `finish` answers."""
+        self._started_s = time.monotonic()
+        self._refusal = None
+        header = part10_header(command, transfer_syntax, self._peer.calling_title)
+        self._record = SideRecord(
+            arrival_id=new_arrival_id(),
+            ae=self._peer.ae,
+            calling_title=self._peer.calling_title,
+            called_title=self._peer.called_title,
+            peer_address=self._peer.address,
+            received_at=datetime.now(UTC),
+            abstract_syntax=abstract_syntax,
+            transfer_syntax=transfer_syntax,
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
+            data_offset=len(header),
+            size_bytes=0,
+        )
+        trouble = self._intake.congestion.trouble()
+        if trouble:
+            self._refuse(OUT_OF_RESOURCES, "no room: try again later", trouble)
+            return
+        try:
+            self._file = self._intake.spool.begin(self._peer.ae, self._record.arrival_id, header)
+        except AegateError as error:
+            self._fail(error)
+
+    def write(self, data: memoryview) -> None:
+        """Append a fragment of the data set, or let it go by when the object is refused already."""
+        if self._file is not None:
+            try:
+                self._file.write(data)
+            except AegateError as error:
+                self._fail(error)
+
+    def finish(self) -> Answer:
+        """Make the object durable and return what to answer."""
+        answer = None
+        if self._file is not None and self._record is not None:
+            record = replace(self._record, size_bytes=self._file.size_bytes)
+            try:
+                self._file.commit(record)
+            except AegateError as error:
+                self._fail(error)
+            else:
+                self._accept(record)
+                answer = Answer(SUCCESS)
+        answer = answer or self._refusal or Answer(PROCESSING_FAILURE)
+        self._file = self._record = self._refusal = None
+        self._intake.metrics.instances.labels(str(self._peer.ae), f"0x{answer.status:04X}").inc()
+        return answer
+
+    def discard(self) -> None:
+        """Forget an object whose rest will not come. Safe to repeat."""
+        if self._file is not None:
+            self._file.discard()
+        self._file = self._record = self._refusal = None
+
+    def _accept(self, record: SideRecord) -> None:
+        seconds = time.monotonic() - self._started_s
+        self.instances += 1
+        self.size_bytes += record.size_bytes
+        self._intake.metrics.instance_bytes.labels(str(self._peer.ae)).inc(record.size_bytes)
+        self._intake.metrics.receive_seconds.observe(seconds)
+        self._log(
+            INSTANCE_SPOOLED,
+            association=self._peer.association,
+            ae=str(self._peer.ae),
+            arrival=record.arrival_id,
+            size_bytes=record.size_bytes,
+            seconds=round(seconds, 4),
+        )
+
+    def _fail(self, error: AegateError) -> None:
+        self._intake.congestion.check_again()
+        if isinstance(error, StorageError):
+            self._refuse(OUT_OF_RESOURCES, "cannot be stored now: try again later", error.message)
+        else:
+            self._refuse(PROCESSING_FAILURE, "processing failure", error.code)
+
+    def _refuse(self, status: int, comment: str, reason: str) -> None:
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
+        self._refusal = Answer(status, comment)
+        self._log(
+            INSTANCE_REFUSED,
+            association=self._peer.association,
+            ae=str(self._peer.ae),
+            status=f"0x{status:04X}",
+            reason=reason,
+        )

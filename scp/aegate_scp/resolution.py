@@ -1,0 +1,87 @@
+"""The addresses of the nodes, looked up beside the hot path: an association never waits for a name server.
+
+A name that stops resolving keeps its last addresses: a name server's outage must not shut devices out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from aegate_scp.negotiation import Address, parse_address
+
+Resolve = Callable[[str], frozenset[Address]]
+
+_REFRESH_S = 60.0
+"""A device that gets a new address by DHCP is known again after this; sooner when it has just been turned away."""
+_EARLIEST_REFRESH_S = 2.0
+
+
+def resolve_by_system(name: str) -> frozenset[Address]:
+    """Ask the system's resolver; OSError when it does not know. Blocks as long as the resolver does."""
+    return frozenset(parse_address(str(entry[4][0])) for entry in socket.getaddrinfo(name, None))
+
+
+class NodeAddresses:
+    """Addresses by node, kept fresh by one thread."""
+
+    def __init__(self, resolve: Resolve = resolve_by_system) -> None:
+        self._resolve = resolve
+        self._names: frozenset[str] = frozenset()
+        self._known: Mapping[str, frozenset[Address]] = {}
+        self._wake = threading.Event()
+        self._resolved = threading.Event()
+        self._stopped = False
+        self._last_s = float("-inf")
+        self._thread = threading.Thread(target=self._run, name="resolver", daemon=True)
+        self._thread.start()
+
+    @property
+    def known(self) -> Mapping[str, frozenset[Address]]:
+        """What each node last resolved to; a node without addresses is absent."""
+        return self._known
+
+    def watch(self, nodes: Iterable[str], *, timeout_s: float) -> None:
+        """Look these nodes up from now on; wait for the first answers at most ``timeout_s``."""
+        literal = {node: found for node in nodes if (found := _literal(node))}
+        names = frozenset(nodes) - literal.keys()
+        kept = {name: found for name, found in self._known.items() if name in names}
+        self._names, self._known = names, kept | literal
+        if names - kept.keys():
+            self._resolved.clear()
+            self._wake.set()
+            self._resolved.wait(timeout_s)
+
+    def refresh_soon(self) -> None:
+        """Somebody was turned away for the address: look again, but not faster than every two seconds."""
+        if self._names and time.monotonic() - self._last_s >= _EARLIEST_REFRESH_S:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread as soon as its look-up returns."""
+        self._stopped = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.wait(_REFRESH_S)
+            self._wake.clear()
+            self._last_s = time.monotonic()
+            for name in sorted(self._names):
+                try:
+                    found = self._resolve(name)
+                except OSError:
+                    continue
+                if found and name in self._names:
+                    self._known = {**self._known, name: found}
+            self._resolved.set()
+
+
+def _literal(node: str) -> frozenset[Address]:
+    try:
+        return frozenset({ipaddress.ip_address(node)})
+    except ValueError:
+        return frozenset()
