@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.context import TortoiseContext, set_global_context
+from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
+from tortoise.context import TortoiseContext, _current_context, set_global_context
 from tortoise.exceptions import DBConnectionError, OperationalError
 
 from aegate_core.database.dialect import (
@@ -89,11 +89,19 @@ def connection_config(url: str) -> dict[str, Any]:
     return {"engine": "tortoise.backends.asyncpg", "credentials": credentials}
 
 
+def dialect_of(url: str) -> str:
+    """Return ``sqlite`` or ``postgres``."""
+    return "sqlite" if url.startswith("sqlite") else "postgres"
+
+
 def tortoise_config(url: str) -> dict[str, Any]:
-    """Return the whole Tortoise configuration, with the models of index and queue as one app."""
+    """Return the whole Tortoise configuration, with the models of index and queue as one app.
+
+    The connection is named by its dialect: Tortoise caches INSERT statements by connection name, placeholders included.
+    """
     return {
-        "connections": {"default": connection_config(url)},
-        "apps": {APP: {"models": MODELS, "default_connection": "default", "migrations": MIGRATIONS}},
+        "connections": {dialect_of(url): connection_config(url)},
+        "apps": {APP: {"models": MODELS, "default_connection": dialect_of(url), "migrations": MIGRATIONS}},
         "use_tz": True,
         "timezone": "UTC",
     }
@@ -108,7 +116,7 @@ class Database:
     def __init__(self, context: TortoiseContext, url: str) -> None:
         self._context = context
         self.url = url
-        self.dialect = "sqlite" if url.startswith("sqlite") else "postgres"
+        self.dialect = dialect_of(url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -117,7 +125,7 @@ class Database:
 
     @property
     def _client(self) -> BaseDBAsyncClient:
-        return self._context.connections.get("default")
+        return self._context.connections.get(self.dialect)
 
     async def fetch(self, sql: str, *arguments: object) -> list[Row]:
         """Return all rows as dicts. Also for INSERT/UPDATE/DELETE … RETURNING."""
@@ -167,6 +175,21 @@ class Database:
 
         Yields this same object, which uses the transaction's connection until the end of the block.
         """
+        # Tortoise's contexts and models go by the current context: with two databases open it must be this one's.
+        current = _current_context.set(self._context)
+        try:
+            context = await self._begin()
+            try:
+                yield self
+            except BaseException as error:
+                await context.__aexit__(type(error), error, error.__traceback__)
+                raise
+            with _translated():
+                await context.__aexit__(None, None, None)
+        finally:
+            _current_context.reset(current)
+
+    async def _begin(self) -> TransactionContext:
         with _translated():
             context = self._client._in_transaction()
             try:
@@ -175,13 +198,7 @@ class Database:
                 if not self.is_sqlite:
                     await _abandon(context)
                 raise
-        try:
-            yield self
-        except BaseException as error:
-            await context.__aexit__(type(error), error, error.__traceback__)
-            raise
-        with _translated():
-            await context.__aexit__(None, None, None)
+            return context
 
     async def atomically(self, work: Callable[[Database], Awaitable[T]], *, attempts: int = 6) -> T:
         """Run ``work`` in a transaction, again when it lost a race (deadlock, serialization, SQLite busy).

@@ -25,6 +25,10 @@ class ImmediateTransaction(SqliteTransactionWrapper):
         except sqlite3.OperationalError as error:
             raise OperationalError(error) from error
 
+    async def execute_script(self, query: str) -> None:
+        """Run one statement. sqlite3's executescript would commit the transaction first."""
+        await self.execute_query(query)
+
 
 class ImmediateContext(SqliteTransactionContext):
     """Tortoise's context, but the connection's lock is given back when BEGIN fails: else nobody ever gets it."""

@@ -1,0 +1,112 @@
+"""The database layer on both databases: transactions, races, errors, migrations."""
+
+import asyncio
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from aegate_core.database import Database, as_datetime, migrate, open_database
+from aegate_core.errors import DatabaseUnavailable, SchemaMismatch, SerializationConflict
+from aegate_core.stores.index.models import AuditEvent, Location
+
+
+async def test_a_failed_transaction_leaves_nothing(database_url: str) -> None:
+    async with open_database(database_url) as db:
+        with pytest.raises(ZeroDivisionError):
+            async with db.transaction():
+                await Location.create(code="OUTER", display_name="")
+                async with db.transaction():
+                    await Location.create(code="INNER", display_name="")
+                raise ZeroDivisionError
+        assert await db.fetch_value("SELECT count(*) FROM location") == 0
+
+
+async def test_an_inner_failure_keeps_the_outer_work(database_url: str) -> None:
+    async with open_database(database_url) as db:
+        async with db.transaction():
+            await Location.create(code="OUTER", display_name="")
+            with pytest.raises(ZeroDivisionError):
+                async with db.transaction():
+                    await Location.create(code="INNER", display_name="")
+                    raise ZeroDivisionError
+        assert [r["code"] for r in await db.fetch("SELECT code FROM location")] == ["OUTER"]
+
+
+async def test_two_at_once_count_without_loss(database_url: str) -> None:
+    async def count_up(db: Database) -> None:
+        row = await db.fetch_one("SELECT last_token FROM fencing WHERE id = $1 FOR UPDATE", 1)
+        assert row is not None
+        await db.execute("UPDATE fencing SET last_token = $1 WHERE id = 1", row["last_token"] + 1)
+
+    async def ten_times() -> None:
+        async with open_database(database_url) as db:
+            for _ in range(10):
+                await db.atomically(count_up)
+
+    await asyncio.gather(ten_times(), ten_times(), ten_times())
+    async with open_database(database_url) as db:
+        assert await db.fetch_value("SELECT last_token FROM fencing") == 30
+
+
+async def test_the_same_sql_serves_both(database_url: str) -> None:
+    now = datetime.now(UTC)
+    async with open_database(database_url) as db:
+        for code in ("A", "B", "C"):
+            await db.execute("INSERT INTO location (code, display_name) VALUES ($1, $2)", code, "x")
+        rows = await db.fetch("SELECT code FROM location WHERE code = ANY($1) ORDER BY code", ["A", "C"])
+        assert rows == [{"code": "A"}, {"code": "C"}]
+        assert await db.execute("UPDATE location SET display_name = $1 WHERE code <> $2", "y", "A") == 2
+        assert await db.execute("DELETE FROM location WHERE code = $1", "none") == 0
+        await AuditEvent.create(at=now, actor="a", action="hold", target="t", outcome="OK", detail={"k": [1]})
+        assert as_datetime(await db.fetch_value("SELECT at FROM audit_event")) == now
+
+
+async def test_the_audit_is_append_only(database_url: str) -> None:
+    async with open_database(database_url) as db:
+        await AuditEvent.create(at=datetime.now(UTC), actor="a", action="hold", target="t", outcome="OK")
+        for statement in ("UPDATE audit_event SET actor = 'b'", "DELETE FROM audit_event"):
+            with pytest.raises(Exception, match="append-only"):
+                await db.execute(statement)
+        assert [r["actor"] for r in await db.fetch("SELECT actor FROM audit_event")] == ["a"]
+
+
+async def test_migrations_run_once_however_many_start_them(empty_database_url: str) -> None:
+    applied = await asyncio.gather(*[migrate(empty_database_url) for _ in range(3)])
+    assert sorted(len(a) for a in applied) == [0, 0, len(max(applied, key=len))]
+    assert await migrate(empty_database_url) == []
+
+
+async def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
+    async with open_database(database_url) as db:
+        await db.execute(
+            "INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('models', '9999_later', $1)",
+            datetime.now(UTC),
+        )
+    with pytest.raises(SchemaMismatch, match="newer version of aegate"):
+        await migrate(database_url)
+
+
+async def test_an_absent_database_says_so() -> None:
+    async with open_database("postgres://nobody@127.0.0.1:1/none") as db:
+        with pytest.raises(DatabaseUnavailable, match="does not answer"):
+            await db.fetch("SELECT 1")
+        with pytest.raises(DatabaseUnavailable):
+            async with db.transaction():
+                pass
+
+
+async def test_a_locked_sqlite_is_a_race_and_gives_its_lock_back(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "locked.sqlite3"
+    shutil.copyfile(sqlite_template, path)
+    async with open_database(f"sqlite://{path}") as holder, open_database(f"sqlite://{path}") as other:
+        await other.execute("PRAGMA busy_timeout = 50")
+        async with holder.transaction():
+            with pytest.raises(SerializationConflict):
+                async with other.transaction():
+                    pass
+        async with other.transaction():
+            assert await other.execute("UPDATE fencing SET last_token = 5") == 1
