@@ -55,3 +55,7 @@ def _refuse_newer(applied: set[str], known: Iterable[MigrationKey]) -> None:
             f"the database was written by a newer version of aegate (it has {newer[-1]}, this version knows up to "
             f"{max(names)}): start that version, or restore a backup made by this one"
         )
+
+
+TORTOISE_ORM = tortoise_config("sqlite://:memory:")
+"""For ``tortoise -c aegate_core.database.migrate.TORTOISE_ORM makemigrations``, which compares models and migrations."""

@@ -220,7 +220,7 @@ class Migration(migrations.Migration):
                 ('created_at', fields.DatetimeField(auto_now=False, auto_now_add=False)),
                 ('updated_at', fields.DatetimeField(auto_now=False, auto_now_add=False)),
             ],
-            options={'table': 'patient', 'app': 'models', 'unique_together': (('partition', 'issuer', 'patient_id', 'unidentified_study_uid'),), 'pk_attr': 'id', 'table_description': 'A person in a partition. An unidentified one (no PatientID) belongs to one study alone: ``unidentified_study_uid``.'},
+            options={'table': 'patient', 'app': 'models', 'unique_together': (('partition', 'issuer', 'patient_id', 'unidentified_study_uid'),), 'pk_attr': 'id', 'table_description': 'A person in a partition. An unidentified one (no PatientID) belongs to one study: ``unidentified_study_uid``.'},
             bases=['Model'],
         ),
         ops.CreateModel(
@@ -327,7 +327,7 @@ class Migration(migrations.Migration):
                 ('outcome', fields.CharField(null=True, max_length=12)),
                 ('closes', fields.IntField(default=0)),
             ],
-            options={'table': 'close_unit', 'app': 'models', 'unique_together': (('study', 'series_uid', 'ae'),), 'indexes': [Index(fields=['due_at'])], 'pk_attr': 'id', 'table_description': "What closes together: a study or a series (``series_uid`` '' for a study), from one AE. Open while ``closed_at`` is null."},
+            options={'table': 'close_unit', 'app': 'models', 'unique_together': (('study', 'series_uid', 'ae'),), 'indexes': [Index(fields=['due_at'])], 'pk_attr': 'id', 'table_description': "What closes together: a study or a series (``series_uid`` '' for a study), of one AE. Open: ``due_at`` is set."},
             bases=['Model'],
         ),
         ops.CreateModel(
