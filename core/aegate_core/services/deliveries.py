@@ -11,12 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from aegate_core.database import Database
+from aegate_core.database import Database, as_datetime
+from aegate_core.decisions.breaker import BreakerState
+from aegate_core.decisions.moving import (
+    WORKER_SILENCE,
+    DestinationFacts,
+    ItemFacts,
+    WhyNotMoving,
+    WorkerFacts,
+)
+from aegate_core.decisions.moving import why_not_moving as decide_why
 from aegate_core.decisions.priority import RANK_PER_BUMP, RANK_PER_POINT, rank
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
 from aegate_core.errors import InvalidInput, InvalidValue, NotFound
 from aegate_core.resources.values import Ability, ApplicationEntity, Level
-from aegate_core.stores.queue import by_hand, destinations, enqueueing, wishes
+from aegate_core.stores.queue import by_hand, destinations, enqueueing, inquiry, wishes
 from aegate_core.stores.queue.history import Note
 
 _LONGEST_KEY = 200
@@ -253,3 +262,63 @@ def _by_hand(request: SendByHand, study: by_hand.StudyToSend, ae: ResourceKey) -
 
 def _short(text: str | None) -> str | None:
     return text[:256] if text else None
+
+
+async def why_not_moving(
+    db: Database, delivery_ids: Sequence[int], *, now: datetime
+) -> dict[int, WhyNotMoving]:
+    """Return why items are where they are, by id; without those that are finished and lost nothing."""
+    seen = await inquiry.worker_last_seen(db)
+    workers = WorkerFacts(alive=seen is not None and now - seen <= WORKER_SILENCE, last_seen_at=seen)
+    answers = {}
+    for row in await inquiry.items(db, delivery_ids, now=now):
+        answer = decide_why(_item_facts(row), _destination_facts(row), workers, now=now)
+        if answer is not None:
+            answers[int(str(row.item["id"]))] = answer
+    return answers
+
+
+def _item_facts(row: inquiry.ItemRow) -> ItemFacts:
+    item = row.item
+    return ItemFacts(
+        state=str(item["state"]),
+        attempts=int(str(item["attempts"])),
+        available_at=_time(item["available_at"]),
+        hold_code=_text(item["hold_code"]),
+        held_by=_text(item["held_by"]),
+        hold_reason=_text(item["hold_reason"]),
+        instances_total=int(str(item["instances_total"])),
+        instances_done=int(str(item["instances_done"])),
+        instances_failed=int(str(item["instances_failed"])),
+        started_at=_time(item["started_at"]),
+        error_code=_text(item["error_code"]),
+        error_message=_text(item["error_message"]),
+        position=row.position,
+    )
+
+
+def _destination_facts(row: inquiry.ItemRow) -> DestinationFacts:
+    item = row.item
+    return DestinationFacts(
+        ae=str(item["ae"]),
+        max_connections=int(str(item["max_connections"])),
+        slots_used=row.slots_used,
+        enabled=bool(item["enabled"]),
+        gone_at=_time(item["gone_at"]),
+        invalid_condition=_text(item["invalid_condition"]),
+        held_at=_time(item["destination_held_at"]),
+        held_by=_text(item["destination_held_by"]),
+        hold_reason=_text(item["destination_hold_reason"]),
+        breaker=BreakerState(str(item["breaker"])),
+        breaker_since=_time(item["breaker_since"]),
+        last_error=_text(item["last_error"]),
+        next_probe_at=_time(item["next_probe_at"]),
+    )
+
+
+def _time(value: object) -> datetime | None:
+    return None if value is None else as_datetime(value)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

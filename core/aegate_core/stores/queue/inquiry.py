@@ -1,0 +1,67 @@
+"""What the queue knows of items, for answering why one does not move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from aegate_core.database import Database, as_datetime
+
+COUNTED_IN_LINE = 1_000
+"""Positions beyond are not counted: it would read the whole backlog."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """An item with its destination, as columns."""
+
+    item: dict[str, object]
+    slots_used: int
+    position: int
+
+
+_ITEMS = """
+SELECT q.id AS id, q.destination_id AS destination_id, q.state AS state, q.attempts AS attempts,
+  q.available_at AS available_at, q.hold_code AS hold_code, q.held_by AS held_by, q.hold_reason AS hold_reason,
+  q.instances_total AS instances_total, q.instances_done AS instances_done, q.instances_failed AS instances_failed,
+  q.started_at AS started_at, q.error_code AS error_code, q.error_message AS error_message, q.rank AS rank,
+  d.ae AS ae, d.max_connections AS max_connections, d.enabled AS enabled, d.gone_at AS gone_at,
+  d.invalid_condition AS invalid_condition, d.held_at AS destination_held_at, d.held_by AS destination_held_by,
+  d.hold_reason AS destination_hold_reason, d.breaker AS breaker, d.breaker_since AS breaker_since,
+  d.last_error AS last_error, d.next_probe_at AS next_probe_at
+FROM delivery q JOIN destination d ON d.id = q.destination_id WHERE q.id = ANY($1)
+"""
+
+_USED = """
+SELECT destination_id, count(*) AS n FROM slot WHERE destination_id = ANY($1) AND token IS NOT NULL
+AND expires_at >= $2 GROUP BY destination_id
+"""
+
+_BEFORE = """
+SELECT count(*) FROM (SELECT 1 AS one FROM delivery WHERE destination_id = $1 AND state = 'SCHEDULED'
+AND (rank, id) < ($2::bigint, $3::bigint) LIMIT $4) AS ahead
+"""
+
+
+async def items(db: Database, delivery_ids: Sequence[int], *, now: datetime) -> list[ItemRow]:
+    """Return those of ``delivery_ids`` that exist."""
+    found = await db.fetch(_ITEMS, list(delivery_ids))
+    destinations = sorted({int(r["destination_id"]) for r in found})
+    used = {int(r["destination_id"]): int(r["n"]) for r in await db.fetch(_USED, destinations, now)}
+    result = []
+    for row in found:
+        position = 0
+        if row["state"] == "SCHEDULED":
+            ahead = await db.fetch_value(
+                _BEFORE, row["destination_id"], row["rank"], row["id"], COUNTED_IN_LINE
+            )
+            position = int(ahead) + 1
+        result.append(ItemRow(row, used.get(int(row["destination_id"]), 0), position))
+    return result
+
+
+async def worker_last_seen(db: Database) -> datetime | None:
+    """Return when any worker was last seen."""
+    seen = await db.fetch_value("SELECT max(seen_at) FROM worker_state")
+    return None if seen is None else as_datetime(seen)
