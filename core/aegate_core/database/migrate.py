@@ -58,4 +58,4 @@ def _refuse_newer(applied: set[str], known: Iterable[MigrationKey]) -> None:
 
 
 TORTOISE_ORM = tortoise_config("sqlite://:memory:")
-"""For ``tortoise -c aegate_core.database.migrate.TORTOISE_ORM makemigrations``, which compares models and migrations."""
+"""For ``tortoise -c aegate_core.database.migrate.TORTOISE_ORM makemigrations`` (`make migration`)."""
