@@ -1,0 +1,138 @@
+"""Where indexed objects lie: one file an arrival, never changed, never found by a UID.
+
+``<root>/ab/cd/<arrival id>.dcm``, ab and cd the *last* four hex digits of the id: the first ones of a time-ordered id
+would fill one folder for weeks. A key belongs to one arrival for ever, so putting it again is harmless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO, NewType
+
+from aegate_core.dicom.identifiers import ArrivalId, parse_arrival_id
+from aegate_core.errors import InvalidValue, StorageError, StorageFull
+
+BlobKey = NewType("BlobKey", str)
+"""``ab/cd/<arrival id>.dcm``."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def blob_key(arrival_id: ArrivalId) -> BlobKey:
+    """Return the key of an arrival's blob."""
+    return BlobKey(f"{arrival_id[-4:-2]}/{arrival_id[-2:]}/{arrival_id}.dcm")
+
+
+class BlobStore:
+    """Blobs below one folder. Several processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, arrival_id: ArrivalId, path: Path) -> BlobKey:
+        """Make ``path`` durable under the arrival's key and return that; see `put_many`."""
+        return self.put_many([(arrival_id, path)])[0]
+
+    def put_many(self, arrivals: Sequence[tuple[ArrivalId, Path]]) -> list[BlobKey]:
+        """Make files durable under their arrivals' keys: files, then folders, are fsynced before it returns.
+
+        A hard link where both lie on one file system; else a copy, read again and compared. The source stays. Raises
+        FileNotFoundError when a source is gone and its blob is not there, StorageError, StorageFull.
+        """
+        keys = [blob_key(arrival_id) for arrival_id, _ in arrivals]
+        try:
+            folders = self._make_folders({Path(key).parent for key in keys})
+            for key, (_, path) in zip(keys, arrivals, strict=True):
+                _place(path, self.root / key)
+            _fsync_folders(folders)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _storage_error(error) from error
+        return keys
+
+    def path(self, key: str) -> Path:
+        """Return where the blob lies. Raises InvalidValue for what is no key: a key can never leave the store."""
+        name = key.rpartition("/")[2]
+        arrival_id = parse_arrival_id(name.removesuffix(".dcm"))
+        if key != blob_key(arrival_id):
+            raise InvalidValue("blob key must be ab/cd/<arrival id>.dcm, got another form")
+        return self.root / key
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a blob for reading. Raises InvalidValue, FileNotFoundError."""
+        return self.path(key).open("rb")
+
+    def _make_folders(self, wanted: Iterable[Path]) -> set[Path]:
+        """Make the folders that lack; fsync the parent of each new one, so that it is there after a power cut."""
+        folders: set[Path] = set()
+        for relative in wanted:
+            folder = self.root / relative
+            folders.add(folder)
+            for level in (self.root, folder.parent, folder):
+                if not level.is_dir():
+                    level.mkdir(mode=0o750, parents=True, exist_ok=True)
+                    _fsync_folders([level.parent])
+        return folders
+
+
+def _place(source: Path, target: Path) -> None:
+    """Put ``source`` at ``target``, durable but for the folder's entry; what stands there already is the same object."""
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            if error.errno == errno.ENOENT and target.exists():
+                return
+            raise
+        _copy(source, target)
+        return
+    _fsync(target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy through a part file, so that a target is always whole; compare what the disk gives back."""
+    part = target.with_suffix(f".{os.getpid()}.part")
+    try:
+        shutil.copyfile(source, part)
+        _fsync(part)
+        if _digest(part) != _digest(source):
+            raise OSError(errno.EIO, "the copy differs from the original")
+        part.replace(target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_folders(folders: Iterable[Path]) -> None:
+    for folder in sorted(folders):
+        _fsync(folder)
+
+
+def _storage_error(error: OSError) -> StorageError:
+    reason = errno.errorcode.get(error.errno or 0, "unknown")
+    kind = StorageFull if error.errno in _FULL else StorageError
+    return kind(
+        f"blob store must be writable, cannot write into it ({reason}): free space or mend permissions"
+    )
