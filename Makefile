@@ -1,0 +1,42 @@
+# Everything a person types here. Each target works from a fresh clone on Debian or Ubuntu; what it installs goes into .venv.
+# The longer recipes are the scripts in tools/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt lock clean
+
+BIN := .venv/bin
+DISTRIBUTIONS := $(wildcard */pyproject.toml)
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '  make %-7s %s\n' "$$target" "$$text"; done
+
+demo: .venv/.run  ## a whole small hospital on this machine: two modalities send, two receivers get it, GraphQL tells
+	@$(BIN)/aegate demo
+
+test: .venv/.all  ## unit and integration tests, on SQLite and PostgreSQL, with dcmtk and Orthanc as peers
+	@tools/test.sh
+
+check: .venv/.all  ## what needs no peers: format, lint, types, import floors, layout, lock
+	@tools/check.sh
+
+fmt: .venv/.all  ## bring the code into the one format
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+lock: .venv/.uv  ## newest versions into the lock files (KEEP=1: only what a pyproject.toml asks for anew)
+	@tools/lock.sh $(if $(KEEP),keep,upgrade)
+
+clean:  ## remove what the other targets made; data folders stay
+	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: uv alone; what running needs; that and the tools.
+.venv/.uv: requirements-uv.lock tools/venv.sh
+	@tools/venv.sh uv
+
+.venv/.run: requirements-run.lock requirements-uv.lock tools/venv.sh $(DISTRIBUTIONS)
+	@tools/venv.sh run
+
+.venv/.all: requirements.lock requirements-uv.lock tools/venv.sh pyproject.toml $(DISTRIBUTIONS)
+	@tools/venv.sh all
