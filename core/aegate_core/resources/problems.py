@@ -48,7 +48,7 @@ class Problem:
     def message(self) -> str:
         """Expected, got, and the next step, in one sentence."""
         if self.is_rule:
-            return f"{self.expected} (got {self.got})"
+            return f"{self.expected} (got {self.got})" if self.got else self.expected
         return f"expected {self.expected}, got {self.got}" + (f": {self.advice}" if self.advice else "")
 
     def __str__(self) -> str:

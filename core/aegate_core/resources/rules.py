@@ -92,12 +92,13 @@ def _message(rule: Rule, current: object, before: object) -> str:
 
 
 def _got(current: object, field_path: Path) -> str:
+    """Return the value that a rule speaks of; an empty text for a whole object, which says nothing."""
     value: object = current
     for name in field_path:
         value = value.get(str(name)) if isinstance(value, Mapping) else None
     if value is None:
         return "nothing"
-    return show(value)
+    return "" if isinstance(value, Mapping) else show(value)
 
 
 def _older_item(item: object, old: object, schema: Schema) -> object:

@@ -1,0 +1,102 @@
+"""Check ObjectMeta as an API server does: the form of name, namespace, labels and annotations, and no other fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from aegate_core.resources import names
+from aegate_core.resources.problems import Path, Violation, nearest, show
+
+SET_BY_SERVER = frozenset(
+    [
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "selfLink",
+    ]
+)
+"""What an API server writes: let pass, because ``kubectl get -o yaml`` shows it, and not used."""
+WRITTEN = frozenset(["name", "namespace", "labels", "annotations", "finalizers", "ownerReferences"])
+LARGEST_ANNOTATIONS_BYTES = 256 * 1024
+
+
+def check_metadata(metadata: object) -> Iterator[Violation]:
+    """Yield what an API server would refuse in ``metadata``."""
+    if not isinstance(metadata, Mapping):
+        yield Violation(("metadata",), "an object with a name", show(metadata), "add metadata.name")
+        return
+    for name in metadata:
+        if name not in SET_BY_SERVER | WRITTEN:
+            yield _unknown(str(name))
+    yield from _check_name(
+        metadata.get("name"), ("metadata", "name"), (names.dns1123_subdomain, names.SUBDOMAIN)
+    )
+    if metadata.get("namespace") is not None:
+        expected = (names.dns1123_label, names.LABEL)
+        yield from _check_name(metadata["namespace"], ("metadata", "namespace"), expected)
+    yield from _check_labels(metadata.get("labels"))
+    yield from _check_annotations(metadata.get("annotations"))
+
+
+def _unknown(name: str) -> Violation:
+    near = nearest(name, WRITTEN)
+    advice = f"did you mean {near}?" if near else f"known are {', '.join(sorted(WRITTEN))}"
+    if name == "generateName":
+        advice = "a resource is known by its name; set metadata.name"
+    return Violation(("metadata", name), "a field of ObjectMeta", f"the field {name!r}", advice)
+
+
+def _check_name(
+    value: object, path: Path, form: tuple[Callable[[str], list[str]], str]
+) -> Iterator[Violation]:
+    check, expected = form
+    if value is None:
+        yield Violation(path, "a name", "nothing", f"add {path[-1]}: {expected}")
+    elif not isinstance(value, str):
+        yield Violation(path, "a string", show(value), "put it in quotes")
+    elif check(value):
+        yield Violation(path, expected, show(value), "use another name")
+
+
+def _check_labels(labels: object) -> Iterator[Violation]:
+    path: Path = ("metadata", "labels")
+    if labels is None:
+        return
+    if not isinstance(labels, Mapping):
+        yield Violation(path, "an object of strings", show(labels))
+        return
+    for key, value in labels.items():
+        yield from _check_key(str(key), path)
+        if not isinstance(value, str):
+            yield Violation((*path, key), "a string", show(value), "put it in quotes")
+        elif names.label_value(value):
+            yield Violation((*path, key), names.LABEL_VALUE, show(value), "use another value")
+
+
+def _check_annotations(annotations: object) -> Iterator[Violation]:
+    path: Path = ("metadata", "annotations")
+    if annotations is None:
+        return
+    if not isinstance(annotations, Mapping):
+        yield Violation(path, "an object of strings", show(annotations))
+        return
+    size = 0
+    for key, value in annotations.items():
+        yield from _check_key(str(key).lower(), path)
+        if isinstance(value, str):
+            size += len(key.encode()) + len(value.encode())
+        else:
+            yield Violation((*path, key), "a string", show(value), "put it in quotes")
+    if size > LARGEST_ANNOTATIONS_BYTES:
+        yield Violation(
+            path, f"at most {LARGEST_ANNOTATIONS_BYTES} bytes of annotations", str(size), "remove some"
+        )
+
+
+def _check_key(key: str, path: Path) -> Iterator[Violation]:
+    if names.qualified_name(key):
+        yield Violation((*path, key), f"{names.QUALIFIED} as key", show(key), "use another key")
