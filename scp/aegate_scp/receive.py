@@ -67,6 +67,10 @@ class StoreReceiver:
         self.size_bytes = 0
         """Acknowledged so far."""
 
+    def refuse(self, answer: Answer) -> None:
+        """Let the data set that follows go by, and answer so."""
+        self._refuse(answer.status, answer.comment, answer.comment)
+
     def begin(self, command: StoreCommand, abstract_syntax: str, transfer_syntax: str) -> None:
         """Open the spool file for the data set that follows. Never raises for the spool: `finish` answers."""
         self._started_s = time.monotonic()

@@ -1,0 +1,19 @@
+"""``python -m aegate_scp``: one listener process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> int:
+    """Run the listener; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from aegate_scp.process import run
+
+    return run(os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

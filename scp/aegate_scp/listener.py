@@ -1,0 +1,222 @@
+"""One listener: the entrance, the associations behind it, and the configuration in force, which may change at any time.
+
+`apply` touches no open association: an AE that is gone finishes what it sends and is not admitted again.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from aegate_core.decisions.listener_config import ListenerConfig, ListenerEntity
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.errors import InvalidInput
+from aegate_core.events import ASSOCIATION_REJECTED, CONFIG_LOADED, LISTENER_BOUND, Log
+from aegate_core.stores.spool import SpoolFolder, Watermark
+from aegate_scp.association import Arrived, ListenerAssociation, local_ae
+from aegate_scp.congestion import Congestion
+from aegate_scp.metrics import ListenerMetrics
+from aegate_scp.negotiation import (
+    Directory,
+    Load,
+    Reason,
+    Rejection,
+    Request,
+    normalised_request,
+    parse_address,
+    read_request,
+)
+from aegate_scp.receive import Intake, Peer
+from aegate_scp.resolution import NodeAddresses, Resolve, resolve_by_system
+from aegate_scp.server import Entrance
+from aegate_scp.tls import server_context
+
+_FIRST_RESOLUTION_S = 2.0
+"""How long a start or a change waits for the addresses of new names; later answers are taken up as they come."""
+
+
+class Listener:
+    """Listen from `start` to `drain`."""
+
+    def __init__(
+        self, config: ListenerConfig, *, metrics: ListenerMetrics, resolve: Resolve = resolve_by_system
+    ) -> None:
+        """Take the spool. Raises StorageError when it cannot be written."""
+        self.metrics = metrics
+        self._config = config
+        self._log = Log("scp")
+        self._spool = SpoolFolder(Path(config.spool))
+        self._congestion = Congestion(self._spool, _watermark(config), metrics)
+        self._intake = Intake(self._spool, self._congestion, metrics)
+        self._nodes = NodeAddresses(resolve)
+        self._directory = Directory(())
+        self._tls_context: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
+        self._open: Counter[ResourceKey] = Counter()
+        self._associations: set[ListenerAssociation] = set()
+        self._ae = local_ae()
+        self._entrance: Entrance | None = None
+        self.port = 0
+
+    @property
+    def config(self) -> ListenerConfig:
+        """The configuration in force."""
+        return self._config
+
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """For connections from now on."""
+        return self._tls_context
+
+    def start(self) -> None:
+        """Bind and begin to accept. Raises InvalidInput saying what to do when the port cannot be had."""
+        self.apply(self._config)
+        listening = _bind(self._config.host, self._config.port)
+        self.port = listening.getsockname()[1]
+        self._entrance = Entrance(listening, self, self.metrics)
+        self._entrance.start()
+        self._log(
+            LISTENER_BOUND,
+            host=self._config.host,
+            port=self.port,
+            tls=self._tls_context is not None,
+            entities=len(self._config.entities),
+        )
+
+    def apply(self, config: ListenerConfig) -> None:
+        """Put a configuration in force for what comes from now on. Raises InvalidInput and changes nothing."""
+        for name in ("host", "port", "spool"):
+            if getattr(config, name) != getattr(self._config, name):
+                raise InvalidInput(
+                    f"{name} is bound at start and cannot change live: start the listener anew"
+                )
+        try:
+            directory = Directory(config.entities)
+        except ValueError as error:
+            raise InvalidInput(
+                f"sourceRanges must be CIDRs, got {error}: mend the listener configuration"
+            ) from error
+        tls_context = server_context(config.tls) if config.tls else None
+        self._nodes.watch(directory.nodes, timeout_s=_FIRST_RESOLUTION_S)
+        self._directory, self._tls_context, self._config = directory, tls_context, config
+        self._congestion.watermark = _watermark(config)
+        self._congestion.check_again()
+        self.metrics.generation.set(config.generation)
+        self._log(CONFIG_LOADED, generation=config.generation, entities=len(config.entities))
+
+    def reload_tls(self) -> None:
+        """Read the identity's files again. Raises InvalidInput and keeps the one in force."""
+        if self._config.tls:
+            self._tls_context = server_context(self._config.tls)
+
+    def trouble(self) -> str | None:
+        """Return why nobody can associate, or None."""
+        return "not bound yet" if self._entrance is None else self._entrance.trouble()
+
+    def congestion(self) -> str | None:
+        """Return why nothing can be taken in just now, or None."""
+        return self._congestion.trouble()
+
+    def drain(self, grace_s: float) -> None:
+        """Stop accepting, let associations finish, abort those that have not after ``grace_s``, free the spool."""
+        if self._entrance is not None:
+            self._entrance.stop()
+        deadline_s = time.monotonic() + grace_s
+        for association in self._alive():
+            association.join(max(0.0, deadline_s - time.monotonic()))
+        for association in self._alive():
+            association.end("drained")
+        for association in self._alive():
+            association.join(timeout=10)
+        self._nodes.stop()
+        self._spool.close()
+
+    def greet(self, sock: socket.socket, request: bytes, remote: tuple[str, int]) -> bytes | None:
+        """Start an association and return None, or return the A-ASSOCIATE-RJ."""
+        asked = read_request(request, parse_address(remote[0]))
+        with self._lock:
+            load = Load(self._open, is_congested=self._congestion.trouble() is not None)
+            verdict = self._directory.admit(asked, self._nodes.known, load)
+            if isinstance(verdict, ListenerEntity):
+                self._open[verdict.ae] += 1
+        if isinstance(verdict, Rejection):
+            return self._reject(verdict, asked)
+        free_slot = self._slot(verdict.ae)
+        peer = Peer(secrets.token_hex(4), verdict.ae, asked.calling, asked.called, str(asked.address))
+        local = sock.getsockname()
+        arrived = Arrived(
+            sock,
+            normalised_request(request, asked),
+            peer,
+            verdict,
+            local_address=(str(local[0]).partition("%")[0], int(local[1])),
+            remote_address=(remote[0].partition("%")[0], remote[1]),
+        )
+        try:
+            association = ListenerAssociation(self._ae, arrived, self._intake, free_slot)
+            association.start()
+        except (OSError, RuntimeError):
+            # Out of descriptors or threads.
+            free_slot()
+            return self._reject(Rejection(Reason.CONGESTION, verdict.ae), asked)
+        self._associations = {*self._alive(), association}
+        return None
+
+    def _alive(self) -> list[ListenerAssociation]:
+        return [a for a in self._associations if a.is_alive()]
+
+    def _slot(self, ae: ResourceKey) -> Callable[[], None]:
+        """Count an open association of ``ae``; the returned function uncounts it, once."""
+        gauge = self.metrics.open_associations.labels(str(ae))
+        gauge.inc()
+        held = [True]
+
+        def free() -> None:
+            with self._lock:
+                if held.pop() if held else False:
+                    self._open[ae] -= 1
+                    gauge.dec()
+
+        return free
+
+    def _reject(self, rejection: Rejection, asked: Request) -> bytes:
+        if rejection.reason is Reason.WRONG_SOURCE_ADDRESS:
+            self._nodes.refresh_soon()
+        ae = str(rejection.ae) if rejection.ae else ""
+        self.metrics.rejected_associations.labels(ae, rejection.reason.value).inc()
+        result, source, diagnostic = rejection.answer
+        self._log(
+            ASSOCIATION_REJECTED,
+            reason=rejection.reason.value,
+            calling=asked.calling,
+            called=asked.called,
+            peer=str(asked.address),
+            result=result,
+            source=source,
+            diagnostic=diagnostic,
+        )
+        return rejection.encode()
+
+
+def _watermark(config: ListenerConfig) -> Watermark:
+    return Watermark(config.watermark_used_percent, config.watermark_free_bytes)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=host == "::")
+    except OSError as error:
+        advice = {
+            errno.EADDRINUSE: "is taken by another process: stop that, or choose another port",
+            errno.EACCES: "is below 1024 and needs a right: choose a higher one, or grant CAP_NET_BIND_SERVICE",
+            errno.EADDRNOTAVAIL: "is on an address that this machine does not have: mend the host",
+        }.get(error.errno or 0, f"cannot be bound ({error.strerror}): mend host and port")
+        raise InvalidInput(f"port {port} on {host} {advice}") from error

@@ -1,0 +1,185 @@
+"""A listener process from its first line of log to its last: configuration file, state file, health, signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from aegate_core.decisions.listener_config import ListenerConfig
+from aegate_core.errors import AegateError, InvalidInput
+from aegate_core.events import (
+    CONFIG_REFUSED,
+    PROCESS_FAILED,
+    PROCESS_READY,
+    PROCESS_STARTED,
+    PROCESS_STOPPED,
+    PROCESS_STOPPING,
+    Log,
+    configure_logging,
+)
+from aegate_core.health import HealthServer, ProcessState
+from aegate_scp.listener import Listener
+from aegate_scp.metrics import ListenerMetrics
+from aegate_scp.settings import ListenerSettings, read_settings
+
+_LOOK_EVERY_S = 0.25
+"""At the configuration file and the spool: an edit takes effect within a second."""
+
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+class ListenerProcess:
+    """Run one listener until it is told to stop."""
+
+    def __init__(self, settings: ListenerSettings) -> None:
+        self._settings = settings
+        self._log = Log("scp")
+        self._stop = threading.Event()
+        self._signal = ""
+        self._listener: Listener | None = None
+        self._metrics = ListenerMetrics()
+        self._health = HealthServer(
+            settings.health_address, registry=self._metrics.registry, alive=self._alive, ready=self._ready
+        )
+        self._state = ProcessState("listener", os.getpid(), "starting")
+
+    def request_stop(self, number: int) -> None:
+        """Begin to drain, from a signal handler."""
+        self._signal = signal.Signals(number).name
+        self._stop.set()
+
+    def run(self) -> int:
+        """Return the exit code: 0 after a drain, 2 when it could not start."""
+        self._log(PROCESS_STARTED, process="listener", pid=os.getpid(), version=version("aegate-scp"))
+        self._health.start()
+        self._say("starting")
+        try:
+            listener = self._start()
+        except AegateError as error:
+            self._log(PROCESS_FAILED, process="listener", error=error.message, code=error.code)
+            self._say("failed", error.message)
+            return 2
+        self._log(
+            PROCESS_READY, process=listener.config.name, port=listener.port, health_port=self._health.port
+        )
+        while not self._stop.wait(_LOOK_EVERY_S):
+            self._reload(listener)
+            self._say_how_it_is(listener)
+        grace_s = listener.config.grace_s
+        self._log(PROCESS_STOPPING, process=listener.config.name, signal=self._signal, grace_s=grace_s)
+        self._say("stopping")
+        listener.drain(grace_s)
+        self._health.stop()
+        self._say("stopping", "stopped")
+        self._log(PROCESS_STOPPED, process=listener.config.name, reason=self._signal)
+        return 0
+
+    def _start(self) -> Listener:
+        self._stamp = self._look()
+        config = _read_config(self._settings.config)
+        listener = Listener(config, metrics=self._metrics)
+        listener.start()
+        self._listener = listener
+        self._tls_stamp = _stamp(_tls_paths(config))
+        return listener
+
+    def _reload(self, listener: Listener) -> None:
+        """Take up a changed configuration or identity; what cannot be used is said once and changes nothing."""
+        stamp, tls_stamp = self._look(), _stamp(_tls_paths(listener.config))
+        if (stamp, tls_stamp) == (self._stamp, self._tls_stamp):
+            return
+        try:
+            if stamp != self._stamp:
+                listener.apply(_read_config(self._settings.config))
+            else:
+                listener.reload_tls()
+            self._refused = ""
+        except InvalidInput as error:
+            self._refused = error.message
+            self._metrics.refused_configs.inc()
+            self._log(CONFIG_REFUSED, error=error.message)
+        self._stamp, self._tls_stamp = stamp, _stamp(_tls_paths(listener.config))
+
+    _refused = ""
+    _stamp: _Stamp = ()
+    _tls_stamp: _Stamp = ()
+
+    def _say_how_it_is(self, listener: Listener) -> None:
+        trouble = listener.trouble() or self._refused or listener.congestion()
+        self._say("degraded" if trouble else "ready", trouble or "")
+
+    def _say(self, state: str, message: str = "") -> None:
+        """Write the state file when something has changed."""
+        listener = self._listener
+        said = ProcessState(
+            process=listener.config.name if listener else "listener",
+            pid=os.getpid(),
+            state=state,
+            health_port=self._health.port,
+            port=listener.port if listener else 0,
+            generation=listener.config.generation if listener else 0,
+            message=message,
+        )
+        if said != self._state and self._settings.state_file:
+            said.write(self._settings.state_file)
+        self._state = said
+
+    def _look(self) -> _Stamp:
+        return _stamp((self._settings.config,))
+
+    def _alive(self) -> str | None:
+        listener = self._listener
+        return None if listener is None or self._stop.is_set() else listener.trouble()
+
+    def _ready(self) -> str | None:
+        if self._stop.is_set():
+            return "stopping"
+        return "starting" if self._listener is None else self._listener.trouble()
+
+
+def run(environ: Mapping[str, str]) -> int:
+    """Run a listener as ``environ`` says; return the exit code."""
+    try:
+        settings = read_settings(environ)
+    except InvalidInput as error:
+        configure_logging()
+        Log("scp")(PROCESS_FAILED, process="listener", error=error.message, code=error.code)
+        return 2
+    configure_logging(terminal=settings.log_terminal)
+    # pynetdicom quotes peers and handlers' exceptions in its errors; what matters of them is in our own events.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    process = ListenerProcess(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: process.request_stop(number))
+    return process.run()
+
+
+def _read_config(path: Path) -> ListenerConfig:
+    try:
+        return ListenerConfig.from_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(
+            f"listener configuration must be a readable file, got {error.strerror} at {path}"
+        ) from error
+
+
+def _tls_paths(config: ListenerConfig) -> tuple[Path, ...]:
+    tls = config.tls
+    return (Path(tls.certificate), Path(tls.key), Path(tls.ca)) if tls else ()
+
+
+def _stamp(paths: tuple[Path, ...]) -> _Stamp:
+    """Return what changes when a file is written or replaced; a missing file has a stamp, too."""
+    stamps = []
+    for path in paths:
+        try:
+            stat = path.stat()
+            stamps.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        except OSError:
+            stamps.append((0, 0, 0))
+    return tuple(stamps)
