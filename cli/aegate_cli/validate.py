@@ -1,0 +1,163 @@
+"""`aegate validate`: what an API server would say to these manifests, without one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aegate_core.decisions.references import Surroundings, decide_conditions
+from aegate_core.resources.conditions import Condition, ConditionType, Reason
+from aegate_core.resources.locations import FILE_NAME, LocationsFile, read_locations
+from aegate_core.resources.problems import Problem
+from aegate_core.resources.reference import ResourceRef, ref_of
+from aegate_core.resources.validation import ValidationResult, validate_manifests
+from aegate_core.resources.values import Resource
+
+VALID, PROBLEMS, UNUSABLE = 0, 1, 2
+_HEALTHY = (Reason.DISABLED, Reason.SUSPENDED)
+
+
+class Output(StrEnum):
+    """How the result is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def validate_command(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH…", help="Files, folders, or - for standard input: YAML or JSON."),
+    ],
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="For people, or one JSON object.")
+    ] = Output.TEXT,
+    old: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="The versions in force: rules for changes hold too, such as an immutable title.",
+        ),
+    ] = None,
+) -> None:
+    """Check manifests by the CRDs themselves: schema and CEL rules, as an API server evaluates them.
+
+    Prints file:line, the field, what was expected and what came.
+    When nothing is wrong with any manifest, it warns of what only all together show:
+    a route to an unknown AE, a title held twice, an unknown location.
+    Locations are those of a locations.csv beside the manifests.
+
+    Exit codes:
+    0 all valid, also with warnings;
+    1 something is wrong with a manifest;
+    2 a path cannot be read, or the command was called wrongly.
+
+    Example: [bold]aegate validate examples/hospital[/bold]
+
+    Example: [bold]kubectl get ae -o yaml | aegate validate -[/bold]
+    """
+    before = validate_manifests(old, stdin=_no_stdin) if old else ValidationResult()
+    result = validate_manifests(paths, old=before.resources, stdin=_stdin)
+    places = [read_locations(file) for file in _location_files(paths)]
+    problems = [
+        *before.problems,
+        *result.problems,
+        *(problem for place in places for problem in place.problems),
+    ]
+    unreadable = [*before.unreadable, *result.unreadable]
+    warnings = _warnings(result.resources, places)
+    if output is Output.JSON:
+        typer.echo(_as_json(result.resources, [*unreadable, *problems], warnings))
+    else:
+        _print(result, [*unreadable, *problems], warnings)
+    raise typer.Exit(UNUSABLE if unreadable else PROBLEMS if problems else VALID)
+
+
+def _stdin(most: int) -> bytes:
+    return sys.stdin.buffer.read(most)
+
+
+def _no_stdin(most: int) -> bytes:
+    """Refuse - for --old: standard input can be read once only."""
+    return b""
+
+
+def _location_files(paths: Sequence[str]) -> list[Path]:
+    """Return the locations.csv of every folder given, and beside every file given."""
+    folders = {path if path.is_dir() else path.parent for path in map(Path, paths) if str(path) != "-"}
+    return sorted(file for folder in folders if (file := folder / FILE_NAME).is_file())
+
+
+def _warnings(
+    resources: Sequence[Resource], places: Iterable[LocationsFile]
+) -> list[tuple[ResourceRef, str, Condition]]:
+    """Return every condition that is not as it should be, with the resource and where that is written."""
+    codes = frozenset(location.code for place in places for location in place.locations)
+    sources = {ref_of(resource): resource.metadata.source for resource in resources}
+    decided = decide_conditions(resources, Surroundings(locations=codes))
+    return [
+        (ref, sources[ref], condition)
+        for ref, conditions in decided.items()
+        for condition in _failing(conditions)
+        if condition.reason not in _HEALTHY
+    ]
+
+
+def _failing(conditions: Sequence[Condition]) -> list[Condition]:
+    """Return the conditions that are not True; Ready only where it says what no other one does."""
+    failing = [condition for condition in conditions if not condition.is_true]
+    said = {condition.reason for condition in failing if condition.type is not ConditionType.READY}
+    return [c for c in failing if c.type is not ConditionType.READY or c.reason not in said]
+
+
+def _print(
+    result: ValidationResult,
+    problems: Sequence[Problem],
+    warnings: Sequence[tuple[ResourceRef, str, Condition]],
+) -> None:
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    for ref, source, condition in warnings:
+        typer.echo(f"{source}: warning: {ref}: {condition.reason}: {condition.message}", err=True)
+    counts: dict[str, int] = {}
+    for resource in result.resources:
+        kind = ref_of(resource).kind
+        counts[kind] = counts.get(kind, 0) + 1
+    valid = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing"
+    typer.echo(f"valid: {valid}; problems: {len(problems)}; warnings: {len(warnings)}")
+
+
+def _as_json(
+    resources: Sequence[Resource],
+    problems: Sequence[Problem],
+    warnings: Sequence[tuple[ResourceRef, str, Condition]],
+) -> str:
+    return json.dumps(
+        {
+            "valid": [
+                {"kind": ref.kind, "namespace": ref.key.namespace, "name": ref.key.name, "source": source}
+                for ref, source in ((ref_of(resource), resource.metadata.source) for resource in resources)
+            ],
+            "problems": [problem.to_json() for problem in problems],
+            "warnings": [
+                {
+                    "kind": ref.kind,
+                    "namespace": ref.key.namespace,
+                    "name": ref.key.name,
+                    "source": source,
+                    "type": condition.type.value,
+                    "reason": condition.reason.value,
+                    "message": condition.message,
+                }
+                for ref, source, condition in warnings
+            ],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )
