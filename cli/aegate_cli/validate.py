@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ import typer
 
 from aegate_core.decisions.references import Surroundings, decide_conditions
 from aegate_core.resources.conditions import Condition, ConditionType, Reason
-from aegate_core.resources.locations import FILE_NAME, LocationsFile, read_locations
+from aegate_core.resources.locations import LocationsFile, location_files, read_locations
 from aegate_core.resources.problems import Problem
 from aegate_core.resources.reference import ResourceRef, ref_of
 from aegate_core.resources.validation import ValidationResult, validate_manifests
@@ -51,7 +51,7 @@ def validate_command(
     Prints file:line, the field, what was expected and what came.
     When nothing is wrong with any manifest, it warns of what only all together show:
     a route to an unknown AE, a title held twice, an unknown location.
-    Locations are those of a locations.csv beside the manifests.
+    Locations are those of a locations.csv beside the manifests; without one, all are let pass.
 
     Exit codes:
     0 all valid, also with warnings;
@@ -90,17 +90,16 @@ def _no_stdin(most: int) -> bytes:
 
 def _location_files(paths: Sequence[str]) -> list[Path]:
     """Return the locations.csv of every folder given, and beside every file given."""
-    folders = {path if path.is_dir() else path.parent for path in map(Path, paths) if str(path) != "-"}
-    return sorted(file for folder in folders if (file := folder / FILE_NAME).is_file())
+    return sorted({file for path in paths if path != "-" for file in location_files(Path(path))})
 
 
 def _warnings(
-    resources: Sequence[Resource], places: Iterable[LocationsFile]
+    resources: Sequence[Resource], places: Sequence[LocationsFile]
 ) -> list[tuple[ResourceRef, str, Condition]]:
     """Return every condition that is not as it should be, with the resource and where that is written."""
     codes = frozenset(location.code for place in places for location in place.locations)
     sources = {ref_of(resource): resource.metadata.source for resource in resources}
-    decided = decide_conditions(resources, Surroundings(locations=codes))
+    decided = decide_conditions(resources, Surroundings(locations=codes if places else None))
     return [
         (ref, sources[ref], condition)
         for ref, conditions in decided.items()

@@ -27,7 +27,8 @@ ISCL_PORT = 2761
 class Surroundings:
     """What the resources are judged against, beside one another."""
 
-    locations: frozenset[str] = frozenset()
+    locations: frozenset[str] | None = None
+    """Codes of the locations that exist; None where that cannot be known, and then none is missed."""
     secrets: frozenset[str] | None = None
     """Names of the secrets that exist; None where that cannot be known, and then none is missed."""
     accepted: frozenset[ResourceKey] = frozenset()
@@ -89,7 +90,8 @@ class _View:
         return name == DEFAULT_PARTITION or ResourceKey(namespace, name) in self.partitions
 
     def unknown_locations(self, codes: Iterable[str]) -> list[str]:
-        return [code for code in codes if code not in self.surroundings.locations]
+        known = self.surroundings.locations
+        return [] if known is None else [code for code in codes if code not in known]
 
 
 def _conditions(resource: Resource, view: _View) -> tuple[Condition, ...]:
@@ -195,9 +197,6 @@ def _entity_places(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
 def _service_faults(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
     if not ae.enabled or ae.suspend:
         return
-    trouble = view.surroundings.listener_troubles.get(ae.key)
-    if trouble is not None:
-        yield Fault(Reason.LISTENER_NOT_READY, trouble)
     if ae.ability is Ability.PRINT:
         yield Fault(
             Reason.PRINT_NOT_AVAILABLE,
@@ -209,6 +208,9 @@ def _service_faults(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
             "spec.port 2761 is DICOM over ISCL, which no DICOM toolkit implements: nothing can be pushed "
             "there; use 2762 with push.tls.",
         )
+    trouble = view.surroundings.listener_troubles.get(ae.key)
+    if trouble is not None:
+        yield Fault(Reason.LISTENER_NOT_READY, trouble)
 
 
 def _named_entities(route: ImageRoute, view: _View) -> Iterable[Fault]:

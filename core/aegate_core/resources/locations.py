@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
+from aegate_core.resources.manifests import files_below
 from aegate_core.resources.problems import Problem, show
 
 FILE_NAME = "locations.csv"
@@ -38,6 +39,13 @@ class LocationsFile:
 
     locations: list[Location] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+
+def location_files(path: FilePath) -> list[FilePath]:
+    """Return the location files below a folder, or the one beside a file."""
+    if not path.is_dir():
+        return [file for file in (path.parent / FILE_NAME,) if file.is_file()]
+    return sorted(file for file in files_below(path) if file.name == FILE_NAME)
 
 
 def read_locations(file: FilePath) -> LocationsFile:

@@ -86,15 +86,18 @@ def read_manifests(paths: Sequence[str], *, stdin: Callable[[int], bytes] | None
 
 def manifest_files(folder: FilePath) -> list[FilePath]:
     """Return the files below ``folder`` that hold manifests, in the order of their names."""
-    return sorted(file for file in _walk(folder) if file.suffix in SUFFIXES and file.name not in _NOT_OURS)
+    return sorted(
+        file for file in files_below(folder) if file.suffix in SUFFIXES and file.name not in _NOT_OURS
+    )
 
 
-def _walk(folder: FilePath) -> Iterator[FilePath]:
+def files_below(folder: FilePath) -> Iterator[FilePath]:
+    """Yield all files below ``folder``, without hidden ones, secrets, and folders behind symbolic links."""
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue
         if entry.is_dir() and not entry.is_symlink() and entry.name != _SKIPPED_FOLDER:
-            yield from _walk(entry)
+            yield from files_below(entry)
         elif entry.is_file():
             yield entry
 

@@ -48,6 +48,7 @@ class ValidationResult:
 
         Those that are wrong now, and those whose file cannot be read or parsed now (`apply_configuration` takes it).
 
+
         """
         right = {ref_of(resource) for resource in self.resources}
         by_ref: dict[ResourceRef, str] = {}
