@@ -30,7 +30,7 @@ class IndexerSeen:
 
 
 def due_at(last_arrival: datetime, first_uncovered: datetime, times: StudyTimes) -> datetime:
-    """Return when a unit is to be closed: quiet for long enough, at the latest ``max_age_s`` after the first arrival."""
+    """Return when a unit is to be closed: when it is quiet, at the latest ``max_age_s`` after the first arrival."""
     quiet = last_arrival + timedelta(seconds=times.quiet_period_s)
     oldest = first_uncovered + timedelta(seconds=times.max_age_s)
     return min(quiet, oldest)

@@ -83,7 +83,7 @@ class BlobStore:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Put ``source`` at ``target``, durable but for the folder's entry; what stands there already is the same object."""
+    """Put ``source`` at ``target``, durable but for the folder's entry; what stands there is the same object."""
     try:
         target.hardlink_to(source)
     except FileExistsError:

@@ -89,6 +89,14 @@ async def newest_change(db: Database) -> str:
     return " ".join([*parts, *sorted(await read_locations(db))])
 
 
+async def read_tombstone(db: Database, kind: str, key: ResourceKey) -> Projection | None:
+    """Return the row of one resource, deleted or not; None when there never was one."""
+    row = await db.fetch_one(
+        f"SELECT * FROM {TABLES[kind]} WHERE namespace = $1 AND name = $2", key.namespace, key.name
+    )
+    return None if row is None else _projection(kind, row)
+
+
 async def read_locations(db: Database) -> frozenset[str]:
     """Return the codes of all locations."""
     return frozenset(str(row["code"]) for row in await db.fetch("SELECT code FROM location"))

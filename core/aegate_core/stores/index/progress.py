@@ -1,0 +1,66 @@
+"""How far the indexers got: what closing looks at before it says that a study is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from aegate_core.database import Database, as_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What an indexer has seen of one AE and not yet indexed."""
+
+    oldest_received_at: datetime
+    arrivals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one indexer said last; ``waiting`` by AE key."""
+
+    process: str
+    scanned_at: datetime
+    waiting: Mapping[str, Waiting]
+
+
+async def write_progress(tx: Database, progress: Progress) -> None:
+    """Say how far an indexer is: its state and its backlog, in the caller's transaction."""
+    await tx.execute(
+        "INSERT INTO indexer_state (process, scanned_at) VALUES ($1, $2) "
+        "ON CONFLICT (process) DO UPDATE SET scanned_at = excluded.scanned_at",
+        progress.process,
+        progress.scanned_at,
+    )
+    await tx.execute("DELETE FROM spool_backlog WHERE process = $1", progress.process)
+    await tx.execute_many(
+        "INSERT INTO spool_backlog (process, ae, oldest_received_at, arrivals) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (process, ae) DO UPDATE SET oldest_received_at = excluded.oldest_received_at, "
+        "arrivals = excluded.arrivals",
+        [
+            (progress.process, ae, w.oldest_received_at, w.arrivals)
+            for ae, w in sorted(progress.waiting.items())
+        ],
+    )
+
+
+async def read_progress(db: Database) -> list[Progress]:
+    """Return what all indexers said last, ordered by name."""
+    states = await db.fetch("SELECT process, scanned_at FROM indexer_state ORDER BY process")
+    backlog = await db.fetch("SELECT process, ae, oldest_received_at, arrivals FROM spool_backlog")
+    waiting: dict[str, dict[str, Waiting]] = {}
+    for row in backlog:
+        seen = Waiting(as_datetime(row["oldest_received_at"]), int(row["arrivals"]))
+        waiting.setdefault(row["process"], {})[row["ae"]] = seen
+    return [
+        Progress(row["process"], as_datetime(row["scanned_at"]), waiting.get(row["process"], {}))
+        for row in states
+    ]
+
+
+async def forget_indexer(tx: Database, process: str) -> None:
+    """Take an indexer's words away: it stopped for good, and left nothing behind."""
+    await tx.execute("DELETE FROM indexer_state WHERE process = $1", process)
+    await tx.execute("DELETE FROM spool_backlog WHERE process = $1", process)
