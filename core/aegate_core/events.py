@@ -114,6 +114,12 @@ CONDITION_CHANGED = _event(
 )
 CHILD_EXITED = _event("child.exited", W, "process ended; starting it again", "process code retry_s")
 CHILD_STARTED = _event("child.started", I, "process started", "process pid")
+CHILD_STOPPED = _event("child.stopped", I, "process stopped", "process code")
+CHILD_KILLED = _event("child.killed", W, "process did not stop in time; killed", "process pid")
+LISTENER_BLOCKED = _event("listener.blocked", E, "listener cannot start; trying again", "port reason")
+FOLDER_KEPT = _event(
+    "folder.kept", E, "nothing usable in the folder; everything stays as it was", "path resources"
+)
 
 # API.
 REQUEST_FAILED = _event(

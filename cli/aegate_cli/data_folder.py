@@ -1,0 +1,188 @@
+"""The data folder on this machine: made for its owner alone, one `aegate up` at a time, and refused when it is not ours.
+
+The lock is an advisory lock on ``lock``, whose descriptor the child processes inherit: it is free when the last process
+of a run has ended, and a crash leaves nothing to clean up.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aegate_core.errors import Conflict, SchemaMismatch, StorageError, StorageFull
+from aegate_core.settings import DataFolder
+
+FORMAT = 1
+"""The layout of the folder that this version writes; a newer one is refused."""
+
+PROBE_BYTES = 1 << 20
+LOCK_WAIT_S = 10.0
+"""How long a start waits for processes of a killed run to end; they stop on the death of their parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFolder:
+    """A data folder that this process holds; ``lock_fd`` is for the children to inherit."""
+
+    data: DataFolder
+    lock_fd: int
+
+
+def default_data_folder(environ: dict[str, str] | os._Environ[str] = os.environ) -> Path:
+    """Return ``$XDG_DATA_HOME/aegate``: the same from every working directory, so that images never seem to vanish."""
+    base = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "aegate"
+
+
+@contextmanager
+def hold_data_folder(root: Path) -> Iterator[HeldFolder]:
+    """Make or open the data folder, check that it can be used, and hold it against a second start.
+
+    Raises StorageError (not ours, read-only, no folder), StorageFull, SchemaMismatch (newer version), Conflict (held).
+    """
+    root = root.absolute()
+    try:
+        _make(root)
+        lock_fd = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise storage_error(error, root) from error
+    try:
+        _lock(lock_fd, root)
+        try:
+            _check_format(root)
+            _probe(root)
+            for folder in (
+                DataFolder(root).spool,
+                DataFolder(root).blobs,
+                DataFolder(root).quarantine,
+                DataFolder(root).run,
+            ):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, root) from error
+        yield HeldFolder(DataFolder(root), lock_fd)
+    finally:
+        os.close(lock_fd)
+
+
+def storage_error(error: OSError, root: Path) -> StorageError:
+    """Translate what the system says about the folder into what it means and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(
+            f"data folder {root} is full: make room on its file system, or choose another with --data"
+        )
+    if error.errno == errno.EROFS:
+        return StorageError(
+            f"data folder {root} is on a read-only file system: remount it writable, or choose another with --data"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StorageError(
+            f"data folder {root} cannot be written by user {_user(os.geteuid())}: mend its rights, or choose another with --data"
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StorageError(
+            f"data folder {root} must be a folder, got something else of that name: choose another with --data"
+        )
+    return StorageError(f"data folder {root} cannot be used ({error.strerror}): choose another with --data")
+
+
+def _make(root: Path) -> None:
+    if not root.exists():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, exist_ok=True)
+    status = root.stat()
+    if not root.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if status.st_uid != os.geteuid():
+        raise StorageError(
+            f"data folder {root} belongs to user {_user(status.st_uid)}, and this is {_user(os.geteuid())}: "
+            "start as its owner, or choose another with --data"
+        )
+    if not (root / "VERSION").exists():
+        _ensure_ours_to_take(root)
+    if status.st_mode & 0o077:
+        root.chmod(0o700)
+
+
+def _ensure_ours_to_take(root: Path) -> None:
+    ours = ("lock", "VERSION.part")
+    others = [e.name for e in root.iterdir() if e.name not in ours and not e.name.startswith("probe-")]
+    if others:
+        raise StorageError(
+            f"data folder {root} must be empty or made by aegate, got {len(others)} other entries such as {sorted(others)[0]!r}: "
+            "choose another with --data"
+        )
+
+
+def _lock(lock_fd: int, root: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            holder = os.pread(lock_fd, 32, 0).decode("ascii", "replace").strip()
+            is_ending = holder.isdecimal() and not _is_alive(int(holder))
+            if not is_ending or time.monotonic() > deadline:
+                raise Conflict(
+                    f"data folder {root} is in use by another `aegate up`{f' (process {holder})' if holder else ''}: "
+                    "stop that one, or choose another with --data"
+                ) from error
+            time.sleep(0.1)
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _check_format(root: Path) -> None:
+    path = root / "VERSION"
+    if not path.exists():
+        part = root / "VERSION.part"
+        part.write_text(f"{FORMAT}\n")
+        part.replace(path)
+        return
+    text = path.read_text(errors="replace").strip()
+    if not text.isdecimal():
+        raise SchemaMismatch(
+            f"data folder {root} must name its format in VERSION, got {len(text)} characters that are no number: choose another with --data"
+        )
+    if int(text) > FORMAT:
+        raise SchemaMismatch(
+            f"data folder {root} is of format {text}, written by a newer aegate; this one knows up to {FORMAT}: "
+            "install the newer version, or choose another with --data"
+        )
+
+
+def _probe(root: Path) -> None:
+    """Write and remove a file: a full or failing disk is better met now than at the first image."""
+    path = root / f"probe-{os.getpid()}"
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

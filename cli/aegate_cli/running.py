@@ -1,0 +1,177 @@
+"""One run of `aegate up`, from the data folder's lock to the last process's end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from aegate_cli.data_folder import hold_data_folder
+from aegate_cli.first_token import ensure_token
+from aegate_cli.installation import Installation, standing_processes
+from aegate_cli.listeners import Listeners
+from aegate_cli.ports import ensure_bindable
+from aegate_cli.reconcile import Reconciler, log_problem
+from aegate_cli.status import ProcessCollector, process_table
+from aegate_cli.supervisor import Supervisor
+from aegate_core.database import Database, migrate, open_database
+from aegate_core.errors import InvalidInput
+from aegate_core.events import (
+    PROCESS_READY,
+    PROCESS_STARTED,
+    PROCESS_STOPPED,
+    PROCESS_STOPPING,
+    Log,
+    configure_logging,
+)
+from aegate_core.health import HealthServer, ProcessState
+from aegate_core.resources.validation import ValidationResult
+
+log = Log("up")
+
+
+def run_installation(installation: Installation) -> int:
+    """Run until a signal; return the exit code. Raises AegateError when it cannot start."""
+    terminal = {"terminal": True, "json": False}.get(os.environ.get("AEGATE_LOG_FORMAT", ""))
+    configure_logging(terminal=terminal)
+    with hold_data_folder(installation.data.root) as held:
+        for stale in held.data.run.glob("*.state"):
+            stale.unlink(missing_ok=True)
+        return asyncio.run(_run(replace(installation, lock_fd=held.lock_fd)))
+
+
+async def _run(installation: Installation) -> int:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    _listen_to_signals(stop, hurry)
+    log(PROCESS_STARTED, process="up", pid=os.getpid(), version=version("aegate-cli"))
+    _ensure_ports(installation)
+    await migrate(installation.database_url)
+    async with open_database(installation.database_url) as db:
+        return await _Run(installation, db, stop, hurry).until_stopped()
+
+
+class _Run:
+    """Everything of one run, put together."""
+
+    def __init__(
+        self, installation: Installation, db: Database, stop: asyncio.Event, hurry: asyncio.Event
+    ) -> None:
+        self._installation = installation
+        self._stop = stop
+        self._hurry = hurry
+        self._supervisor = Supervisor(grace_s=installation.grace_s, changed=self._process_changed)
+        self._reconciler = Reconciler(installation, db, Listeners(installation, self._supervisor))
+        self._console = Console()
+        self._is_announced = False
+        registry = CollectorRegistry()
+        registry.register(ProcessCollector(self._supervisor))
+        self._health = HealthServer(
+            ("127.0.0.1", 0), registry=registry, alive=lambda: None, ready=self._readiness
+        )
+
+    async def until_stopped(self) -> int:
+        """Start everything, keep it running, stop everything."""
+        ensure_usable(await self._reconciler.start(), self._installation)
+        ensure_token(self._installation, self._console)
+        for spec in standing_processes(self._installation):
+            self._supervisor.start(spec)
+        self._health.start()
+        watching = asyncio.create_task(self._supervisor.watch())
+        reconciling = asyncio.create_task(self._reconciler.run(self._stop))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({watching, reconciling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._end(watching, stopping)
+        await reconciling
+        log(PROCESS_STOPPED, process="up", reason="signal")
+        return 0
+
+    async def _end(self, *tasks: asyncio.Task[object]) -> None:
+        self._stop.set()
+        log(PROCESS_STOPPING, process="up", grace_s=self._installation.grace_s)
+        self._say("stopping")
+        await self._supervisor.stop_all(self._hurry)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._health.stop()
+
+    def _process_changed(self) -> None:
+        self._reconciler.wake()
+        is_ready = self._supervisor.all_ready
+        if is_ready and not self._is_announced:
+            self._console.print(process_table(self._supervisor.views()))
+            self._console.print(announcement(self._installation, self._health.port), highlight=False)
+            log(PROCESS_READY, process="up", health_port=self._health.port)
+        self._is_announced = is_ready
+        self._say("ready" if is_ready else "degraded")
+
+    def _say(self, state: str) -> None:
+        """Write our own state file, as every process does."""
+        said = ProcessState(
+            "up", os.getpid(), state, health_port=self._health.port, port=self._installation.http.port
+        )
+        said.write(self._installation.data.run / "up.state")
+
+    def _readiness(self) -> str | None:
+        waiting = [v.name for v in self._supervisor.views() if v.state not in ("ready", "degraded")]
+        return f"not ready: {', '.join(waiting)}" if waiting else None
+
+
+def announcement(installation: Installation, health_port: int) -> str:
+    """Return what somebody who just started it wants to know."""
+    lines = [
+        f"DICOM   {installation.dicom} as {installation.title}; AEs with a listener.port have their own",
+        f"GraphQL http://{installation.http}/graphql (GraphiQL in a browser; `aegate token create` makes tokens)",
+        f"Health  http://127.0.0.1:{health_port}/readyz, metrics at /metrics",
+        f"Data    {installation.data.root}",
+    ]
+    if installation.database_url.startswith("sqlite"):
+        lines.append(
+            "SQLite: one indexer and one worker, because it has one writer; --database postgres://… for more"
+        )
+    return "\n".join(lines)
+
+
+def ensure_usable(read: ValidationResult, installation: Installation) -> None:
+    """Refuse to start when the folder holds nothing that can be used. Raises InvalidInput with what is wrong."""
+    if read.resources:
+        return
+    for problem in (*read.unreadable, *read.problems):
+        log_problem(problem)
+    first = next(iter((*read.unreadable, *read.problems)), None)
+    raise InvalidInput(
+        f"no resource in {installation.folder} can be used: {first or 'it is empty'}; try `aegate validate {installation.folder}`"
+    )
+
+
+def _ensure_ports(installation: Installation) -> None:
+    ensure_bindable(
+        installation.dicom, purpose="the shared DICOM listener", remedy="Choose another with --dicom-port"
+    )
+    ensure_bindable(
+        installation.http, purpose="the API", remedy="Choose another with --http-listen 127.0.0.1:PORT"
+    )
+
+
+def _listen_to_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    def on_signal() -> None:
+        if stop.is_set():
+            hurry.set()
+            print("aegate: ending at once", file=sys.stderr)
+        elif sys.stderr.isatty():
+            print(
+                "aegate: stopping; open associations may finish, Ctrl-C again ends at once", file=sys.stderr
+            )
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)

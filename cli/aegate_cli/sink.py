@@ -1,0 +1,65 @@
+"""`aegate sink`: a plain DICOM receiver that writes what it gets into a folder."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sink(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to write what comes, one file an object.")
+    ],
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes any free one.")
+    ] = 11113,
+    listen: Annotated[str, typer.Option(metavar="ADDR", help="Address to listen on.")] = "127.0.0.1",
+    title: Annotated[str, typer.Option(metavar="AET", help="Its AE title.")] = "SINK",
+    calling: Annotated[
+        list[str] | None, typer.Option(metavar="AET", help="Who may call; everybody when not given.")
+    ] = None,
+    delay_ms: Annotated[int, typer.Option(min=0, max=60_000, help="Before each C-STORE is answered.")] = 0,
+    refuse_nth: Annotated[
+        int | None,
+        typer.Option(min=1, help="Answer this C-STORE, counted from 1, with 0xA900: to see what happens."),
+    ] = None,
+    lose_nth: Annotated[
+        int | None,
+        typer.Option(min=1, help="Answer this one with success and throw it away, as broken peers do."),
+    ] = None,
+) -> None:
+    """Receive like somebody else's PACS: everything, as it comes, into DIR. Until Ctrl-C.
+
+    Example: [bold]aegate sink ./received --port 11113 --title PACS[/bold]
+    """
+    from aegate_cli.peer_options import parse_title
+    from aegate_scp.sink import Sink, SinkOptions
+
+    options = SinkOptions(
+        folder=folder,
+        host=listen,
+        port=port,
+        title=parse_title(title, "--title").value,
+        calling_titles=tuple(parse_title(t, "--calling").value for t in calling or ()),
+        delay_ms=delay_ms,
+        statuses={refuse_nth: 0xA900} if refuse_nth else {},
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Sink(options) as receiver:
+        typer.echo(
+            f"{options.title} receives on {listen}:{receiver.port} into {folder}; Ctrl-C stops it", err=True
+        )
+        shown = 0
+        while not stop.wait(0.2):
+            received = receiver.received
+            for number_, one in enumerate(received[shown:], shown + 1):
+                if number_ == lose_nth:
+                    one.path.unlink(missing_ok=True)
+                typer.echo(f"{one.sop_instance_uid} from {one.calling_title}")
+            shown = len(received)

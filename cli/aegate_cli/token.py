@@ -1,0 +1,82 @@
+"""`aegate token`: who may ask the API of this machine, and what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+token_app = typer.Typer(no_args_is_help=True, help="Tokens of the local API: make, list, revoke.")
+
+Data = Annotated[
+    Path | None, typer.Option(metavar="D", help="The data folder. [default: $XDG_DATA_HOME/aegate]")
+]
+
+
+@token_app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Whose it is: shown in the audit.")],
+    permission: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P", help="DICOM_QUEUE or AE_EDITOR; repeat for both. [default: both]"),
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=3650, help="Valid so long; for ever when not given.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Make a token and print it, this once.
+
+    Example: [bold]aegate token create reporting --permission DICOM_QUEUE --days 30[/bold]
+    """
+    from aegate_graphql_api.tokens import create_token
+
+    expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
+    typer.echo(
+        create_token(
+            tokens_file(data), name, permission or ["DICOM_QUEUE", "AE_EDITOR"], expires_at=expires_at
+        )
+    )
+
+
+@token_app.command("list")
+def list_(data: Data = None) -> None:
+    """Show names, permissions and expiry; the tokens themselves are kept nowhere.
+
+    Example: [bold]aegate token list[/bold]
+    """
+    from aegate_graphql_api.tokens import list_tokens
+
+    for record in list_tokens(tokens_file(data)):
+        expiry = f"until {record.expires_at}" if record.expires_at else "for ever"
+        typer.echo(f"{record.name}\t{' '.join(record.permissions)}\t{expiry}")
+
+
+@token_app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(help="As `aegate token list` shows it.")], data: Data = None
+) -> None:
+    """Take a token back; a running API refuses it at once.
+
+    Example: [bold]aegate token revoke reporting[/bold]
+    """
+    from aegate_graphql_api.tokens import revoke_token
+
+    revoke_token(tokens_file(data), name)
+    typer.echo(f"revoked {name}")
+
+
+def tokens_file(data: Path | None) -> Path:
+    """Return the token file of the data folder. Raises NotFound when no aegate has ever run there."""
+    from aegate_cli.data_folder import default_data_folder
+    from aegate_core.errors import NotFound
+    from aegate_core.settings import DataFolder
+
+    root = data or default_data_folder()
+    if not (root / "VERSION").is_file():
+        raise NotFound(
+            f"expected a data folder of aegate, got none at {root}: run `aegate up` first, or give --data"
+        )
+    return DataFolder(root).run / "tokens.json"

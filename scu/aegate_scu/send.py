@@ -1,0 +1,217 @@
+"""Send files that lie on a disk: what `aegate send` and the demo's modalities do. No index, no queue.
+
+Every object goes in the transfer syntax it has, byte for byte as it stands in its file; nothing is converted. A file that
+cannot be sent is one outcome among the others and never stops the rest.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from aegate_core.dicom.ae_title import AETitle
+from aegate_core.dicom.part10 import read_file_meta
+from aegate_core.errors import NotDICOM, PeerError
+
+_config.LOG_HANDLER_LEVEL = "none"
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+# A path that is given to send_c_store goes out as it stands in the file, in pieces, and is not decoded.
+_config.STORE_SEND_CHUNKED_DATASET = True
+
+MOST_CONTEXTS = 128
+"""Presentation contexts of one association (PS3.8 9.3.2.2: odd numbers up to 255)."""
+VERIFICATION = "1.2.840.10008.1.1"
+_WARNINGS = (0x0107, 0x0116)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Whom we call, and how."""
+
+    host: str
+    port: int
+    called_title: AETitle
+    calling_title: AETitle
+    connect_timeout_s: float = 10.0
+    acse_timeout_s: float = 30.0
+    dimse_timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file that can be offered to a peer."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file: the peer's status, or why there is none."""
+
+    path: Path
+    sop_instance_uid: str = ""
+    status: int | None = None
+    problem: str = ""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the peer says that it has the object: success or warning (PS3.4 B.2.3)."""
+        return self.status is not None and (self.status in (0, *_WARNINGS) or self.status & 0xF000 == 0xB000)
+
+
+def prepare(path: Path) -> Prepared:
+    """Read what must be known to offer the file. Raises NotDICOM, saying what was expected, or OSError."""
+    with path.open("rb") as file:
+        meta = read_file_meta(file)
+        file.seek(0)
+        try:
+            header = dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+            raise NotDICOM("the data set cannot be read: it ends early, or is damaged") from error
+    information: Dataset = header.file_meta
+    sop_class = str(header.get("SOPClassUID") or information.get("MediaStorageSOPClassUID") or "")
+    sop_instance = str(header.get("SOPInstanceUID") or information.get("MediaStorageSOPInstanceUID") or "")
+    if not sop_class or not sop_instance:
+        raise NotDICOM(
+            "expected SOPClassUID and SOPInstanceUID (PS3.4 B.3), got none: this is no image to send"
+        )
+    return Prepared(path, sop_class, sop_instance, str(meta.transfer_syntax_uid))
+
+
+def send_files(paths: Iterable[Path], remote: Remote) -> Iterator[Outcome]:
+    """Send all files, in their order as far as one association's contexts allow; yield an outcome for each.
+
+    Raises PeerError when no association could be had at all; what had been yielded before stands.
+    """
+    ready: list[Prepared] = []
+    for path in paths:
+        try:
+            ready.append(prepare(path))
+        except NotDICOM as error:
+            yield Outcome(path, problem=f"not DICOM: {error.message}")
+        except OSError as error:
+            yield Outcome(path, problem=f"cannot be read: {error.strerror}")
+    for batch in batches(ready):
+        yield from _send_batch(batch, remote)
+
+
+def batches(files: Sequence[Prepared]) -> Iterator[list[Prepared]]:
+    """Divide files into associations of at most 128 presentation contexts, one a pair of SOP class and syntax."""
+    pairs = list(dict.fromkeys((f.sop_class_uid, f.transfer_syntax_uid) for f in files))
+    left = iter(pairs)
+    while chunk := set(islice(left, MOST_CONTEXTS)):
+        yield [f for f in files if (f.sop_class_uid, f.transfer_syntax_uid) in chunk]
+
+
+def echo(remote: Remote) -> int:
+    """Send a C-ECHO and return the peer's status; 0 is success. Raises PeerError."""
+    association = _associate(remote, [(VERIFICATION, "1.2.840.10008.1.2")])
+    try:
+        status = association.send_c_echo() if association.accepted_contexts else Dataset()
+    finally:
+        _close(association)
+    if "Status" not in status:
+        raise PeerError(
+            f"{remote.called_title} took the association and did not answer C-ECHO: look into its log"
+        )
+    return int(status.Status)
+
+
+def _send_batch(batch: list[Prepared], remote: Remote) -> Iterator[Outcome]:
+    contexts = dict.fromkeys((f.sop_class_uid, f.transfer_syntax_uid) for f in batch)
+    association = _associate(remote, list(contexts))
+    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
+    try:
+        for file in batch:
+            yield _send_one(file, association, accepted)
+    finally:
+        _close(association)
+
+
+def _send_one(file: Prepared, association: Association, accepted: set[tuple[str, str]]) -> Outcome:
+    if (file.sop_class_uid, file.transfer_syntax_uid) not in accepted:
+        problem = f"the peer takes no {file.sop_class_uid} in {file.transfer_syntax_uid}"
+        return Outcome(file.path, file.sop_instance_uid, problem=problem)
+    if not association.is_established:
+        return Outcome(
+            file.path, file.sop_instance_uid, problem="the association had ended before it was sent"
+        )
+    try:
+        status = association.send_c_store(file.path)
+    except (ValueError, AttributeError, RuntimeError, OSError) as error:
+        problem = f"cannot be sent ({type(error).__name__}): the file may have changed meanwhile"
+        return Outcome(file.path, file.sop_instance_uid, problem=problem)
+    if "Status" not in status:
+        return Outcome(
+            file.path, file.sop_instance_uid, problem="no answer: the peer aborted or was too slow"
+        )
+    return Outcome(file.path, file.sop_instance_uid, status=int(status.Status))
+
+
+def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Association:
+    """Open an association that offers ``contexts``. Raises PeerError in words."""
+    ae = AE(ae_title=remote.calling_title.value)
+    ae.connection_timeout = remote.connect_timeout_s
+    ae.acse_timeout = remote.acse_timeout_s
+    ae.dimse_timeout = remote.dimse_timeout_s
+    ae.network_timeout = remote.dimse_timeout_s
+    heard: list[str] = []
+    association = ae.associate(
+        remote.host,
+        remote.port,
+        contexts=[build_context(abstract, transfer) for abstract, transfer in contexts],
+        ae_title=remote.called_title.value,
+        max_pdu=0,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), (evt.EVT_ACSE_RECV, _note_rejection(heard))],
+    )
+    if association.is_established:
+        return association
+    where = f"{remote.called_title} at {remote.host}:{remote.port}"
+    if association.is_rejected:
+        raise PeerError(
+            f"{where} rejected the association ({', '.join(heard) or 'no reason given'}): it must know the calling title "
+            f"{remote.calling_title} and answer to the called title {remote.called_title} (--calling, --called)"
+        )
+    if association.acceptor.primitive is None and not heard:
+        raise PeerError(f"{where} does not answer: check host and port, and that it runs")
+    _close(association)
+    raise PeerError(f"{where} aborted the association, or takes none of what was offered: look into its log")
+
+
+def _without_delay(event: Any) -> None:
+    """Send small PDUs at once: waiting for the peer's delayed acknowledgement costs 40 ms an object."""
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _note_rejection(heard: list[str]) -> Callable[[Any], None]:
+    def note(event: Any) -> None:
+        primitive = event.primitive
+        result = getattr(primitive, "result", None)
+        if result in (1, 2):
+            heard.append(f"{primitive.result_str}, {primitive.reason_str}")
+        elif type(primitive).__name__ == "A_ASSOCIATE":
+            heard.append("accepted")
+
+    return note
+
+
+def _close(association: Association) -> None:
+    if association.is_established:
+        association.release()
+    elif association.is_alive():
+        association.abort()
