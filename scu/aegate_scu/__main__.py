@@ -1,0 +1,85 @@
+"""``python -m aegate_scu``: a worker process, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import warnings
+
+from aegate_core.database import open_database
+from aegate_core.errors import AegateError
+from aegate_core.events import (
+    PROCESS_FAILED,
+    PROCESS_READY,
+    PROCESS_STARTED,
+    PROCESS_STOPPED,
+    PROCESS_STOPPING,
+    Log,
+    configure_logging,
+)
+from aegate_core.health import HealthServer, ProcessState
+from aegate_scu.metrics import WorkerMetrics
+from aegate_scu.settings import WorkerSettings, read_settings
+from aegate_scu.worker import Worker
+
+PROCESS = "worker"
+log = Log("scu")
+
+
+def _say(settings: WorkerSettings, state: str, *, health_port: int = 0, message: str = "") -> None:
+    if settings.state_file is not None:
+        said = ProcessState(PROCESS, os.getpid(), state, health_port=health_port, message=message)
+        said.write(settings.state_file)
+
+
+async def work(settings: WorkerSettings) -> None:
+    """Run a worker until a signal; health and metrics are served meanwhile."""
+    metrics = WorkerMetrics()
+    async with open_database(settings.database_url) as db:
+        worker = Worker(db, settings, metrics)
+        health = HealthServer(
+            settings.health_address, registry=metrics.registry, alive=lambda: None, ready=worker.trouble
+        )
+        health.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, worker, number)
+        _say(settings, "ready", health_port=health.port)
+        log(PROCESS_READY, process=PROCESS, health_port=health.port)
+        try:
+            await worker.run()
+        finally:
+            health.stop()
+
+
+def _stop(worker: Worker, number: signal.Signals) -> None:
+    log(PROCESS_STOPPING, process=PROCESS, signal=number.name)
+    worker.stop()
+
+
+def main() -> int:
+    """Read the environment, work, and return the exit code."""
+    try:
+        settings = read_settings(os.environ)
+    except AegateError as error:
+        sys.stderr.write(f"aegate worker: {error.message}\n")
+        return 2
+    configure_logging(terminal=settings.log_terminal)
+    warnings.simplefilter("ignore")  # pydicom's warnings quote values of data sets
+    log(PROCESS_STARTED, process=PROCESS, pid=os.getpid())
+    _say(settings, "starting")
+    try:
+        asyncio.run(work(settings))
+    except AegateError as error:
+        log(PROCESS_FAILED, process=PROCESS, error=error.message, code=error.code)
+        _say(settings, "failed", message=error.message)
+        return 1
+    _say(settings, "stopped")
+    log(PROCESS_STOPPED, process=PROCESS, reason="signal")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What a worker counts, for Prometheus. Labels are AE keys and fixed words, never a patient's."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class WorkerMetrics:
+    """One registry a process (a test makes its own)."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.open_associations = Gauge(
+            "aegate_push_associations_open", "Slots that this worker holds now.", ["ae"], registry=registry
+        )
+        self.instances = Counter(
+            "aegate_instances_pushed", "C-STORE outcomes, by verdict.", ["ae", "verdict"], registry=registry
+        )
+        self.push_seconds = Histogram(
+            "aegate_push_seconds", "From C-STORE-RQ to its answer.", buckets=_SECONDS, registry=registry
+        )
+        self.deliveries = Counter(
+            "aegate_deliveries_settled",
+            "Deliveries, by the state they went to.",
+            ["ae", "state"],
+            registry=registry,
+        )
+        self.breaker_opened = Counter(
+            "aegate_breaker_opened", "Breakers that opened in this worker.", ["ae"], registry=registry
+        )
+        self.probes = Counter("aegate_probes", "Probes, by answer.", ["ae", "answer"], registry=registry)
+        self.slots_lost = Counter("aegate_slots_lost", "Leases that ran out while held.", registry=registry)
+        self.returned = Counter(
+            "aegate_work_returned", "Deliveries of lost workers taken back.", registry=registry
+        )
+        self.closed = Counter(
+            "aegate_units_closed", "Close units closed, by outcome.", ["outcome"], registry=registry
+        )

@@ -1,0 +1,175 @@
+"""The one place where the bytes that go out are made, from what arrived and what the destination takes.
+
+What the peer takes as it is goes as it is: the stored bytes, never decoded. Otherwise the data set is written
+anew: Explicit and Implicit VR into each other, Big Endian and Deflated into Little Endian, compressed pixel data
+decompressed.
+Text elements keep their bytes, whatever their character set: decoding a wrong one would lose what it cannot read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import config, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
+from pydicom.tag import BaseTag
+
+from aegate_core.decisions.contexts import IMPLICIT_LE, NATIVE
+from aegate_core.dicom.part10 import read_file_meta
+from aegate_core.errors import AegateError
+
+config.settings.reading_validation_mode = config.IGNORE
+config.settings.writing_validation_mode = config.IGNORE
+# What arrived goes on as it is; pydicom's warnings about it would put values of it into a log.
+
+_AS_THEY_ARE = frozenset(
+    [
+        "AE",
+        "AS",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "IS",
+        "LO",
+        "LT",
+        "OB",
+        "PN",
+        "SH",
+        "ST",
+        "TM",
+        "UC",
+        "UI",
+        "UN",
+        "UR",
+        "UT",
+    ]
+)
+"""VRs whose bytes are the same in every native transfer syntax (PS3.5 7.3)."""
+
+_WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
+_ITEM, _ITEM_END, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"
+_UNDEFINED = b"\xff\xff\xff\xff"
+
+
+class CannotConvert(AegateError):
+    """An object cannot be brought into a transfer syntax that the peer takes; the text holds no value of it."""
+
+    code = "TRANSCODING_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What goes out: a part of a stored file, or bytes made for this destination."""
+
+    path: Path | None
+    offset: int
+    data: bytes = b""
+    sha256: str | None = None
+    """Digest of ``data``; None where the stored bytes go."""
+
+
+def outgoing(arrival: Path, source_syntax: str, target_syntax: str) -> Outgoing:
+    """Return the data set's bytes of ``arrival`` for ``target_syntax``.
+
+    Raises CannotConvert, NotDICOM, or OSError where the file is not readable.
+    """
+    if source_syntax == target_syntax:
+        with arrival.open("rb") as file:
+            return Outgoing(arrival, read_file_meta(file).data_offset)
+    data = _converted(arrival, source_syntax, implicit=target_syntax == IMPLICIT_LE)
+    return Outgoing(None, 0, data, hashlib.sha256(data).hexdigest())
+
+
+def _converted(arrival: Path, source_syntax: str, *, implicit: bool) -> bytes:
+    try:
+        dataset = dcmread(arrival)
+        if source_syntax not in NATIVE and "PixelData" in dataset:
+            # The object stays the same SOP instance: only its encoding changes (PS3.5 10.1).
+            dataset.decompress(generate_instance_uid=False)
+        return _encoded(dataset, implicit=implicit)
+    except OSError:
+        raise
+    except (
+        ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, NotImplementedError, OverflowError,
+    ) as error:  # fmt: skip # pydicom and its plugins raise all of these for objects that they cannot decode
+        raise CannotConvert(
+            f"object cannot be converted from {source_syntax} ({type(error).__name__}): the peer takes no syntax of it"
+        ) from error
+
+
+def _encoded(dataset: Dataset, *, implicit: bool) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian = True
+    buffer.is_implicit_VR = implicit
+    _write(buffer, dataset)
+    return bytes(buffer.getvalue())
+
+
+def _write(buffer: DicomBytesIO, dataset: Dataset) -> None:
+    """Write all elements but retired group lengths (PS3.5 7.2), in the order of their tags."""
+    for tag in sorted(dataset.keys()):
+        if tag.element == 0 and tag.group > 6:
+            continue
+        raw = dataset.get_item(tag)
+        vr = _vr_of(raw, dataset)
+        if isinstance(raw, RawDataElement) and vr in _AS_THEY_ARE:
+            write_data_element(buffer, raw._replace(VR=vr))
+            continue
+        big = isinstance(raw, RawDataElement) and not raw.is_little_endian
+        element = dataset[tag]
+        if element.VR == "SQ":
+            _write_sequence(buffer, element)
+            continue
+        if big and element.VR in _WORDS and isinstance(element.value, bytes):
+            element.value = _swapped(element.value, _word_bytes(element, dataset))
+        write_data_element(buffer, element, dataset._character_set)
+
+
+def _vr_of(raw: RawDataElement | DataElement, dataset: Dataset) -> str | None:
+    if raw.VR is not None:
+        return str(raw.VR)
+    if raw.tag.is_private:
+        return str(dataset[raw.tag].VR)
+    try:
+        return dictionary_VR(raw.tag)
+    except KeyError:
+        return "UN"
+
+
+def _write_sequence(buffer: DicomBytesIO, element: DataElement) -> None:
+    """Write a sequence and its items with undefined lengths: no second pass, and right for any size."""
+    _write_header(buffer, element.tag)
+    for item in element.value:
+        buffer.write(_ITEM + _UNDEFINED)
+        _write(buffer, item)
+        buffer.write(_ITEM_END + bytes(4))
+    buffer.write(_SEQUENCE_END + bytes(4))
+
+
+def _write_header(buffer: DicomBytesIO, tag: BaseTag) -> None:
+    buffer.write_tag(tag)
+    if not buffer.is_implicit_VR:
+        buffer.write(b"SQ\0\0")
+    buffer.write(_UNDEFINED)
+
+
+def _word_bytes(element: DataElement, dataset: Dataset) -> int:
+    """Return the size of the words of an element; pixels of 32 bits are swapped whole, as senders of them do."""
+    if element.keyword == "PixelData":
+        return max(2, int(dataset.get("BitsAllocated", 16)) // 8)
+    return _WORDS[element.VR]
+
+
+def _swapped(value: bytes, word_bytes: int) -> bytes:
+    """Return big-endian words as little-endian ones; a tail shorter than a word stays."""
+    whole = len(value) - len(value) % word_bytes
+    swapped = np.frombuffer(value[:whole], dtype=f">u{word_bytes}").astype(f"<u{word_bytes}").tobytes()
+    return swapped + value[whole:]

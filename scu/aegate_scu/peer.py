@@ -1,0 +1,193 @@
+"""One association with a peer as pynetdicom's SCU, and the C-STOREs on it: bytes go out as they are given.
+
+The surprise: the data set is never a pydicom Dataset here. pynetdicom would decode, and encode it anew.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom.uid import UID
+from pynetdicom import AE, _config, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
+
+from aegate_core.decisions.contexts import ProposedContext
+from aegate_core.decisions.retry import Verdict, judge_rejection
+from aegate_core.errors import PeerError
+from aegate_core.resources.values import ApplicationEntity
+from aegate_scu.outgoing import Outgoing
+
+_config.LOG_HANDLER_LEVEL = "none"
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+
+_PRIORITY_MEDIUM = 0
+
+
+class NoAssociation(PeerError):
+    """The peer did not give us an association."""
+
+    code = "NO_ASSOCIATION"
+
+    def __init__(self, message: str, verdict: Verdict = Verdict.TROUBLE) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
+class NoContext(PeerError):
+    """The peer took none of the presentation contexts."""
+
+    code = "NO_CONTEXT"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """Whom we call, as whom, and how long we wait."""
+
+    entity: ApplicationEntity
+    calling_title: str
+    tls: ssl.SSLContext | None = None
+
+
+class PeerAssociation:
+    """An established association. Close it with `release`, or `abort` when something is wrong."""
+
+    def __init__(self, assoc: Association) -> None:
+        self._assoc = assoc
+        self._message_id = 0
+        self._contexts = {
+            ProposedContext(str(c.abstract_syntax), str(c.transfer_syntax[0])): c.context_id
+            for c in assoc.accepted_contexts
+            if c.context_id is not None
+        }
+
+    @property
+    def accepted(self) -> frozenset[ProposedContext]:
+        """The contexts that the peer took."""
+        return frozenset(self._contexts)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it may still be used."""
+        return bool(self._assoc.is_established)
+
+    def store(self, sop_class: str, sop_instance: str, syntax: str, made: Outgoing) -> int | None:
+        """Send one object and return the peer's status; None when it gave none, or the association broke."""
+        if not self.is_alive:
+            return None
+        self._message_id = self._message_id % 65535 + 1
+        request = C_STORE()
+        request.MessageID = self._message_id
+        request.Priority = _PRIORITY_MEDIUM
+        request.AffectedSOPClassUID = UID(sop_class)
+        request.AffectedSOPInstanceUID = UID(sop_instance)
+        if made.path is not None:
+            request._dataset_path = (made.path, made.offset)
+        else:
+            request.DataSet = BytesIO(made.data)
+        response = self._exchange(request, self._contexts[ProposedContext(sop_class, syntax)])
+        status = None if response is None else response.Status
+        return None if status is None else int(status)
+
+    def _exchange(self, request: C_STORE, context_id: int) -> C_STORE | None:
+        """Send and wait, pynetdicom's own reactor standing still: else it might take the answer for itself."""
+        assoc = self._assoc
+        assoc._reactor_checkpoint.clear()
+        try:
+            while not assoc._is_paused and assoc.is_alive():
+                time.sleep(0.0001)
+            assoc.dimse.send_msg(request, context_id)
+            _, response = assoc.dimse.get_msg(block=True)
+        finally:
+            assoc._reactor_checkpoint.set()
+        if isinstance(response, C_STORE) and response.is_valid_response:
+            return response
+        self.abort()
+        return None
+
+    def echo(self) -> int | None:
+        """Send a C-ECHO and return the status; None when there was no answer."""
+        status = self._assoc.send_c_echo().get("Status")
+        return None if status is None else int(status)
+
+    def release(self) -> None:
+        """Release in good order (PS3.8 7.2); abort when the peer does not answer."""
+        if self.is_alive:
+            self._assoc.release()
+
+    def abort(self) -> None:
+        """End at once."""
+        if self.is_alive:
+            self._assoc.abort()
+
+
+def associate(peer: PeerAddress, contexts: Sequence[ProposedContext]) -> PeerAssociation:
+    """Return an association that proposes one context for each pair. Raises NoAssociation or NoContext."""
+    entity, times = peer.entity, peer.entity.timeouts
+    ae = AE(ae_title=peer.calling_title)
+    ae.connection_timeout = times.connect_s
+    ae.acse_timeout = times.acse_s
+    ae.dimse_timeout = times.dimse_response_s
+    ae.network_timeout = times.network_idle_s
+    address = _resolved(entity)
+    connected: list[bool] = []
+    name = (entity.push.tls and entity.push.tls.server_name) or entity.node
+    assoc = ae.associate(
+        address,
+        entity.port,
+        contexts=[build_context(c.sop_class, [c.transfer_syntax]) for c in contexts],
+        ae_title=entity.title.value,
+        tls_args=(peer.tls, name) if peer.tls else None,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _on_open(times.dimse_response_s, connected))],
+    )
+    if assoc.is_established:
+        return PeerAssociation(assoc)
+    raise _why_not(assoc, entity, connected=bool(connected))
+
+
+def _resolved(entity: ApplicationEntity) -> str:
+    try:
+        found = socket.getaddrinfo(entity.node, entity.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise NoAssociation(f"CONNECT: the name of {entity.key} cannot be resolved") from error
+    return str(found[0][4][0])
+
+
+def _on_open(send_timeout_s: int, connected: list[bool]) -> Callable[[evt.Event], None]:
+    def prepare(event: evt.Event) -> None:
+        """Send at once (Nagle costs 40 ms an object), and never hang on a peer that stopped reading."""
+        connected.append(True)
+        transport = event.assoc.dul.socket
+        sock = transport.socket if transport is not None else None
+        if sock is None:
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", send_timeout_s, 0))
+
+    return prepare
+
+
+def _why_not(assoc: Association, entity: ApplicationEntity, *, connected: bool) -> PeerError:
+    answer = assoc.acceptor.primitive
+    if assoc.is_rejected and answer is not None and answer.result is not None:
+        triple = f"({answer.result},{answer.result_source},{answer.diagnostic})"
+        return NoAssociation(
+            f"REJECTED: {entity.title} answered A-ASSOCIATE-RJ {triple}", judge_rejection(answer.result)
+        )
+    if not connected:
+        kind = "TLS_OR_CONNECT" if entity.push.tls else "CONNECT"
+        return NoAssociation(f"{kind}: {entity.node}:{entity.port} refused the connection or did not answer")
+    if answer is not None and answer.result == 0:
+        return NoContext(f"NO_CONTEXT: {entity.title} took none of the presentation contexts")
+    return NoAssociation(f"ABORTED: {entity.title} did not answer the association request")
+
+
+VERIFICATION = ProposedContext(str(Verification), "1.2.840.10008.1.2")

@@ -1,0 +1,135 @@
+"""Send what was claimed over one association at a time, in a thread, and say after each instance what came of it.
+
+Cancels, holds and a lost lease are seen before the next instance; what the peer acknowledged is never sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from aegate_core.decisions.contexts import (
+    ObjectKind,
+    PlannedAssociation,
+    choose_syntax,
+    plan_associations,
+)
+from aegate_core.decisions.retry import Verdict, judge_status, status_code
+from aegate_core.errors import NotDICOM
+from aegate_core.services.pushing import Answer, Claim, ClaimedInstance, Ending, Wishes
+from aegate_core.stores.blobs import BlobStore
+from aegate_scu.outgoing import CannotConvert, Outgoing, outgoing
+from aegate_scu.peer import NoAssociation, NoContext, PeerAddress, PeerAssociation, associate
+
+
+@dataclass
+class Control:
+    """What the event loop tells the sending thread; each field is replaced as a whole."""
+
+    wishes: Wishes = field(default_factory=Wishes)
+    lease_until: float = 0.0
+    """On the monotonic clock: beyond it the slot may be somebody else's."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """The slot is lost, or the process ends: stop before the next instance."""
+    lost: bool = False
+
+    def may_go_on(self) -> bool:
+        """Whether another instance may be sent at all."""
+        if time.monotonic() >= self.lease_until:
+            self.lost = True
+        return not (self.lost or self.stop.is_set() or self.wishes.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One claim to be sent."""
+
+    claim: Claim
+    peer: PeerAddress
+    blobs: BlobStore
+    control: Control
+    report: Callable[[Answer, float], None]
+    """Called from the sending thread after each instance, with the seconds it took."""
+
+
+class _Over(Exception):
+    """Nothing more is sent of this claim; says how it ended."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.trouble)
+        self.ending = ending
+
+
+def push(job: Push) -> Ending:
+    """Send all instances of the claim; return how it ended. Blocks: run it in a thread."""
+    waiting = list(job.claim.instances)
+    try:
+        for planned in plan_associations(_kind(i) for i in waiting):
+            mine = [i for i in waiting if _kind(i) in planned.kinds]
+            waiting = [i for i in waiting if _kind(i) not in planned.kinds]
+            if job.control.may_go_on():
+                _over_one_association(job, planned, mine)
+    except _Over as over:
+        return over.ending
+    return Ending()
+
+
+def _kind(instance: ClaimedInstance) -> ObjectKind:
+    return ObjectKind(instance.sop_class_uid, instance.transfer_syntax_uid)
+
+
+def _over_one_association(
+    job: Push, planned: PlannedAssociation, instances: Sequence[ClaimedInstance]
+) -> None:
+    try:
+        assoc = associate(job.peer, planned.contexts)
+    except NoContext:
+        for instance in instances:
+            job.report(Answer(instance, Verdict.REFUSED, error_code="NO_CONTEXT"), 0.0)
+        return
+    except NoAssociation as error:
+        raise _Over(Ending(error.message, rejected=error.verdict is Verdict.REJECTED)) from error
+    try:
+        for instance in instances:
+            if not job.control.may_go_on():
+                break
+            if not job.control.wishes.unwanted(instance.delivery_id):
+                _send(job, assoc, instance)
+    finally:
+        # A slot that may be somebody else's by now is left at once; a release would wait for the peer.
+        if job.control.lost:
+            assoc.abort()
+        else:
+            assoc.release()
+
+
+def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
+    syntax = choose_syntax(_kind(instance), assoc.accepted)
+    if syntax is None:
+        job.report(Answer(instance, Verdict.REFUSED, error_code="NO_CONTEXT"), 0.0)
+        return
+    started = time.monotonic()
+    try:
+        made = outgoing(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, syntax)
+    except CannotConvert as error:
+        job.report(Answer(instance, Verdict.REFUSED, error_code=error.code), 0.0)
+        return
+    except (OSError, NotDICOM):
+        job.report(Answer(instance, Verdict.SUSPECT, error_code="BLOB_UNREADABLE"), 0.0)
+        return
+    status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
+    _judge(job, instance, made, status, time.monotonic() - started)
+
+
+def _judge(job: Push, instance: ClaimedInstance, made: Outgoing, status: int | None, seconds: float) -> None:
+    """Report what the peer answered; destination trouble ends the claim."""
+    if status is None:
+        title = job.peer.entity.title
+        raise _Over(Ending(f"BROKEN: {title} gave no status for an instance", broke_on=instance))
+    verdict = judge_status(status)
+    job.report(Answer(instance, verdict, status, delivered_sha256=made.sha256), seconds)
+    if verdict in (Verdict.TROUBLE, Verdict.REJECTED):
+        text = f"{status_code(status)}: {job.peer.entity.title} cannot store now"
+        raise _Over(Ending(text, rejected=verdict is Verdict.REJECTED))

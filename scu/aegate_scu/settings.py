@@ -1,0 +1,86 @@
+"""Settings of a worker: read once from the environment, in ``__main__``."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from aegate_core.dicom.ae_title import AETitle
+from aegate_core.errors import InvalidValue
+from aegate_core.settings import DataFolder, database_url, required
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is told by whoever starts it."""
+
+    data: DataFolder
+    database_url: str
+    worker: str
+    """Its name in leases, history and metrics; two workers of one name would renew each other's sign of life."""
+    calling_title: AETitle = field(default_factory=lambda: AETitle("AEGATE"))
+    """The title we call with where the AE's ``push.callingTitle`` names none."""
+    secrets: Path | None = None
+    """Folder with ``aegate-client/`` (tls.crt, tls.key, ca.crt); None: no AE with ``push.tls`` can be reached."""
+    pushes: int = 8
+    """Associations at once in this process. By feel: each has three threads; measure CPU before raising it."""
+    lease: timedelta = timedelta(seconds=30)
+    """How long a slot stays ours without renewal: what a lost worker held waits so long."""
+    heartbeat: timedelta = timedelta(seconds=10)
+    """How often the slots are renewed; must be well below the lease."""
+    state_file: Path | None = None
+    health_address: tuple[str, int] = ("127.0.0.1", 0)
+    log_terminal: bool | None = None
+
+
+def read_settings(environ: Mapping[str, str]) -> WorkerSettings:
+    """Return the settings. Raises InvalidValue naming the variable."""
+    data = DataFolder(Path(required(environ, "AEGATE_DATA")))
+    secrets = environ.get("AEGATE_SECRETS", "")
+    state = environ.get("AEGATE_STATE_FILE", "")
+    lease_s = _seconds(environ, "AEGATE_LEASE_SECONDS", 30.0)
+    return WorkerSettings(
+        data=data,
+        database_url=database_url(environ, data),
+        worker=environ.get("AEGATE_WORKER") or f"{socket.gethostname()}-{os.getpid()}",
+        calling_title=AETitle(environ.get("AEGATE_CALLING_TITLE") or "AEGATE"),
+        secrets=Path(secrets) if secrets else None,
+        pushes=int(_seconds(environ, "AEGATE_WORKER_PUSHES", 8)),
+        lease=timedelta(seconds=lease_s),
+        heartbeat=timedelta(seconds=lease_s / 3),
+        state_file=Path(state) if state else None,
+        health_address=_address(environ.get("AEGATE_HEALTH_LISTEN") or "127.0.0.1:0"),
+        log_terminal=_log_terminal(environ.get("AEGATE_LOG_FORMAT", "")),
+    )
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError as error:
+        raise InvalidValue(f"{name} must be a number, got {text!r}: mend it") from error
+    if value <= 0:
+        raise InvalidValue(f"{name} must be above 0, got {text!r}: mend it")
+    return value
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise InvalidValue(
+            f"AEGATE_HEALTH_LISTEN must be host:port such as 127.0.0.1:0, got {text!r}: mend it"
+        )
+    return host.strip("[]"), int(port)
+
+
+def _log_terminal(text: str) -> bool | None:
+    if text not in ("", "terminal", "json"):
+        raise InvalidValue(
+            f"AEGATE_LOG_FORMAT must be terminal or json, got {text!r}: mend it or leave it out"
+        )
+    return {"terminal": True, "json": False}.get(text)

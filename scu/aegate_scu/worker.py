@@ -1,0 +1,214 @@
+"""The worker: loops that close due units, take up work, promote retries, take back what was lost, and probe.
+
+No loop is busy: each asks one cheap question and sleeps. Two workers may run any of them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from aegate_core.database import Database
+from aegate_core.dicom.identifiers import parse_resource_key
+from aegate_core.errors import AegateError, DatabaseUnavailable, InvalidInput, StorageError
+from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, PROBE_FAILED, WORK_RETURNED, Log
+from aegate_core.resources.values import ApplicationEntity
+from aegate_core.services import pushing
+from aegate_core.services.entities import Configuration, load_configuration
+from aegate_core.services.pushing import Claim, Ending, Probe
+from aegate_core.services.studies import close_due
+from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.queue import upkeep
+from aegate_scu.delivering import Delivering, deliver, moment
+from aegate_scu.metrics import WorkerMetrics
+from aegate_scu.peer import PeerAddress
+from aegate_scu.probe import ProbeAnswer, probe
+from aegate_scu.push import Control
+from aegate_scu.settings import WorkerSettings
+from aegate_scu.tls import client_context
+
+POLL_S = 0.15
+"""How long new work waits at most before it is seen. By feel: one indexed read, 7 times a second, on an idle worker."""
+
+CLOSE_S = 0.5
+UPKEEP_S = 0.5
+PROBE_S = 1.0
+RETRY_S = 1.0
+
+log = Log("scu")
+
+
+class Worker:
+    """One worker process's loops. `run` until `stop` is called."""
+
+    def __init__(self, db: Database, settings: WorkerSettings, metrics: WorkerMetrics) -> None:
+        self.db = db
+        self.settings = settings
+        self.metrics = metrics
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._running: dict[asyncio.Task[None], Control] = {}
+        self._configuration: Configuration | None = None
+        self._executor = ThreadPoolExecutor(settings.pushes + 2, thread_name_prefix="push")
+        self._env = Delivering(db, settings, metrics, self._executor, BlobStore(settings.data.blobs))
+        self._beat = time.monotonic()
+        self._away_since: float | None = None
+
+    def trouble(self) -> str | None:
+        """Return why the worker is not well, or None."""
+        if self._away_since is not None:
+            return "the database does not answer"
+        silent_s = time.monotonic() - self._beat
+        return f"the loop for new work has been silent for {silent_s:.0f} s" if silent_s > 60 else None
+
+    def stop(self) -> None:
+        """End in good order: nothing new is taken up, what is being sent stops before its next instance."""
+        self._stopping.set()
+        self._wake.set()
+        for control in self._running.values():
+            control.stop.set()
+
+    async def run(self) -> None:
+        """Work until `stop`; return when everything that was under way is settled."""
+        await self._again_until_done(self._see)
+        loops = [
+            self._loop(self._take_up, POLL_S, wake=self._wake),
+            self._loop(self._close, CLOSE_S),
+            self._loop(self._keep_up, UPKEEP_S),
+            self._loop(self._probe, PROBE_S),
+            self._loop(self._see, self.settings.heartbeat.total_seconds()),
+        ]
+        await asyncio.gather(*loops)
+        if self._running:
+            await asyncio.wait(self._running)
+        await upkeep.forget_worker(self.db, self.settings.worker)
+        self._executor.shutdown(wait=False)
+
+    async def _loop(
+        self, step: Callable[[], Awaitable[object]], pause_s: float, *, wake: asyncio.Event | None = None
+    ) -> None:
+        """Do ``step`` again and again; database trouble is waited out. ``wake`` ends a pause early."""
+        signal = wake or self._stopping
+        while not self._stopping.is_set():
+            await self._again_until_done(step)
+            if wake is not None:
+                wake.clear()
+            await _pause(signal, pause_s)
+
+    async def _again_until_done(self, step: Callable[[], Awaitable[object]]) -> None:
+        while not self._stopping.is_set():
+            try:
+                await step()
+            except StorageError as error:
+                self._note_away(error)
+                await _pause(self._stopping, RETRY_S)
+                continue
+            self._note_back()
+            return
+
+    def _note_away(self, error: StorageError) -> None:
+        if self._away_since is None and isinstance(error, DatabaseUnavailable):
+            self._away_since = time.monotonic()
+            log(DATABASE_AWAY, error=error.code, retry_s=RETRY_S)
+
+    def _note_back(self) -> None:
+        if self._away_since is not None:
+            log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
+            self._away_since = None
+
+    async def _see(self) -> None:
+        await upkeep.see_worker(self.db, self.settings.worker, len(self._running), now=datetime.now(UTC))
+
+    async def _take_up(self) -> None:
+        """Claim until there is nothing more, or no thread is free."""
+        self._beat = time.monotonic()
+        while len(self._running) < self.settings.pushes and not self._stopping.is_set():
+            asked = time.monotonic()
+            now = datetime.now(UTC)
+            claim = await pushing.claim(self.db, self.settings.worker, self.settings.lease, now=now)
+            if claim is None:
+                return
+            control = Control(lease_until=asked + self.settings.lease.total_seconds())
+            if self._stopping.is_set():
+                control.stop.set()
+            task = asyncio.create_task(self._deliver(claim, control))
+            self._running[task] = control
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._wake.set()
+        if not task.cancelled() and task.exception() is not None:
+            # A fault of ours: the lease runs out, and the reaper returns the work. The loops go on.
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "delivery ended by a fault", "exception": task.exception()}
+            )
+
+    async def _deliver(self, claim: Claim, control: Control) -> None:
+        try:
+            peer = self._peer(await self._entity(claim.ae))
+        except AegateError as error:
+            await pushing.settle(self.db, claim, Ending(f"{error.code}: {error.message}"), moment())
+            return
+        await deliver(self._env, claim, peer, control)
+
+    async def _entity(self, ae: str) -> ApplicationEntity:
+        """Return the AE as it is configured now. Raises InvalidInput when it was removed a moment ago."""
+        self._configuration = await load_configuration(self.db, self._configuration)
+        entity = self._configuration.entities.get(parse_resource_key(ae))
+        if entity is None:
+            raise InvalidInput(f"the Application Entity {ae} is not configured any more")
+        return entity
+
+    def _peer(self, entity: ApplicationEntity) -> PeerAddress:
+        title = entity.push.calling_title or self.settings.calling_title
+        tls = client_context(self.settings.secrets, entity.push.tls) if entity.push.tls else None
+        return PeerAddress(entity, title.value, tls)
+
+    async def _close(self) -> None:
+        if await close_due(self.db, now=datetime.now(UTC), configuration=self._configuration):
+            self._wake.set()
+
+    async def _keep_up(self) -> None:
+        """Promote retries that are due and take back what lost workers held."""
+        now = datetime.now(UTC)
+        slots, deliveries = await pushing.reap(self.db, now=now)
+        if deliveries:
+            self.metrics.returned.inc(deliveries)
+            log(WORK_RETURNED, slots=slots, deliveries=deliveries)
+        if await pushing.promote(self.db, now=now) or deliveries or slots:
+            self._wake.set()
+
+    async def _probe(self) -> None:
+        """Probe what is due, one after another; an answer permits one trial delivery."""
+        while not self._stopping.is_set():
+            due = await pushing.take_probe(self.db, now=datetime.now(UTC))
+            if due is None:
+                return
+            answer = await self._ask(due)
+            after = await pushing.finish_probe(self.db, due, answer.error, moment(), rejected=answer.rejected)
+            self.metrics.probes.labels(due.ae, "ok" if answer.error is None else "failed").inc()
+            if answer.error is None:
+                self._wake.set()
+                continue
+            next_probe = str(after.next_probe_at)
+            log(PROBE_FAILED, destination=due.ae, reason=answer.error, next_probe=next_probe)
+
+    async def _ask(self, due: Probe) -> ProbeAnswer:
+        try:
+            peer = self._peer(await self._entity(due.ae))
+        except InvalidInput as error:
+            return ProbeAnswer(f"{error.code}: {error.message}")
+        return await asyncio.get_running_loop().run_in_executor(self._executor, probe, peer)
+
+
+async def _pause(signal: asyncio.Event, seconds: float) -> None:
+    """Sleep, or until ``signal`` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await signal.wait()
+    except TimeoutError:
+        return
