@@ -209,7 +209,7 @@ async def route_images(tx: Database, new: NewImages, configuration: Configuratio
     assert facts is not None
     already = await queued(tx, new.study_id, [a.sha256 for a in new.arrived])
     deliveries: list[NewDelivery] = []
-    for a in new.arrived:
+    for a in _newest(new.arrived):
         chosen = plan(source, [_image(a, None)], routes, configuration.entities, Unit(Level.IMAGE))
         origin = _Origin(source.ae, new.study_id, facts, Level.IMAGE, a.sop_instance_uid, f"image:{a.id}")
         deliveries += _new_deliveries(origin, chosen, {a.id: a}, already)
