@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -15,6 +16,11 @@ from aegate_core.errors import AegateError
 from tests import sentinel
 
 DATABASES = ("sqlite", "postgres")
+IN_CI = os.environ.get("CI") == "true"
+
+# No deadline: a busy machine is no bug. In CI the same examples every time; at a desk new ones.
+hypothesis.settings.register_profile("aegate", deadline=None, derandomize=IN_CI)
+hypothesis.settings.load_profile("aegate")
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +64,7 @@ def _record_registries(watch: sentinel.Watch, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(CollectorRegistry, "__init__", recording)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests ran on each database; the numbers are equal unless something is wrong."""
     counts = _per_database(terminalreporter)
@@ -69,7 +76,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Where ``CI=true``, a skip or an xfail fails the run: what is not run proves nothing."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or os.environ.get("CI") != "true":
+    if reporter is None or not IN_CI:
         return
     left_out = [r.nodeid for kind in ("skipped", "xfailed", "xpassed") for r in reporter.stats.get(kind, ())]
     if left_out:
