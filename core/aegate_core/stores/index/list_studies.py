@@ -1,0 +1,118 @@
+"""Studies, series, instances, conflicts and quarantined objects as lists: what is shown, asked for, and in which orders."""
+
+from __future__ import annotations
+
+from aegate_core.stores.listing import Column, Order, Source
+
+STUDIES = Source(
+    select=(
+        "s.id AS id, s.partition AS partition, s.study_instance_uid AS study_instance_uid, "
+        "s.accession_number AS accession_number, s.study_id AS study_id, s.study_date AS study_date, "
+        "s.study_time AS study_time, s.description AS description, s.referring_physician AS referring_physician, "
+        "s.modalities AS modalities, s.document_type AS document_type, s.location_code AS location_code, "
+        "s.source_ae AS source_ae, s.first_arrival_at AS first_arrival_at, s.last_arrival_at AS last_arrival_at, "
+        "s.series_count AS series_count, s.instance_count AS instance_count, s.size_bytes AS size_bytes, "
+        "p.id AS patient_key, p.issuer AS issuer, p.patient_id AS patient_id, p.birth_date AS birth_date, "
+        "p.sex AS sex, p.name_alphabetic AS name_alphabetic, p.name_ideographic AS name_ideographic, "
+        "p.name_phonetic AS name_phonetic, p.unidentified_study_uid AS unidentified_study_uid"
+    ),
+    table="study s JOIN patient p ON p.id = s.patient_id",
+    columns={
+        "id": Column("s.id", "bigint"),
+        "text": Column("s.search_text", folded=True),
+        "patient_name": Column("p.search_text", folded=True),
+        "patient_id": Column("p.patient_id"),
+        "accession_number": Column("s.accession_number"),
+        "study_instance_uid": Column("s.study_instance_uid"),
+        "study_date": Column("s.study_date"),
+        "description": Column("s.description"),
+        "modality": Column(
+            "x.modality", within="EXISTS (SELECT 1 FROM series x WHERE x.study_id = s.id AND {})"
+        ),
+        "document_type": Column("s.document_type"),
+        "location_code": Column("s.location_code"),
+        "partition": Column("s.partition"),
+        "source_ae": Column("s.source_ae"),
+        "last_arrival_at": Column("s.last_arrival_at", "timestamptz"),
+        "instance_count": Column("s.instance_count", "bigint"),
+    },
+)
+
+STUDY_ORDERS = {
+    "NEWEST_ARRIVAL": Order("NEWEST_ARRIVAL", (("s.last_arrival_at", "timestamptz"), ("s.id", "bigint"))),
+    "OLDEST_ARRIVAL": Order(
+        "OLDEST_ARRIVAL", (("s.last_arrival_at", "timestamptz"), ("s.id", "bigint")), descending=False
+    ),
+    "NEWEST_STUDY_DATE": Order("NEWEST_STUDY_DATE", (("s.study_date", "text"), ("s.id", "bigint"))),
+}
+
+SERIES = Source(
+    select=(
+        "r.id AS id, r.study_id AS study_key, r.series_instance_uid AS series_instance_uid, r.modality AS modality, "
+        "r.series_number AS series_number, r.description AS description, r.body_part AS body_part, "
+        "r.station_name AS station_name, r.instance_count AS instance_count, r.size_bytes AS size_bytes"
+    ),
+    table="series r",
+    columns={"id": Column("r.id", "bigint"), "study": Column("r.study_id", "bigint")},
+)
+
+INSTANCES = Source(
+    select=(
+        "i.id AS id, i.sop_instance_uid AS sop_instance_uid, i.sop_class_uid AS sop_class_uid, "
+        "i.instance_number AS instance_number, i.number_of_frames AS number_of_frames, a.id AS arrival_id, "
+        "a.ae AS ae, a.received_at AS received_at, a.transfer_syntax_uid AS transfer_syntax_uid, "
+        "a.size_bytes AS size_bytes, a.sha256 AS sha256"
+    ),
+    table="instance i LEFT JOIN arrival a ON a.id = i.current_arrival_id",
+    columns={"id": Column("i.id", "bigint"), "series": Column("i.series_id", "bigint")},
+)
+INSTANCE_ORDER = Order("ARRIVAL", (("i.id", "bigint"),), descending=False)
+
+CONFLICTS = Source(
+    select=(
+        "c.id AS id, c.kind AS kind, c.arrival_id AS arrival_id, c.other_arrival_id AS other_arrival_id, "
+        "c.study_id AS study_key, c.created_at AS created_at, c.resolved_at AS resolved_at, "
+        "c.resolved_by AS resolved_by, c.resolution AS resolution, a.ae AS ae"
+    ),
+    table="conflict c LEFT JOIN arrival a ON a.id = c.arrival_id",
+    columns={
+        "id": Column("c.id", "bigint"),
+        "kind": Column("c.kind"),
+        "study": Column("c.study_id", "bigint"),
+        "resolved": Column("c.resolved_at", "timestamptz"),
+    },
+)
+CONFLICT_ORDER = Order("NEWEST", (("c.created_at", "timestamptz"), ("c.id", "bigint")))
+
+QUARANTINE = Source(
+    select=(
+        "o.arrival_id AS arrival_id, o.ae AS ae, o.reason AS reason, o.size_bytes AS size_bytes, "
+        "o.received_at AS received_at, o.created_at AS created_at, o.resolved_at AS resolved_at, "
+        "o.resolved_by AS resolved_by, o.resolution AS resolution"
+    ),
+    table="quarantined_object o",
+    columns={
+        "id": Column("o.arrival_id"),
+        "ae": Column("o.ae"),
+        "resolved": Column("o.resolved_at", "timestamptz"),
+    },
+)
+QUARANTINE_ORDER = Order("NEWEST", (("o.arrival_id", "text"),))
+"""Arrival ids are time-ordered."""
+
+UNITS = Source(
+    select=(
+        "u.id AS id, u.study_id AS study_key, u.series_uid AS series_uid, u.ae AS ae, u.due_at AS due_at, "
+        "u.first_uncovered_at AS first_uncovered_at, u.last_arrival_at AS last_arrival_at, "
+        "u.closed_at AS closed_at, u.outcome AS outcome, u.closes AS closes"
+    ),
+    table="close_unit u",
+    columns={
+        "id": Column("u.id", "bigint"),
+        "study": Column("u.study_id", "bigint"),
+        "ae": Column("u.ae"),
+        "outcome": Column("u.outcome"),
+        "due_at": Column("u.due_at", "timestamptz"),
+    },
+)
+UNIT_ORDER = Order("NEWEST", (("u.id", "bigint"),))

@@ -1,0 +1,145 @@
+"""Queue items, their instances and history, and destinations as lists; and the counts of the queue for the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from aegate_core.database import Database
+from aegate_core.stores.listing import Column, Order, Source
+
+_STUDY = "q.study_id IN (SELECT s.id FROM study s JOIN patient p ON p.id = s.patient_id WHERE {})"
+
+ITEMS = Source(
+    select=(
+        "q.id AS id, q.destination_id AS destination_key, d.ae AS destination, q.level AS level, "
+        "q.study_id AS study_key, q.unit_uid AS unit_uid, q.source_ae AS source_ae, q.partition AS partition, "
+        "q.location_code AS location_code, q.state AS state, q.priority AS priority, q.bumped_at AS bumped_at, "
+        "q.supplementary AS supplementary, q.requested_by AS requested_by, q.available_at AS available_at, "
+        "q.attempts AS attempts, q.hold_code AS hold_code, q.held_by AS held_by, q.hold_reason AS hold_reason, "
+        "q.cancel_requested_by AS cancel_requested_by, q.hold_requested_by AS hold_requested_by, "
+        "q.instances_total AS instances_total, q.instances_done AS instances_done, "
+        "q.instances_failed AS instances_failed, q.size_bytes AS size_bytes, q.error_code AS error_code, "
+        "q.error_message AS error_message, q.created_at AS created_at, q.started_at AS started_at, "
+        "q.finished_at AS finished_at, q.version AS version"
+    ),
+    table="delivery q JOIN destination d ON d.id = q.destination_id",
+    columns={
+        "id": Column("q.id", "bigint"),
+        "state": Column("q.state"),
+        "destination": Column("d.ae"),
+        "source_ae": Column("q.source_ae"),
+        "partition": Column("q.partition"),
+        "location_code": Column("q.location_code"),
+        "requested_by": Column("q.requested_by"),
+        "priority": Column("q.priority", "bigint"),
+        "attempts": Column("q.attempts", "bigint"),
+        "created_at": Column("q.created_at", "timestamptz"),
+        "finished_at": Column("q.finished_at", "timestamptz"),
+        "unit_uid": Column("q.unit_uid"),
+        "error_code": Column("q.error_code"),
+        "hold_code": Column("q.hold_code"),
+        "study": Column("q.study_id", "bigint"),
+        "text": Column("s.search_text", within=_STUDY, folded=True),
+        "patient_name": Column("p.search_text", within=_STUDY, folded=True),
+        "patient_id": Column("p.patient_id", within=_STUDY),
+        "accession_number": Column("s.accession_number", within=_STUDY),
+        "study_instance_uid": Column("s.study_instance_uid", within=_STUDY),
+        "study_date": Column("s.study_date", within=_STUDY),
+        "document_type": Column("s.document_type", within=_STUDY),
+    },
+)
+ITEM_ORDERS = {
+    "NEWEST": Order("NEWEST", (("q.created_at", "timestamptz"), ("q.id", "bigint"))),
+    "OLDEST": Order("OLDEST", (("q.created_at", "timestamptz"), ("q.id", "bigint")), descending=False),
+}
+
+ITEM_INSTANCES = Source(
+    select=(
+        "x.id AS id, x.arrival_id AS arrival_id, a.sop_instance_uid AS sop_instance_uid, "
+        "a.sop_class_uid AS sop_class_uid, x.state AS state, x.status AS status, x.attempts AS attempts, "
+        "x.error_code AS error_code, x.available_at AS available_at, x.finished_at AS finished_at, "
+        "x.coerced AS coerced"
+    ),
+    table="delivery_instance x LEFT JOIN arrival a ON a.id = x.arrival_id",
+    columns={
+        "id": Column("x.id", "bigint"),
+        "delivery": Column("x.delivery_id", "bigint"),
+        "state": Column("x.state"),
+    },
+)
+ITEM_INSTANCE_ORDER = Order("ORDER", (("x.id", "bigint"),), descending=False)
+
+EVENTS = Source(
+    select=(
+        "e.id AS id, e.delivery_id AS delivery_key, e.at AS at, e.from_state AS from_state, e.to_state AS to_state, "
+        "e.actor AS actor, e.code AS code, e.message AS message"
+    ),
+    table="delivery_event e",
+    columns={"delivery": Column("e.delivery_id", "bigint")},
+)
+EVENT_ORDER = Order("NEWEST", (("e.id", "bigint"),))
+
+DESTINATIONS = Source(
+    select=(
+        "d.id AS id, d.ae AS ae, d.max_connections AS max_connections, d.enabled AS enabled, d.gone_at AS gone_at, "
+        "d.invalid_condition AS invalid_condition, d.held_at AS held_at, d.held_by AS held_by, "
+        "d.hold_reason AS hold_reason, d.breaker AS breaker, d.breaker_since AS breaker_since, "
+        "d.failures_in_row AS failures_in_row, d.last_error AS last_error, d.next_probe_at AS next_probe_at, "
+        "d.last_used_at AS last_used_at, d.last_success_at AS last_success_at"
+    ),
+    table="destination d",
+    columns={
+        "id": Column("d.id", "bigint"),
+        "ae": Column("d.ae"),
+        "breaker": Column("d.breaker"),
+        "held_at": Column("d.held_at", "timestamptz"),
+    },
+)
+DESTINATION_ORDER = Order("NAME", (("d.ae", "text"), ("d.id", "bigint")), descending=False)
+
+LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
+
+_GROUPED = f"""
+SELECT d.ae AS destination, q.source_ae AS source_ae, q.location_code AS location_code, q.requested_by AS requested_by,
+  q.state AS state, count(*) AS n, min(q.created_at) AS oldest
+FROM delivery q JOIN destination d ON d.id = q.destination_id
+WHERE q.state IN {LIVE} OR q.finished_at >= $1::timestamptz
+GROUP BY d.ae, q.source_ae, q.location_code, q.requested_by, q.state
+"""
+_FAILED = "SELECT count(*) FROM (SELECT 1 AS one FROM delivery WHERE state = 'FAILED' LIMIT 10001) AS failed"
+_COUNTS = f"""
+SELECT q.destination_id AS destination_key, q.state AS state, count(*) AS n FROM delivery q
+WHERE q.destination_id = ANY($1::bigint[]) AND q.state IN {LIVE} GROUP BY q.destination_id, q.state
+"""
+_SLOTS = """
+SELECT destination_id AS destination_key, n, worker, expires_at, last_used_at FROM slot
+WHERE destination_id = ANY($1::bigint[]) AND token IS NOT NULL AND expires_at >= $2::timestamptz
+ORDER BY destination_id, n
+"""
+
+
+async def grouped(db: Database, finished_since: datetime) -> list[dict[str, object]]:
+    """Return counts of unfinished and of lately finished items by destination, source, location, who asked, state."""
+    return await db.fetch(_GROUPED, finished_since)
+
+
+async def failed(db: Database) -> int:
+    """Return how many items are FAILED, whenever they did; 10,001 stands for more."""
+    return int(await db.fetch_value(_FAILED))
+
+
+async def live_counts(db: Database, destinations: Sequence[int]) -> list[dict[str, object]]:
+    """Return how many unfinished items each destination has, by state."""
+    return await db.fetch(_COUNTS, list(destinations))
+
+
+async def slots_in_use(db: Database, destinations: Sequence[int], now: datetime) -> list[dict[str, object]]:
+    """Return the slots that a living lease holds."""
+    return await db.fetch(_SLOTS, list(destinations), now)
+
+
+async def versions(tx: Database, ids: Sequence[int]) -> dict[int, int]:
+    """Return the version of each item that exists."""
+    rows = await tx.fetch("SELECT id, version FROM delivery WHERE id = ANY($1::bigint[])", list(ids))
+    return {int(r["id"]): int(r["version"]) for r in rows}
