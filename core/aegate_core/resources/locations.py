@@ -90,7 +90,8 @@ def parse_locations(text: str, file: str) -> LocationsFile:
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows with the line each ends on, without blank lines and comments."""
-    reader = csv.reader(line if not line.startswith("#") else "\n" for line in text.splitlines(keepends=True))
+    lines = (line if not line.startswith("#") else "\n" for line in text.splitlines(keepends=True))
+    reader = csv.reader(lines, skipinitialspace=True)
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
