@@ -67,3 +67,27 @@ def required(environ: Mapping[str, str], name: str) -> str:
             f"environment variable {name} must be set, got nothing: set it or start through `aegate up`"
         )
     return value
+
+
+def health_address(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return ``AEGATE_HEALTH_LISTEN`` (default 127.0.0.1, any port). Raises InvalidValue."""
+    text = environ.get("AEGATE_HEALTH_LISTEN") or "127.0.0.1:0"
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise InvalidValue(
+            f"AEGATE_HEALTH_LISTEN must be host:port such as 127.0.0.1:0, got {text!r}: mend it"
+        )
+    return host.strip("[]"), int(port)
+
+
+def log_terminal(environ: Mapping[str, str]) -> bool | None:
+    """Return ``AEGATE_LOG_FORMAT``: True terminal, False json, None by whether standard error is a terminal.
+
+    Raises InvalidValue.
+    """
+    text = environ.get("AEGATE_LOG_FORMAT", "")
+    if text not in ("", "terminal", "json"):
+        raise InvalidValue(
+            f"AEGATE_LOG_FORMAT must be terminal or json, got {text!r}: mend it or leave it out"
+        )
+    return {"terminal": True, "json": False}.get(text)

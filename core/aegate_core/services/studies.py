@@ -177,6 +177,11 @@ async def open_units(db: Database, *, now: datetime) -> OpenUnits:
     return OpenUnits(int(row["units"]), int(row["overdue"]), int(waiting), first)
 
 
+async def has_open_units(db: Database) -> bool:
+    """Say whether anything at all is not complete yet: while so, indexers say every second how far they are."""
+    return bool(await index.open_units(db, limit=1))
+
+
 async def open_units_of(db: Database, study_ids: Sequence[int], *, now: datetime) -> list[OpenUnit]:
     """Return what is still open of some studies, each with the words why (WAITING_FOR_COMPLETE)."""
     indexers = await _indexers(db)

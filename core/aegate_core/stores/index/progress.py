@@ -58,9 +58,3 @@ async def read_progress(db: Database) -> list[Progress]:
         Progress(row["process"], as_datetime(row["scanned_at"]), waiting.get(row["process"], {}))
         for row in states
     ]
-
-
-async def forget_indexer(tx: Database, process: str) -> None:
-    """Take an indexer's words away: it stopped for good, and left nothing behind."""
-    await tx.execute("DELETE FROM indexer_state WHERE process = $1", process)
-    await tx.execute("DELETE FROM spool_backlog WHERE process = $1", process)

@@ -1,0 +1,19 @@
+"""``python -m aegate_scp.indexer``: one indexer process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> int:
+    """Run the indexer; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from aegate_scp.indexer.process import run
+
+    return run(os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The work of an indexer: look, index in batches, say how far it is; and go on when the database comes back.
+
+What it says (`stores.index.progress`) is a promise to whoever closes studies: all that lay in the spool at
+``scanned_at`` is indexed, or stands in the backlog that is written with it. So a backlog larger than a batch is
+written *before* its first batch is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from aegate_core.database import Database
+from aegate_core.errors import AegateError, DatabaseUnavailable, StorageError
+from aegate_core.events import BATCH_INDEXED, DATABASE_AWAY, DATABASE_BACK, INDEX_FAILED, SPOOL_SWEPT, Log
+from aegate_core.services.entities import Configuration, load_configuration
+from aegate_core.services.intake import BatchResult, index_batch
+from aegate_core.services.studies import has_open_units
+from aegate_core.settings import DataFolder
+from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.index.progress import Progress, Waiting, write_progress
+from aegate_core.stores.spool import SpooledArrival, scan, sweep
+from aegate_scp.indexer.metrics import IndexerMetrics
+from aegate_scp.indexer.spool_watch import LOOK_EVERY_S, SpoolWatch, survey
+
+BATCH = 256
+AT_ONCE = 16 * BATCH
+"""Taken from the spool before it is looked at again; by feel: two seconds of work."""
+
+SAY_OFTEN = timedelta(seconds=1)
+"""While units are open: they close no later than that after they are due."""
+SAY_SELDOM = timedelta(seconds=10)
+SWEEP_EVERY = timedelta(minutes=5)
+LONGEST_RETRY_S = 10.0
+LOG_EVERY_S = 1.0
+
+log = Log("indexer")
+
+
+def now_utc() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Results that are not logged yet: one line a second under load, not twenty."""
+
+    results: list[BatchResult] = field(default_factory=list)
+    seconds: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+
+    def flush(self) -> None:
+        """Log what was gathered."""
+        if sum(r.arrivals for r in self.results):
+            log(
+                BATCH_INDEXED,
+                arrivals=sum(r.arrivals for r in self.results),
+                new=sum(r.new for r in self.results),
+                duplicates=sum(r.duplicates for r in self.results),
+                conflicts=sum(r.conflicts for r in self.results),
+                quarantined=sum(r.quarantined for r in self.results),
+                seconds=round(self.seconds, 3),
+            )
+        self.results, self.seconds, self.since = [], 0.0, time.monotonic()
+
+
+class Indexer:
+    """Index what comes into the spool of ``data``, until `stop`."""
+
+    def __init__(
+        self,
+        db: Database,
+        data: DataFolder,
+        process: str,
+        *,
+        metrics: IndexerMetrics,
+        say: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._spool: Path = data.spool
+        self._blobs = BlobStore(data.blobs)
+        self._process = process
+        self._metrics = metrics
+        self._say = say
+        self._watch = SpoolWatch(data.spool)
+        self._stopping = False
+        self._configuration: Configuration | None = None
+        self._stuck: set[str] = set()
+        self._said_at: datetime | None = None
+        self._is_busy_time = True
+        self._swept_at: datetime | None = None
+        self._away_since: float | None = None
+        self._retry_s = 0.0
+        self._tally = _Tally()
+        self.looked_at = time.monotonic()
+        """When it last looked into the spool; what liveness is judged by."""
+
+    def stop(self) -> None:
+        """Let `run` return after the batch at hand."""
+        self._stopping = True
+        self._watch.wake()
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises StorageError when there can be no spool."""
+        try:
+            await asyncio.to_thread(self._spool.mkdir, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _storage_error(error) from error
+        watching = asyncio.create_task(self._watch.run())
+        try:
+            while not self._stopping:
+                await self._turn()
+        finally:
+            self._tally.flush()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _turn(self) -> None:
+        """Look once, index what is there, and wait for more."""
+        try:
+            is_more = await self._look()
+        except AegateError as error:
+            await self._wait_after(error)
+            return
+        except OSError as error:
+            await self._wait_after(_storage_error(error))
+            return
+        self._recovered()
+        if not is_more and not self._stopping:
+            self._tally.flush()
+            await self._watch.wait(LOOK_EVERY_S if not self._is_busy_time else SAY_OFTEN.total_seconds())
+
+    async def _look(self) -> bool:
+        """Index what lies in the spool; return whether to look again at once."""
+        await self._sweep_sometimes()
+        scanned_at = now_utc()
+        self.looked_at = time.monotonic()
+        waiting = await asyncio.to_thread(survey, self._spool, without=frozenset(self._stuck))
+        self._metrics.show_waiting(waiting)
+        self._metrics.scanned_at.set(scanned_at.timestamp())
+        total = sum(w.arrivals for w in waiting.values())
+        await self._say_progress(scanned_at, waiting, at_once=total > BATCH)
+        return await self._index(total) if total else False
+
+    async def _index(self, total: int) -> bool:
+        """Index up to `AT_ONCE` arrivals; return whether that got anywhere."""
+        self._configuration = await load_configuration(self._db, self._configuration)
+        taken = await asyncio.to_thread(self._take, min(total, AT_ONCE))
+        indexed = 0
+        for start in range(0, len(taken), BATCH):
+            batch = taken[start : start + BATCH]
+            began = time.monotonic()
+            result = await index_batch(
+                self._db, self._blobs, batch, now=now_utc(), configuration=self._configuration
+            )
+            self._count(result, time.monotonic() - began)
+            indexed += len(batch) - len(result.left)
+            self._is_busy_time = True
+            if self._stopping:
+                break
+        return indexed > 0
+
+    def _take(self, count: int) -> list[SpooledArrival]:
+        """Return arrivals out of the spool; what cannot be read is passed over until it is looked at again."""
+        stuck: set[str] = set()
+        found = scan(self._spool, unreadable=lambda path, _reason: stuck.add(path.stem))
+        taken = list(islice((a for a in found if a.side.arrival_id not in self._stuck), count))
+        self._stuck |= stuck
+        return taken
+
+    def _count(self, result: BatchResult, seconds: float) -> None:
+        self._metrics.count(result, seconds)
+        self._stuck |= set(result.left)
+        self._metrics.unreadable.set(len(self._stuck))
+        self._tally.results.append(result)
+        self._tally.seconds += seconds
+        if time.monotonic() - self._tally.since >= LOG_EVERY_S:
+            self._tally.flush()
+
+    async def _say_progress(
+        self, scanned_at: datetime, waiting: dict[str, Waiting], *, at_once: bool
+    ) -> None:
+        """Write how far we are: before a long backlog is indexed, every second while units are open, else every ten."""
+        every = SAY_OFTEN if self._is_busy_time else SAY_SELDOM
+        if not at_once and self._said_at is not None and scanned_at - self._said_at < every:
+            return
+        async with self._db.transaction() as tx:
+            await write_progress(tx, Progress(self._process, scanned_at, waiting))
+        self._said_at = scanned_at
+        self._is_busy_time = bool(waiting) or await has_open_units(self._db)
+
+    async def _sweep_sometimes(self) -> None:
+        """Remove what dead listeners left unacknowledged, and give what could not be read another try."""
+        now = now_utc()
+        if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY:
+            return
+        self._swept_at = now
+        self._stuck.clear()
+        swept = await asyncio.to_thread(sweep, self._spool)
+        if swept.parts or swept.arrivals:
+            log(SPOOL_SWEPT, spool=str(self._spool), arrivals=swept.arrivals, parts=swept.parts)
+
+    async def _wait_after(self, error: AegateError) -> None:
+        """Say what is wrong, once, and wait a little longer each time; nothing leaves the spool meanwhile."""
+        self._retry_s = min(max(0.25, self._retry_s * 2), LONGEST_RETRY_S)
+        if isinstance(error, DatabaseUnavailable):
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+                log(DATABASE_AWAY, error=error.message, retry_s=self._retry_s)
+        else:
+            log(INDEX_FAILED, error=error.message, retry_s=self._retry_s)
+        self._metrics.is_database_away.set(1 if self._away_since is not None else 0)
+        self._say(error.message)
+        self.looked_at = time.monotonic()
+        if not self._stopping:
+            await self._watch.wait(self._retry_s)
+
+    def _recovered(self) -> None:
+        if self._away_since is not None:
+            log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
+        self._away_since, self._retry_s = None, 0.0
+        self._metrics.is_database_away.set(0)
+        self._say("")
+
+
+def _storage_error(error: OSError) -> StorageError:
+    reason = errno.errorcode.get(error.errno or 0, "unknown")
+    return StorageError(
+        f"the spool must be readable and writable, got {reason}: mend its permissions or its disk"
+    )
