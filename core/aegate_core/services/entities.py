@@ -285,7 +285,8 @@ def _report(applied: Applied, before: Mapping[ResourceRef, Projection]) -> None:
 def _report_conditions(ref: ResourceRef, new: Iterable[Condition], old: Iterable[Condition]) -> None:
     known = {(c.type, c.status, c.reason) for c in old}
     for condition in new:
-        if (condition.type, condition.status, condition.reason) in known:
+        is_no_news = condition.is_true and not known and condition.type is not ConditionType.STALLED
+        if is_no_news or (condition.type, condition.status, condition.reason) in known:
             continue
         log(
             CONDITION_CHANGED,
