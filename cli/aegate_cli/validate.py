@@ -65,13 +65,10 @@ def validate_command(
     before = validate_manifests(old, stdin=_no_stdin) if old else ValidationResult()
     result = validate_manifests(paths, old=before.resources, stdin=_stdin)
     places = [read_locations(file) for file in _location_files(paths)]
-    problems = [
-        *before.problems,
-        *result.problems,
-        *(problem for place in places for problem in place.problems),
-    ]
+    wrong = [*before.problems, *result.problems, *(problem for place in places for problem in place.problems)]
+    problems = sorted(wrong, key=lambda problem: (problem.file, problem.line, problem.column))
     unreadable = [*before.unreadable, *result.unreadable]
-    warnings = _warnings(result.resources, places)
+    warnings = [] if problems or unreadable else _warnings(result.resources, places)
     if output is Output.JSON:
         typer.echo(_as_json(result.resources, [*unreadable, *problems], warnings))
     else:
