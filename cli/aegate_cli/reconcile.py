@@ -28,7 +28,7 @@ from aegate_core.resources.locations import FILE_NAME
 from aegate_core.resources.locations import read_locations as read_locations_file
 from aegate_core.resources.problems import Problem
 from aegate_core.resources.validation import ValidationResult
-from aegate_core.resources.values import Resource
+from aegate_core.resources.values import ApplicationEntity, Resource
 from aegate_core.services.entities import Configuration, Observed, apply_configuration, load_configuration
 from aegate_core.services.locations import import_locations
 
@@ -131,9 +131,10 @@ class Reconciler:
 
     async def _apply(self, desired: Desired) -> None:
         """Write projections and conditions, when the folder or what was observed around it has changed."""
+        entities = [r for r in desired.resources if isinstance(r, ApplicationEntity)]
         observed = Observed(
             secrets=secret_names(self._installation.secrets),
-            listener_troubles=self._listeners.troubles(self._configuration.accepted_entities),
+            listener_troubles=self._listeners.troubles(entities),
         )
         is_due = time.monotonic() - self._applied_at > LOOK_AGAIN_S
         if (desired, observed) == self._applied and not is_due:

@@ -108,7 +108,7 @@ class _Run:
         is_ready = self._supervisor.all_ready
         if is_ready and not self._is_announced:
             self._console.print(process_table(self._supervisor.views()))
-            self._console.print(announcement(self._installation, self._health.port), highlight=False)
+            self._console.print(announcement(self._installation, self._health.port), highlight=False, soft_wrap=True)
             log(PROCESS_READY, process="up", health_port=self._health.port)
         self._is_announced = is_ready
         self._say("ready" if is_ready else "degraded")
