@@ -83,9 +83,11 @@ def why_not_images(route: ImageRoute, images: Sequence[Image]) -> str | None:
         if not candidates:
             return f"no image is of modality {' or '.join(modalities)}"
     for condition in route.source.elements:
+        before = len(candidates)
         candidates = [i for i in candidates if meets(condition, i.elements.get(condition.keyword))]
         if not candidates:
-            return f"no image {'left ' if len(images) > 1 else ''}meets {words(condition)}"
+            alone = before == len(images)
+            return f"no image {'' if alone else 'that meets the rest '}meets {words(condition)}"
     return None
 
 

@@ -118,6 +118,11 @@ class Place:
     async def index(self, now: datetime = T0) -> BatchResult:
         return await index_batch(self.db, self.blobs, self.spooled(), now=now)
 
+    async def index_some(
+        self, spooled: Sequence[SpooledArrival], now: datetime, *, db: Database | None = None
+    ) -> BatchResult:
+        return await index_batch(db or self.db, self.blobs, spooled, now=now)
+
     async def apply(self, *resources: ApplicationEntity | ImageRoute | PatientPartition) -> None:
         await apply_configuration(self.db, resources or HOSPITAL, now=T0)
 

@@ -84,8 +84,9 @@ def _time(value: object) -> datetime | None:
 
 
 async def open_units(db: Database, *, limit: int) -> list[Unit]:
-    """Return open units, the first due first."""
-    rows = await db.fetch(_UNIT + "WHERE due_at IS NOT NULL ORDER BY due_at, id LIMIT $1", limit)
+    """Return open units, the first due first; of those due at once the series before their study."""
+    order = "ORDER BY due_at, CASE WHEN series_uid = '' THEN 1 ELSE 0 END, id"
+    rows = await db.fetch(f"{_UNIT} WHERE due_at IS NOT NULL {order} LIMIT $1", limit)
     return [_unit(row) for row in rows]
 
 
@@ -132,7 +133,9 @@ async def arrived(
 ) -> list[Arrived]:
     """Return what ``ae`` sent of a study (or of one series, unless '') and may be routed, oldest first."""
     tags = {k: tag for k in sorted(keywords) if (tag := tag_of(k)) is not None}
-    columns = "".join(f", a.header -> '{tag}' AS e{n}" for n, tag in enumerate(tags.values()))
+    # SQLite would take a label of digits alone for the index of an array.
+    path = '$."{}"' if db.is_sqlite else "{}"
+    columns = "".join(f", a.header -> '{path.format(tag)}' AS e{n}" for n, tag in enumerate(tags.values()))
     rows = await db.fetch(
         "SELECT a.id, a.indexed_at, a.outcome, a.size_bytes, a.sha256, i.sop_instance_uid, s.series_instance_uid, "
         f"s.modality{columns} FROM arrival a JOIN instance i ON i.id = a.instance_id "
