@@ -114,7 +114,8 @@ class Clinic:
     async def instances(self, delivery_id: int) -> list[tuple[str, int | None, str | None]]:
         """Return state, status and error of each instance of a delivery."""
         rows = await self.db.fetch(
-            "SELECT state, status, error_code FROM delivery_instance WHERE delivery_id = $1 ORDER BY id", delivery_id
+            "SELECT state, status, error_code FROM delivery_instance WHERE delivery_id = $1 ORDER BY id",
+            delivery_id,
         )
         return [(r["state"], r["status"], r["error_code"]) for r in rows]
 

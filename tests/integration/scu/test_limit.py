@@ -8,13 +8,15 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from pydicom.uid import ExplicitVRLittleEndian
+
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study
 from tests.integration.processes import process
 from tests.integration.scu.clinic import clinic, entity
 from tests.integration.waiting import eventually_async
 
-LIMIT, WORKERS, STUDIES, INSTANCES = 3, 4, 40, 12
+LIMIT, WORKERS, STUDIES, INSTANCES = 3, 4, 40, 20
 
 
 class Observer:
@@ -42,7 +44,9 @@ class Observer:
 
 async def test_limit_is_exact_and_used_though_a_worker_is_killed(database_url: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        sink = stack.enter_context(Sink(SinkOptions(tmp_path / "sink", delay_ms=50)))
+        sink = stack.enter_context(
+            Sink(SinkOptions(tmp_path / "sink", delay_ms=50, transfer_syntaxes=(ExplicitVRLittleEndian,)))
+        )
         async with clinic(database_url, tmp_path) as here:
             await here.configure(entity(sink.port, max_connections=LIMIT))
             for study in range(STUDIES):
@@ -54,7 +58,7 @@ async def test_limit_is_exact_and_used_though_a_worker_is_killed(database_url: s
                     "AEGATE_DATA": str(here.data.root),
                     "AEGATE_DATABASE_URL": database_url,
                     "AEGATE_WORKER": f"w{n}",
-                    "AEGATE_LEASE_SECONDS": "2",
+                    "AEGATE_LEASE_SECONDS": "1.5",
                 }
                 log = tmp_path / f"w{n}.log"
                 workers[f"w{n}"] = stack.enter_context(
