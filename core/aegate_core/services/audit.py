@@ -1,4 +1,4 @@
-"""Who did what: one append-only row, written in the transaction of the change, so neither is there without the other."""
+"""Who did what: one append-only row in the transaction of the change, so neither is there without the other."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ _NO_ROUTE = "SELECT count(*) FROM close_unit WHERE outcome = 'NO_ROUTE'"
 _CONFLICTS = "SELECT count(*) FROM conflict WHERE resolved_at IS NULL"
 _QUARANTINED = "SELECT count(*) FROM quarantined_object WHERE resolved_at IS NULL"
 _NOT_READY = """
-SELECT namespace || '/' || name AS ae, conditions FROM application_entity WHERE deleted_at IS NULL ORDER BY namespace, name
+SELECT namespace || '/' || name AS ae, conditions FROM application_entity WHERE deleted_at IS NULL
+ORDER BY namespace, name
 """
 
 

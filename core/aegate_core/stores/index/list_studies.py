@@ -1,4 +1,4 @@
-"""Studies, series, instances, conflicts and quarantined objects as lists: what is shown, asked for, and in which orders."""
+"""Studies, series, instances, conflicts and quarantined objects as lists: what is shown and can be asked."""
 
 from __future__ import annotations
 

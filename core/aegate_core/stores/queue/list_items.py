@@ -1,4 +1,4 @@
-"""Queue items, their instances and history, and destinations as lists; and the counts of the queue for the dashboard."""
+"""Queue items, their instances and history, destinations, as lists; the counts of the queue for the dashboard."""
 
 from __future__ import annotations
 

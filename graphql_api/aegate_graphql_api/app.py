@@ -1,0 +1,106 @@
+"""The Starlette application: GraphQL, its page, health and metrics, on one port.
+
+The page is served to everybody, data to the holders of a token alone. Answers are patient data: nothing caches them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aegate_core.database import Database
+from aegate_core.errors import AegateError
+from aegate_graphql_api.authentication import Authenticator
+from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
+
+GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
+READY_TIMEOUT_S = 3
+
+_HEADERS = {
+    b"content-security-policy": (
+        b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        b"font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+"""``style-src`` allows inline styles because GraphiQL's editor sets them; scripts are files of ours alone."""
+
+
+class SecurityHeaders:
+    """Adds the headers that keep a browser from doing more than it should."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, with the headers; no answer but the page's files may be stored."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        cached = b"public, max-age=3600" if scope["path"].startswith("/graphiql/") else b"no-store"
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS.items(), (b"cache-control", cached)]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+def create_app(db: Database, authenticator: Authenticator) -> Starlette:
+    """Return the application over an open database."""
+    metrics = APIMetrics()
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(request: Request) -> Response:
+        trouble = await database_trouble(db)
+        return PlainTextResponse((trouble or "ok") + "\n", status_code=503 if trouble else 200)
+
+    async def measured(request: Request) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def page(request: Request) -> Response:
+        return FileResponse(GRAPHIQL / "index.html", media_type="text/html; charset=utf-8")
+
+    async def to_page(request: Request) -> Response:
+        return RedirectResponse("/graphiql")
+
+    return Starlette(
+        routes=[
+            Route("/graphql", GraphQLEndpoint(db, authenticator, metrics), methods=["POST"]),
+            Route("/graphiql", page),
+            Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", measured),
+            Route("/", to_page),
+        ],
+        middleware=[Middleware(SecurityHeaders)],
+    )
+
+
+async def database_trouble(db: Database) -> str | None:
+    """Return what keeps the database from answering, or None."""
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            await db.fetch_value("SELECT count(*) FROM fencing")
+    except TimeoutError:
+        return f"the database did not answer within {READY_TIMEOUT_S} s"
+    except AegateError as error:
+        return error.message
+    return None

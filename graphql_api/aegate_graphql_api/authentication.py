@@ -1,0 +1,85 @@
+"""Who is it? The port, and the authenticator of local mode. There is no anonymous caller.
+
+OIDC and Kubernetes tokens are further implementations of the same port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from aegate_core.errors import InvalidInput, InvalidValue
+from aegate_graphql_api.permissions import Caller, Permission
+from aegate_graphql_api.tokens import TokenRecord, digest, list_tokens
+
+
+class Authenticator(Protocol):
+    """Says who a bearer token stands for."""
+
+    local_only: bool
+    """Whether it may be reached over loopback alone."""
+
+    async def authenticate(self, token: str, *, address: str) -> Caller | None:
+        """Return the caller, or None for a token that is unknown, expired or revoked."""
+
+
+class LocalTokens:
+    """Tokens of the file that `tokens.py` writes. A change takes effect with the next request.
+
+    While the file cannot be read nobody is let in: a revocation must never be undone by a broken file.
+    """
+
+    local_only = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._by_digest: dict[str, TokenRecord] = {}
+
+    async def authenticate(self, token: str, *, address: str) -> Caller | None:
+        """Return the caller of ``token``. Digests are compared, never tokens: timing tells nothing useful."""
+        self._reload()
+        record = self._by_digest.get(digest(token))
+        if record is None or not record.is_valid(datetime.now(UTC)):
+            return None
+        return Caller(
+            name=record.name,
+            permissions=frozenset({Permission.TOKEN, *(Permission(p) for p in record.permissions)}),
+            expires_at=datetime.fromisoformat(record.expires_at) if record.expires_at else None,
+            address=address,
+        )
+
+    def _reload(self) -> None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._seen, self._by_digest = None, {}
+            return
+        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if seen == self._seen:
+            return
+        try:
+            self._by_digest = {r.sha256: r for r in list_tokens(self._path)}
+        except InvalidInput:
+            self._by_digest = {}
+        self._seen = seen
+
+
+def refuse_exposure(authenticator: Authenticator, host: str) -> None:
+    """Raise InvalidValue when a local authenticator would listen on more than loopback."""
+    if authenticator.local_only and not _is_loopback(host):
+        raise InvalidValue(
+            f"with local tokens the API listens on loopback alone, got {host}: use 127.0.0.1:PORT, "
+            "and an SSH tunnel or a reverse proxy with its own sign-in to reach it from elsewhere"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

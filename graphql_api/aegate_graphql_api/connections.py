@@ -1,0 +1,189 @@
+"""Connections: pages by keyset cursors.
+
+A cursor is opaque and versioned; it carries the key values of a row and a digest of the list, filter and order it was
+given for. Another filter's cursor is refused: the page it would begin has no meaning.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+
+import strawberry
+
+from aegate_core.database import Database, as_datetime
+from aegate_core.stores.listing import Filter, Order, PageQuery, Source, count, read_page
+from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.limits import LONGEST_PAGE, UNPAGED_LIST
+from aegate_graphql_api.permissions import ANYONE
+
+VERSION = 1
+T = TypeVar("T")
+
+First = Annotated[int, strawberry.argument(description="How many, 1 to 100.")]
+After = Annotated[str | None, strawberry.argument(description="The endCursor of the page before.")]
+
+
+@strawberry.enum(description="How far a count can be trusted.")
+class Precision(StrEnum):
+    """How far a count can be trusted."""
+
+    EXACT = "EXACT"
+    AT_LEAST = "AT_LEAST"
+
+
+@strawberry.type(description="How many there are; counting stops at 10,000.", directives=[ANYONE])
+class TotalCount:
+    """A capped count."""
+
+    value: int
+    precision: Precision
+
+
+@strawberry.type(description="Where a page stands.", directives=[ANYONE])
+class PageInfo:
+    """Where a page stands."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@strawberry.type(description="An item with its cursor.", directives=[ANYONE])
+class Edge(Generic[T]):
+    """An item with its cursor."""
+
+    cursor: str
+    node: T
+
+
+@strawberry.type(description="A page of a list.", directives=[ANYONE])
+class Connection(Generic[T]):
+    """A page of a list."""
+
+    edges: list[Edge[T]]
+    nodes: list[T]
+    page_info: PageInfo
+    counter: strawberry.Private[Callable[[], Awaitable[tuple[int, bool]]]]
+
+    @strawberry.field(description="How many the whole list has; costs a query of its own.")
+    async def total_count(self) -> TotalCount:
+        """Count, only when asked."""
+        value, exact = await self.counter()
+        return TotalCount(value=value, precision=Precision.EXACT if exact else Precision.AT_LEAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list as a caller asks for it. ``asked`` is what the caller gave (search, filter): cursors hold for it alone."""
+
+    name: str
+    source: Source
+    order: Order
+    where: Filter
+    asked: object = None
+
+
+async def connection(
+    db: Database, listing: Listing, make: Callable[[dict[str, Any]], T], *, first: int, after: str | None
+) -> Connection[T]:
+    """Return a page. Raises RequestRefused for a page size or cursor that cannot be."""
+    if not 1 <= first <= LONGEST_PAGE:
+        raise RequestRefused(
+            "INVALID_VALUE", f"first must be 1 to {LONGEST_PAGE}, got another: ask page by page"
+        )
+    seal = _seal(listing)
+    query = PageQuery(
+        order=listing.order,
+        first=first,
+        where=listing.where,
+        after=decode_cursor(after, seal, listing.order) if after is not None else None,
+    )
+    page = await read_page(db, listing.source, query)
+    nodes = [make(row) for row in page.rows]
+    cursors = [_encode(keys, seal, listing.order) for keys in page.keys]
+    return Connection(
+        nodes=nodes,
+        edges=[Edge(cursor=c, node=n) for c, n in zip(cursors, nodes, strict=True)],
+        page_info=PageInfo(
+            has_next_page=page.has_next,
+            has_previous_page=after is not None,
+            start_cursor=cursors[0] if cursors else None,
+            end_cursor=cursors[-1] if cursors else None,
+        ),
+        counter=lambda: count(db, listing.source, listing.where),
+    )
+
+
+def decode_cursor(cursor: str, seal: str, order: Order) -> tuple[object, ...]:
+    """Return the key values. Raises RequestRefused BAD_CURSOR or CURSOR_OF_ANOTHER_LIST."""
+    try:
+        version, sealed, values = json.loads(
+            base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+        )
+        if version != VERSION or not isinstance(sealed, str) or len(values) != len(order.keys):
+            raise ValueError("another form")
+        keys = tuple(_value(v, cast) for v, (_, cast) in zip(values, order.keys, strict=True))
+    except (ValueError, TypeError, UnicodeError, binascii.Error, RecursionError) as error:
+        if _is_ours(cursor):
+            raise _another_list() from error
+        raise RequestRefused(
+            "BAD_CURSOR", "after must be an endCursor or cursor that this API gave: begin again without it"
+        ) from error
+    if sealed != seal:
+        raise _another_list()
+    return keys
+
+
+def _is_ours(cursor: str) -> bool:
+    """Whether it has our form, whatever it was given for."""
+    try:
+        version, sealed, values = json.loads(base64.urlsafe_b64decode(cursor))
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return version == VERSION and isinstance(sealed, str) and len(sealed) == 16 and isinstance(values, list)
+
+
+def _another_list() -> RequestRefused:
+    return RequestRefused(
+        "CURSOR_OF_ANOTHER_LIST",
+        "this cursor was given for another list, filter or order: begin again without it, or ask as before",
+    )
+
+
+def _seal(listing: Listing) -> str:
+    text = repr((listing.name, listing.order.name, listing.asked))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _encode(keys: Sequence[object], seal: str, order: Order) -> str:
+    values = [
+        as_datetime(k).isoformat() if cast == "timestamptz" else k
+        for k, (_, cast) in zip(keys, order.keys, strict=True)
+    ]
+    return base64.urlsafe_b64encode(
+        json.dumps([VERSION, seal, values], separators=(",", ":")).encode()
+    ).decode()
+
+
+def _value(value: object, cast: str) -> object:
+    if cast == "timestamptz":
+        moment = datetime.fromisoformat(str(value))
+        if moment.tzinfo is not None:
+            return moment
+    if cast == "bigint" and type(value) is int and abs(value) < 2**63:
+        return value
+    if cast == "text" and isinstance(value, str) and "\0" not in value:
+        return value
+    raise ValueError("another type")
+
+
+DEFAULT_FIRST = UNPAGED_LIST

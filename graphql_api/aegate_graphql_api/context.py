@@ -1,0 +1,46 @@
+"""What every resolver gets: who asks, the database, and loaders that live for one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from aegate_core.database import Database, as_datetime
+from aegate_graphql_api.permissions import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+@dataclass(slots=True)
+class Context:
+    """One operation's surroundings."""
+
+    db: Database
+    caller: Caller
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
+
+    def loader(self, load: Callable[[Context, list[Any]], Awaitable[Sequence[Any]]]) -> DataLoader[Any, Any]:
+        """Return this operation's loader for ``load``: many single questions become one query."""
+        name = f"{load.__module__}.{load.__qualname__}"
+        if name not in self._loaders:
+
+            async def batch(keys: list[Any]) -> Sequence[Any]:
+                return await load(self, keys)
+
+            self._loaders[name] = DataLoader(load_fn=batch, max_batch_size=500)
+        return self._loaders[name]
+
+
+Info = strawberry.Info[Context, None]
+
+
+def moment(value: object) -> datetime | None:
+    """Return a time column, or None."""
+    return None if value is None else as_datetime(value)

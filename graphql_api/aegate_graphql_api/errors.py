@@ -1,0 +1,106 @@
+"""GraphQL errors as callers see them: a stable code, and never more than they may know.
+
+Errors of our own tree carry their message: it holds no patient data. Everything else is masked: the caller gets a
+correlation id, the log the id and the error's class. Texts of graphql-core repeat values of the request: those are cut.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import GraphQLError, GraphQLSyntaxError
+
+from aegate_core.errors import AegateError, DatabaseUnavailable, SerializationConflict
+from aegate_core.events import REQUEST_FAILED, Log
+
+log = Log("api")
+
+CODES: Mapping[str, str] = {
+    "UNAUTHENTICATED": "no token, or one that is not valid",
+    "FORBIDDEN": "the token does not hold the permission that is named",
+    "BAD_REQUEST": "the HTTP request is no GraphQL request",
+    "TOO_LARGE": "the body is larger than 1 MiB",
+    "SYNTAX_ERROR": "the document does not parse",
+    "INVALID_QUERY": "the document does not fit the schema, or its variables do not",
+    "TOO_COMPLEX": "the document is too deep, too wide or too costly",
+    "BAD_CURSOR": "the cursor is not one of ours",
+    "CURSOR_OF_ANOTHER_LIST": "the cursor was given for another list, filter or order",
+    "BAD_SEARCH": "the search text cannot be used",
+    "BAD_FILTER": "the filter is too deep, too wide or holds a value that cannot be",
+    "INVALID_VALUE": "an argument is outside of its limits",
+    "NOT_FOUND": "there is no such thing",
+    "UNAVAILABLE": "the database does not answer now: try again",
+    "INTERNAL": "a fault of ours; its correlation id is in our log",
+}
+"""Every code that may stand in ``extensions.code``, and what it means."""
+
+
+class RequestRefused(GraphQLError):
+    """An error for the caller with one of CODES; the message carries no value of the request."""
+
+    def __init__(self, code: str, message: str, **details: object) -> None:
+        if code not in CODES:
+            raise ValueError(f"unknown error code {code}: add it to CODES")
+        super().__init__(message, extensions={"code": code, **details})
+
+
+def present(error: GraphQLError) -> dict[str, Any]:
+    """Return ``error`` as it goes to the caller; logs it when it is a fault of ours."""
+    original = error.original_error
+    if isinstance(error, RequestRefused) or isinstance(original, RequestRefused):
+        refused = error if isinstance(error, RequestRefused) else original
+        assert isinstance(refused, RequestRefused)
+        return _formatted(error, refused.message, refused.extensions or {})
+    if isinstance(original, AegateError):
+        return _formatted(error, original.message, {"code": _code_of(original)})
+    if original is not None:
+        return _formatted(error, *_masked(original))
+    if isinstance(error, GraphQLSyntaxError):
+        return _formatted(error, "the document does not parse at this place", {"code": "SYNTAX_ERROR"})
+    return _formatted(error, _without_values(error.message), {"code": "INVALID_QUERY"})
+
+
+def problem_body(code: str, message: str) -> dict[str, Any]:
+    """Return the body of an answer to a request that never became an operation."""
+    return {"data": None, "errors": [{"message": message, "extensions": {"code": code}}]}
+
+
+def _masked(original: BaseException) -> tuple[str, dict[str, object]]:
+    correlation = secrets.token_hex(8)
+    log(REQUEST_FAILED, correlation=correlation, error=type(original).__name__)
+    return (
+        f"internal error: tell your administrator the correlation id {correlation}",
+        {"code": "INTERNAL", "correlationId": correlation},
+    )
+
+
+def _code_of(error: AegateError) -> str:
+    if isinstance(error, DatabaseUnavailable | SerializationConflict):
+        return "UNAVAILABLE"
+    return error.code if error.code in CODES else "INVALID_VALUE"
+
+
+def _formatted(error: GraphQLError, message: str, extensions: Mapping[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {"message": message, "extensions": dict(extensions)}
+    if error.locations:
+        shown["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
+    if error.path:
+        shown["path"] = list(error.path)
+    return shown
+
+
+_VALUE = re.compile(
+    r"(,? ?(?:but )?(?:found|got invalid value|non[- ]\w+ value|invalid value)[:]?) .*", re.DOTALL
+)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_NAME = re.compile(r'"[\$@]?[_A-Za-z][_A-Za-z0-9.!\[\]:]*"')
+
+
+def _without_values(message: str) -> str:
+    """Cut what repeats a value of the request; names of fields, types and variables stay."""
+    if match := _VALUE.search(message):
+        message = message[: match.start()].rstrip(" ;,") + ": the value does not fit"
+    return _STRING.sub(lambda m: m.group() if _NAME.fullmatch(m.group()) else '"…"', message)

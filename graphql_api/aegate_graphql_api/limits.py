@@ -1,0 +1,145 @@
+"""How large a document may be: tokens, nesting, fragments, aliases, root fields, cost. One pass, before validation.
+
+Strawberry's own limiters walk nested fragments again for each use: 20 of them, 756 bytes, cost 3 s. Here each
+fragment is weighed once. Cost: one for a field, times what the lists above it may hold (``first``; a variable counts
+as 100).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+)
+
+from aegate_graphql_api.errors import RequestRefused
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_TOKENS = 2_000
+MAX_NESTING = 40
+"""Brackets within brackets, before parsing: the parser recurses."""
+MAX_FRAGMENTS = 50
+MAX_DEPTH = 16
+"""GraphiQL's introspection query needs 14."""
+MAX_ALIASES = 50
+MAX_ROOT_FIELDS = 20
+MAX_COST = 100_000
+"""By feel: 100 items of 20 fields with 50 instances each of 10 fields pass. Measure slow queries before a change."""
+LONGEST_PAGE = 100
+UNPAGED_LIST = 50
+"""What ``first`` is when it is left out."""
+
+_STRINGS = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*', re.DOTALL)
+_BRACKETS = re.compile(r"[\[({]|[\])}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """How much a selection is. Numbers stop growing beyond the limits: chained fragments would make them huge."""
+
+    depth: int = 0
+    aliases: int = 0
+    cost: int = 0
+    fields: int = 0
+
+    def beside(self, other: Weight) -> Weight:
+        """Return both, side by side."""
+        return Weight(
+            max(self.depth, other.depth),
+            min(self.aliases + other.aliases, MAX_ALIASES + 1),
+            min(self.cost + other.cost, MAX_COST + 1),
+            min(self.fields + other.fields, MAX_ROOT_FIELDS + 1),
+        )
+
+
+def check_nesting(text: str) -> None:
+    """Raise RequestRefused when brackets nest too deeply to be parsed safely."""
+    level = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
+        level += 1 if bracket in "[({" else -1
+        if level > MAX_NESTING:
+            raise _too("nested brackets", MAX_NESTING)
+
+
+def check_document(document: DocumentNode) -> list[GraphQLError]:
+    """Return what is too large in ``document``: nothing, or one error."""
+    fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+    if len(fragments) > MAX_FRAGMENTS:
+        return [_too("fragments", MAX_FRAGMENTS)]
+    scales = _Scales(fragments)
+    for definition in document.definitions:
+        if isinstance(definition, OperationDefinitionNode):
+            weight = scales.selection(definition.selection_set)
+            for what, value, limit in (
+                ("levels of depth", weight.depth, MAX_DEPTH),
+                ("aliases", weight.aliases, MAX_ALIASES),
+                ("root fields", weight.fields, MAX_ROOT_FIELDS),
+                ("cost", weight.cost, MAX_COST),
+            ):
+                if value > limit:
+                    return [_too(what, limit)]
+    return []
+
+
+class _Scales:
+    def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
+        self._fragments = fragments
+        self._weighed: dict[str, Weight] = {}
+
+    def selection(self, selected: SelectionSetNode | None) -> Weight:
+        total = Weight()
+        for node in selected.selections if selected else ():
+            if isinstance(node, FieldNode):
+                total = total.beside(self._field(node))
+            elif isinstance(node, InlineFragmentNode):
+                total = total.beside(self.selection(node.selection_set))
+            elif isinstance(node, FragmentSpreadNode):
+                total = total.beside(self._fragment(node.name.value))
+        return total
+
+    def _field(self, node: FieldNode) -> Weight:
+        below = self.selection(node.selection_set)
+        return Weight(
+            depth=below.depth + 1,
+            aliases=below.aliases + (node.alias is not None),
+            cost=min(1 + below.cost * _rows(node), MAX_COST + 1),
+            fields=1,
+        )
+
+    def _fragment(self, name: str) -> Weight:
+        if name not in self._weighed:
+            self._weighed[name] = Weight()  # a cycle ends here; validation refuses it by name
+            definition = self._fragments.get(name)
+            if definition is not None:
+                self._weighed[name] = self.selection(definition.selection_set)
+        return self._weighed[name]
+
+
+def _rows(node: FieldNode) -> int:
+    """Return how many rows a field may answer with: it is a list when what is below asks for nodes or edges."""
+    for argument in node.arguments or ():
+        if argument.name.value in ("first", "ids"):
+            value = argument.value
+            if isinstance(value, IntValueNode) and len(value.value) < 6:
+                return min(max(int(value.value), 1), LONGEST_PAGE)
+            return LONGEST_PAGE
+    below = node.selection_set.selections if node.selection_set else ()
+    listed = any(isinstance(n, FieldNode) and n.name.value in ("nodes", "edges") for n in below)
+    spread = any(not isinstance(n, FieldNode) for n in below)
+    return UNPAGED_LIST if listed or (spread and node.name.value not in ("nodes", "edges", "node")) else 1
+
+
+def _too(what: str, limit: int) -> RequestRefused:
+    return RequestRefused(
+        "TOO_COMPLEX", f"the document may have {limit} {what}, got more: ask in several requests"
+    )

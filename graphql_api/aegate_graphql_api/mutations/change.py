@@ -1,0 +1,90 @@
+"""How every mutation runs: in one transaction with its audit row, again when it lost a race, refusals as problems."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aegate_core.database import Database
+from aegate_core.errors import (
+    AegateError,
+    DatabaseUnavailable,
+    InvalidInput,
+    NotFound,
+    SerializationConflict,
+    StorageFull,
+)
+from aegate_core.events import MUTATION_DONE, Log
+from aegate_core.services.audit import Deed, record
+from aegate_graphql_api.context import Context
+from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.mutations.problems import (
+    NotFoundProblem,
+    Problem,
+    Refused,
+    UnavailableProblem,
+    ValidationProblem,
+)
+
+T = TypeVar("T")
+log = Log("api")
+
+LONGEST_REASON = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a change did: the answer, and what the audit says of it."""
+
+    answer: Any
+    target: str
+    detail: dict[str, object] = field(default_factory=dict)
+    is_change: bool = True
+    """False for a dry run: no audit row."""
+
+
+async def change(context: Context, action: str, work: Callable[[Database], Awaitable[Outcome]]) -> Any:
+    """Run ``work`` and its audit row in one transaction; return its answer, or the Problem that ended it."""
+
+    async def with_audit(tx: Database) -> Outcome:
+        outcome = await work(tx)
+        if outcome.is_change:
+            caller = context.caller
+            deed = Deed(caller.name, action, outcome.target, address=caller.address, detail=outcome.detail)
+            await record(tx, deed, now=context.now)
+        return outcome
+
+    try:
+        outcome = await context.db.atomically(with_audit)
+    except Refused as refused:
+        log(MUTATION_DONE, mutation=action, caller=context.caller.name, outcome=refused.problem.code)
+        return refused.problem
+    except (AegateError, RequestRefused) as error:
+        problem = _problem_of(error)
+        if problem is None:
+            raise
+        log(MUTATION_DONE, mutation=action, caller=context.caller.name, outcome=problem.code)
+        return problem
+    log(
+        MUTATION_DONE,
+        mutation=action,
+        caller=context.caller.name,
+        outcome="DONE" if outcome.is_change else "DRY_RUN",
+    )
+    return outcome.answer
+
+
+def _problem_of(error: AegateError | RequestRefused) -> Problem | None:
+    if isinstance(error, RequestRefused):
+        code = str((error.extensions or {}).get("code"))
+        if code == "NOT_FOUND":
+            return NotFoundProblem(code=code, message=error.message)
+        return ValidationProblem(code=code, message=error.message, field_errors=[])
+    if isinstance(error, NotFound):
+        return NotFoundProblem(code="NOT_FOUND", message=error.message)
+    if isinstance(error, InvalidInput):
+        return ValidationProblem(code="INVALID_VALUE", message=error.message, field_errors=[])
+    if isinstance(error, DatabaseUnavailable | SerializationConflict | StorageFull):
+        return UnavailableProblem(code="UNAVAILABLE", message=error.message)
+    return None

@@ -1,0 +1,62 @@
+"""The root of all changes. Each runs in one transaction with its audit row."""
+
+from __future__ import annotations
+
+import strawberry
+
+from aegate_graphql_api.mutations import destinations, queue_items
+from aegate_graphql_api.permissions import QUEUE
+
+
+@strawberry.type(description="What can be changed. Every change leaves an audit row.")
+class Mutation:
+    """Root of all changes; every field declares who may do it."""
+
+    hold_queue_items: queue_items.QueueItemsResult = strawberry.field(
+        resolver=queue_items.hold_queue_items,
+        description="Hold items; what is being sent stops before its next instance.",
+        directives=[QUEUE],
+    )
+    resume_queue_items: queue_items.QueueItemsResult = strawberry.field(
+        resolver=queue_items.resume_queue_items, description="Let held items go on.", directives=[QUEUE]
+    )
+    retry_queue_items: queue_items.QueueItemsResult = strawberry.field(
+        resolver=queue_items.retry_queue_items,
+        description="Send failed and cancelled items again, without what was acknowledged; retries go at once.",
+        directives=[QUEUE],
+    )
+    cancel_queue_items: queue_items.QueueItemsResult = strawberry.field(
+        resolver=queue_items.cancel_queue_items,
+        description="Cancel items; what was acknowledged stays delivered.",
+        directives=[QUEUE],
+    )
+    set_queue_item_priority: queue_items.QueueItemsResult = strawberry.field(
+        resolver=queue_items.set_queue_item_priority,
+        description="Change the priority of unfinished items, 0 to 100.",
+        directives=[QUEUE],
+    )
+    bump_queue_items: queue_items.QueueItemsResult = strawberry.field(
+        resolver=queue_items.bump_queue_items,
+        description="Put unfinished items to the front.",
+        directives=[QUEUE],
+    )
+    hold_destination: destinations.DestinationResult = strawberry.field(
+        resolver=destinations.hold_destination,
+        description="Hold all that goes to a destination.",
+        directives=[QUEUE],
+    )
+    resume_destination: destinations.DestinationResult = strawberry.field(
+        resolver=destinations.resume_destination,
+        description="Let a held destination go on.",
+        directives=[QUEUE],
+    )
+    send_studies: destinations.SendResult = strawberry.field(
+        resolver=destinations.send_studies,
+        description="Send studies to destinations by hand.",
+        directives=[QUEUE],
+    )
+    reroute: destinations.RerouteResult = strawberry.field(
+        resolver=destinations.reroute,
+        description="Ask the routes again about a unit; enqueue what they now want and no destination has.",
+        directives=[QUEUE],
+    )

@@ -1,0 +1,59 @@
+"""Who may do what: two permissions, neither implying the other, and the directive by which fields declare needs.
+
+Default deny: a field whose type and itself declare nothing is refused to everybody. The whole operation is checked
+once, before it runs (`authorisation.py`): nothing is half done for somebody who may do only half of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import strawberry
+from strawberry.schema_directive import Location
+
+
+@strawberry.enum(
+    description="What a token may do. TOKEN: held by every valid one. DICOM_QUEUE: the image queue and its settings "
+    "(read, hold, resume, retry, cancel, priority, send, routes). AE_EDITOR: Application Entities."
+)
+class Permission(StrEnum):
+    """What a token may do; TOKEN is what every valid one may."""
+
+    TOKEN = "TOKEN"
+    DICOM_QUEUE = "DICOM_QUEUE"
+    AE_EDITOR = "AE_EDITOR"
+
+
+GRANTABLE = (Permission.DICOM_QUEUE, Permission.AE_EDITOR)
+
+
+@strawberry.schema_directive(
+    locations=[Location.OBJECT, Location.INTERFACE, Location.FIELD_DEFINITION],
+    description="Who may read this field, or all fields of this type: whoever holds any one of the permissions.",
+)
+class Access:
+    """The need of a field, or of all fields of a type that declare nothing themselves."""
+
+    any_of: list[Permission]
+
+
+ANYONE = Access(any_of=[Permission.TOKEN])
+QUEUE = Access(any_of=[Permission.DICOM_QUEUE])
+ENTITIES = Access(any_of=[Permission.AE_EDITOR])
+EITHER = Access(any_of=[Permission.DICOM_QUEUE, Permission.AE_EDITOR])
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the authenticator found; ``permissions`` always hold TOKEN."""
+
+    name: str
+    permissions: frozenset[Permission]
+    expires_at: datetime | None = None
+    address: str = ""
+
+    def holds_any(self, needed: frozenset[Permission]) -> bool:
+        """Whether one of ``needed`` is held."""
+        return not needed.isdisjoint(self.permissions)

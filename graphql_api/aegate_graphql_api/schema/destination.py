@@ -1,0 +1,158 @@
+"""Destination: an AE as a receiver, with its slots, its breaker, its hold and how much waits for it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+import strawberry
+
+from aegate_core.database import as_datetime
+from aegate_core.decisions.breaker import BreakerState
+from aegate_core.stores.listing import EVERYTHING, read_by
+from aegate_core.stores.queue.list_items import DESTINATION_ORDER, DESTINATIONS, live_counts, slots_in_use
+from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.context import Context, Info, moment
+from aegate_graphql_api.permissions import ENTITIES, QUEUE
+from aegate_graphql_api.schema.node import Node, global_id, key_of
+from aegate_graphql_api.schema.queue_item import DeliveryState
+from aegate_graphql_api.schema.resources import ApplicationEntity, load_entities
+
+strawberry.enum(
+    BreakerState,
+    name="BreakerState",
+    description="CLOSED: it goes. OPEN: in trouble, probed by C-ECHO. TRIAL: an echo was answered, one delivery may "
+    "try. REJECTED_BY_PEER: it refuses our association.",
+)
+
+
+@strawberry.type(description="An association that is open now.", directives=[QUEUE])
+class Slot:
+    """A slot in use."""
+
+    n: int
+    worker: str
+    expires_at: datetime = strawberry.field(description="When the lease ends unless the worker renews it.")
+
+
+@strawberry.type(description="How many items are in a state.", directives=[QUEUE])
+class StateCount:
+    """A count."""
+
+    state: DeliveryState
+    count: int
+
+
+@strawberry.type(description="An AE as a receiver.", directives=[QUEUE])
+class Destination(Node):
+    """A destination."""
+
+    key: strawberry.Private[int]
+    ae: str = strawberry.field(description="namespace/name of the AE.")
+    max_connections: int = strawberry.field(description="Studies pushed to it at once, over all workers.")
+    enabled: bool
+    gone_at: datetime | None = strawberry.field(description="Since when there is no such AE; its items wait.")
+    invalid_condition: str | None
+    held_at: datetime | None
+    held_by: str | None
+    hold_reason: str | None
+    breaker: BreakerState
+    breaker_since: datetime | None
+    failures_in_row: int
+    last_error: str | None
+    next_probe_at: datetime | None
+    last_used_at: datetime | None
+    last_success_at: datetime | None
+
+    @strawberry.field(description="Associations that are open now.")
+    async def slots(self, info: Info) -> list[Slot]:
+        """Load the slots of all destinations of the answer at once."""
+        return cast("list[Slot]", await info.context.loader(load_slots).load(self.key))
+
+    @strawberry.field(description="Unfinished items by state.")
+    async def waiting(self, info: Info) -> list[StateCount]:
+        """Count for all destinations of the answer at once."""
+        return cast("list[StateCount]", await info.context.loader(load_counts).load(self.key))
+
+    @strawberry.field(description="The AE itself; null when it is gone.", directives=[ENTITIES])
+    async def application_entity(self, info: Info) -> ApplicationEntity | None:
+        """Load the AEs of all destinations of the answer at once."""
+        return cast("ApplicationEntity | None", await info.context.loader(load_entities).load(self.ae))
+
+
+async def destinations(
+    info: Info, first: First = DEFAULT_FIRST, after: After = None
+) -> Connection[Destination]:
+    """List destinations by name, also those that are gone."""
+    listing = Listing("destinations", DESTINATIONS, DESTINATION_ORDER, EVERYTHING)
+    return await connection(info.context.db, listing, destination_of, first=first, after=after)
+
+
+async def destination(info: Info, id: strawberry.ID) -> Destination | None:
+    """Return one destination."""
+    return await by_ae(info.context, key_of(id, "Destination"))
+
+
+async def by_ae(context: Context, ae: str) -> Destination | None:
+    """Return the destination of an AE."""
+    rows = await read_by(context.db, DESTINATIONS, "ae", [ae])
+    return destination_of(rows[0]) if rows else None
+
+
+async def load_destinations(context: Context, keys: list[int]) -> list[Destination | None]:
+    """Load destinations by their keys."""
+    found = {
+        int(str(r["id"])): destination_of(r) for r in await read_by(context.db, DESTINATIONS, "id", keys)
+    }
+    return [found.get(key) for key in keys]
+
+
+async def load_slots(context: Context, keys: list[int]) -> list[list[Slot]]:
+    """Load the slots in use."""
+    found: dict[int, list[Slot]] = defaultdict(list)
+    for row in await slots_in_use(context.db, keys, context.now):
+        slot = Slot(
+            n=int(str(row["n"])), worker=str(row["worker"] or ""), expires_at=as_datetime(row["expires_at"])
+        )
+        found[int(str(row["destination_key"]))].append(slot)
+    return [found[key] for key in keys]
+
+
+async def load_counts(context: Context, keys: list[int]) -> list[list[StateCount]]:
+    """Load how much waits."""
+    found: dict[int, Counter[str]] = defaultdict(Counter)
+    for row in await live_counts(context.db, keys):
+        found[int(str(row["destination_key"]))][str(row["state"])] += int(str(row["n"]))
+    return [
+        [StateCount(state=DeliveryState(s), count=n) for s, n in sorted(found[key].items())] for key in keys
+    ]
+
+
+_FIELDS = [
+    "ae",
+    "max_connections",
+    "invalid_condition",
+    "held_by",
+    "hold_reason",
+    "failures_in_row",
+    "last_error",
+]
+
+
+def destination_of(row: Mapping[str, Any]) -> Destination:
+    """Return a row of DESTINATIONS as its type. Its id is by name: it outlives the AE's deletion."""
+    return Destination(
+        id=global_id("Destination", row["ae"]),
+        key=int(row["id"]),
+        enabled=bool(row["enabled"]),
+        breaker=BreakerState(row["breaker"]),
+        gone_at=moment(row["gone_at"]),
+        held_at=moment(row["held_at"]),
+        breaker_since=moment(row["breaker_since"]),
+        next_probe_at=moment(row["next_probe_at"]),
+        last_used_at=moment(row["last_used_at"]),
+        last_success_at=moment(row["last_success_at"]),
+        **{name: row[name] for name in _FIELDS},
+    )

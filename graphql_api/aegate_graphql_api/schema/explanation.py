@@ -1,0 +1,82 @@
+"""explainRoute: what every route makes of a study, before anything is sent."""
+
+from __future__ import annotations
+
+import strawberry
+
+from aegate_core.services import studies as service
+from aegate_graphql_api.context import Info
+from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.node import number_of
+
+
+@strawberry.type(description="What one route says of what one AE sent.", directives=[QUEUE])
+class RouteVerdict:
+    """A verdict."""
+
+    route: str
+    matches: bool
+    reason: str
+    level: str | None
+    to: list[str]
+
+
+@strawberry.type(description="A delivery that a close now would make.", directives=[QUEUE])
+class PlannedDelivery:
+    """A planned delivery."""
+
+    destination: str
+    priority: int
+    routes: list[str]
+    instances: int
+
+
+@strawberry.type(description="What every route makes of what one AE sent of the study.", directives=[QUEUE])
+class SourceExplanation:
+    """One AE's part."""
+
+    source_ae: str
+    level: str = strawberry.field(description="The AE's route level; None on the AE wins over every route.")
+    instances: int
+    verdicts: list[RouteVerdict]
+    deliveries: list[PlannedDelivery]
+
+
+@strawberry.type(description="One entry for each AE that sent some of the study.", directives=[QUEUE])
+class RouteExplanation:
+    """The explanation."""
+
+    sources: list[SourceExplanation]
+
+
+async def explain_route(info: Info, study_id: strawberry.ID) -> RouteExplanation:
+    """Explain, as if all of the study were new."""
+    explained = await service.explain_route(info.context.db, number_of(study_id, "Study"))
+    return RouteExplanation(sources=[_source(s) for s in explained.sources])
+
+
+def _source(source: service.SourceExplanation) -> SourceExplanation:
+    return SourceExplanation(
+        source_ae=str(source.ae),
+        level=source.level.value,
+        instances=source.images,
+        verdicts=[
+            RouteVerdict(
+                route=str(v.route),
+                matches=v.matches,
+                reason=v.reason,
+                level=v.level.value if v.level else None,
+                to=[str(key) for key in v.to],
+            )
+            for v in source.routes
+        ],
+        deliveries=[
+            PlannedDelivery(
+                destination=str(d.destination),
+                priority=d.priority,
+                routes=[str(key) for key in d.routes],
+                instances=len(d.arrival_ids),
+            )
+            for d in source.destinations
+        ],
+    )

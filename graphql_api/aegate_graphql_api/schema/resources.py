@@ -1,0 +1,254 @@
+"""Custom resources as the index knows them: ApplicationEntity, ImageRoute, PatientPartition, their conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Optional, cast
+
+import strawberry
+
+from aegate_core.database import as_datetime, as_json
+from aegate_core.stores.index.list_resources import BY_NAME, ENTITIES, PARTITIONS, ROUTES
+from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
+from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.context import Context, Info, moment
+from aegate_graphql_api.permissions import ANYONE, EITHER, QUEUE
+from aegate_graphql_api.permissions import ENTITIES as ENTITIES_NEED
+from aegate_graphql_api.schema.node import Node, global_id
+from aegate_graphql_api.schema.scalars import JSON
+from aegate_graphql_api.search import NumberFilter, TextFilter, filter_of, terms
+
+
+@strawberry.type(description="As metav1.Condition.", directives=[ANYONE])
+class Condition:
+    """One aspect of a resource's status."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    observed_generation: int | None
+    last_transition_time: datetime | None
+
+
+@strawberry.type(
+    description="A remote DICOM device, PACS or printer, and the listener that serves it.",
+    directives=[ENTITIES_NEED],
+)
+class ApplicationEntity(Node):
+    """An Application Entity."""
+
+    namespace: str
+    name: str
+    generation: int
+    title: str
+    node: str
+    port: int
+    ability: str
+    enabled: bool
+    location_code: str | None
+    partition: str = strawberry.field(description="namespace/name of the patient partition.")
+    route_level: str
+    max_connections: int
+    document_type: str | None
+    comment: str
+    endpoint: str | None = strawberry.field(
+        description="Where the device reaches us, once there is a listener."
+    )
+    labels: JSON
+    spec: JSON
+    conditions: list[Condition]
+    source: str = strawberry.field(description="Where it comes from: a file and line locally.")
+    created_at: datetime
+    updated_at: datetime
+
+
+@strawberry.type(description="What arrives from some AEs goes on to others.", directives=[QUEUE])
+class ImageRoute(Node):
+    """A route."""
+
+    namespace: str
+    name: str
+    generation: int
+    enabled: bool
+    to: list[str]
+    level: str | None
+    priority: int | None
+    comment: str
+    labels: JSON
+    spec: JSON
+    conditions: list[Condition]
+    source: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@strawberry.type(
+    description="A namespace of patient identity. Read by either permission: both the queue and an AE's form name it.",
+    directives=[EITHER],
+)
+class PatientPartition(Node):
+    """A patient partition."""
+
+    namespace: str
+    name: str
+    generation: int
+    display_name: str | None
+    issuer_of_patient_id: str | None
+    spec: JSON
+    conditions: list[Condition]
+    source: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@strawberry.input(description="All that is given must hold.")
+class ApplicationEntityWhere:
+    """Filter of AEs."""
+
+    title: TextFilter | None = None
+    name: TextFilter | None = None
+    namespace: TextFilter | None = None
+    node: TextFilter | None = None
+    port: NumberFilter | None = None
+    ability: TextFilter | None = None
+    location_code: TextFilter | None = None
+    partition: TextFilter | None = None
+    all_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
+    any_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+
+
+async def application_entities(
+    info: Info,
+    search: str | None = None,
+    where: ApplicationEntityWhere | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
+) -> Connection[ApplicationEntity]:
+    """List AEs by name."""
+    parts = AllOf((filter_of(where), _searched(search, {"title": "title", "location": "location_code"})))
+    listing = Listing("applicationEntities", ENTITIES, BY_NAME, parts, (search, where))
+    return await connection(info.context.db, listing, entity_of, first=first, after=after)
+
+
+async def image_routes(
+    info: Info, search: str | None = None, first: First = DEFAULT_FIRST, after: After = None
+) -> Connection[ImageRoute]:
+    """List routes by name."""
+    listing = Listing("imageRoutes", ROUTES, BY_NAME, _searched(search, {"name": "name"}), search)
+    return await connection(info.context.db, listing, route_of, first=first, after=after)
+
+
+async def partitions(
+    info: Info, search: str | None = None, first: First = DEFAULT_FIRST, after: After = None
+) -> Connection[PatientPartition]:
+    """List patient partitions by name; a namespace's ``default`` exists without being listed."""
+    listing = Listing("partitions", PARTITIONS, BY_NAME, _searched(search, {"name": "name"}), search)
+    return await connection(info.context.db, listing, partition_of, first=first, after=after)
+
+
+def _searched(search: str | None, prefixes: Mapping[str, str]) -> Filter:
+    parts: list[Filter] = [
+        Compare(prefixes[t.prefix], Op.STARTS_WITH, t.text)
+        if t.prefix
+        else AnyOf((Compare("text", Op.CONTAINS, t.text),))
+        for t in terms(search, prefixes)
+    ]
+    return AllOf(tuple(parts))
+
+
+def _shared(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": global_id(kind, f"{row['namespace']}/{row['name']}"),
+        "namespace": row["namespace"],
+        "name": row["name"],
+        "generation": int(row["generation"]),
+        "spec": as_json(row["spec"]),
+        "conditions": conditions_of(row["conditions"]),
+        "source": row["source"],
+        "created_at": as_datetime(row["created_at"]),
+        "updated_at": as_datetime(row["updated_at"]),
+    }
+
+
+def conditions_of(value: object) -> list[Condition]:
+    """Return the conditions of a row."""
+    listed = cast("list[dict[str, Any]]", as_json(value))
+    return [
+        Condition(
+            type=str(c.get("type", "")),
+            status=str(c.get("status", "")),
+            reason=str(c.get("reason", "")),
+            message=str(c.get("message", "")),
+            observed_generation=c.get("observedGeneration"),
+            last_transition_time=moment(c.get("lastTransitionTime") or None),
+        )
+        for c in listed
+    ]
+
+
+def entity_of(row: Mapping[str, Any]) -> ApplicationEntity:
+    """Return a row of ENTITIES as its type."""
+    spec = cast("dict[str, Any]", as_json(row["spec"]))
+    return ApplicationEntity(
+        **_shared("ApplicationEntity", row),
+        labels=cast("Any", as_json(row["labels"])),
+        title=row["title"],
+        node=row["node"],
+        port=int(row["port"]),
+        ability=row["ability"],
+        enabled=bool(row["enabled"]),
+        location_code=row["location_code"],
+        partition=row["partition"],
+        route_level=str(spec.get("routeLevel", "Study")),
+        max_connections=int(spec.get("maxConnections", 4)),
+        document_type=spec.get("documentType"),
+        comment=str(spec.get("comment", "")),
+        endpoint=row["endpoint"],
+    )
+
+
+def route_of(row: Mapping[str, Any]) -> ImageRoute:
+    """Return a row of ROUTES as its type."""
+    spec = cast("dict[str, Any]", as_json(row["spec"]))
+    return ImageRoute(
+        **_shared("ImageRoute", row),
+        labels=cast("Any", as_json(row["labels"])),
+        enabled=bool(row["enabled"]),
+        to=[str(name) for name in spec.get("to", [])],
+        level=spec.get("level"),
+        priority=spec.get("priority"),
+        comment=str(spec.get("comment", "")),
+    )
+
+
+def partition_of(row: Mapping[str, Any]) -> PatientPartition:
+    """Return a row of PARTITIONS as its type."""
+    spec = cast("dict[str, Any]", as_json(row["spec"]))
+    return PatientPartition(
+        **_shared("PatientPartition", row),
+        display_name=spec.get("displayName"),
+        issuer_of_patient_id=row["issuer"],
+    )
+
+
+async def load_entities(context: Context, keys: list[str]) -> list[ApplicationEntity | None]:
+    """Load AEs by namespace/name."""
+    rows = await read_by(context.db, ENTITIES, "key", keys)
+    found = {f"{row['namespace']}/{row['name']}": entity_of(row) for row in rows}
+    return [found.get(key) for key in keys]
+
+
+async def load_routes(context: Context, keys: list[str]) -> list[ImageRoute | None]:
+    """Load routes by namespace/name."""
+    rows = await read_by(context.db, ROUTES, "key", keys)
+    found = {f"{row['namespace']}/{row['name']}": route_of(row) for row in rows}
+    return [found.get(key) for key in keys]
+
+
+async def load_partitions(context: Context, keys: list[str]) -> list[PatientPartition | None]:
+    """Load partitions by namespace/name."""
+    rows = await read_by(context.db, PARTITIONS, "key", keys)
+    found = {f"{row['namespace']}/{row['name']}": partition_of(row) for row in rows}
+    return [found.get(key) for key in keys]

@@ -1,0 +1,106 @@
+"""The schema: its root types, put together."""
+
+from __future__ import annotations
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from aegate_graphql_api.guard import Guard
+from aegate_graphql_api.mutations.root import Mutation
+from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
+from aegate_graphql_api.schema import (
+    dashboard,
+    destination,
+    explanation,
+    nodes,
+    queue_item,
+    resources,
+    study,
+    trouble,
+)
+from aegate_graphql_api.schema.scalars import SCALARS
+from aegate_graphql_api.schema.viewer import viewer
+
+
+@strawberry.type(description="What can be asked.")
+class Query:
+    """Root of all questions; every field declares who may ask it."""
+
+    viewer = strawberry.field(resolver=viewer, description="Who asks.", directives=[ANYONE])
+    node = strawberry.field(
+        resolver=nodes.node,
+        description="Anything by its id; needs the permission of its type.",
+        directives=[ANYONE],
+    )
+    nodes = strawberry.field(resolver=nodes.nodes, description="Several by their ids.", directives=[ANYONE])
+    application_entities = strawberry.field(
+        resolver=resources.application_entities, description="AEs by name.", directives=[ENTITIES]
+    )
+    image_routes = strawberry.field(
+        resolver=resources.image_routes, description="Routes by name.", directives=[QUEUE]
+    )
+    partitions = strawberry.field(
+        resolver=resources.partitions, description="Patient partitions by name.", directives=[EITHER]
+    )
+    studies = strawberry.field(
+        resolver=study.studies,
+        description="Studies. search knows patient:, id:, accession:, study:, date:, modality:, location:, "
+        "partition:, ae:.",
+        directives=[QUEUE],
+    )
+    study = strawberry.field(
+        resolver=study.study, description="One study, with its series and instances.", directives=[QUEUE]
+    )
+    queue_items = strawberry.field(
+        resolver=queue_item.queue_items,
+        description="The image queue. search knows patient:, id:, accession:, study:, location:, route:, "
+        "ae:, from:, to:.",
+        directives=[QUEUE],
+    )
+    queue_item = strawberry.field(
+        resolver=queue_item.queue_item, description="One queue item.", directives=[QUEUE]
+    )
+    destinations = strawberry.field(
+        resolver=destination.destinations, description="AEs as receivers, by name.", directives=[QUEUE]
+    )
+    destination = strawberry.field(
+        resolver=destination.destination, description="One destination.", directives=[QUEUE]
+    )
+    dashboard = strawberry.field(
+        resolver=dashboard.dashboard, description="Counts, trouble first.", directives=[QUEUE]
+    )
+    conflicts = strawberry.field(
+        resolver=trouble.conflicts,
+        description="Conflicts, open ones unless asked otherwise.",
+        directives=[QUEUE],
+    )
+    quarantined_objects = strawberry.field(
+        resolver=trouble.quarantined_objects,
+        description="Objects that could not be parsed.",
+        directives=[QUEUE],
+    )
+    explain_route = strawberry.field(
+        resolver=explanation.explain_route,
+        description="What every route makes of a study, before anything is sent.",
+        directives=[QUEUE],
+    )
+
+
+class QuietSchema(strawberry.Schema):
+    """Strawberry's schema without its logging: it writes errors with their values."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Say nothing: `errors.present` logs what is ours, masked."""
+
+
+schema = QuietSchema(
+    query=Query,
+    mutation=Mutation,
+    types=[kind for kind, _ in nodes.KINDS.values()],
+    extensions=[Guard],
+    config=StrawberryConfig(scalar_map=SCALARS),
+)

@@ -1,0 +1,114 @@
+"""Conflicts and quarantined objects: what a person may have to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+import strawberry
+
+from aegate_core.database import as_datetime
+from aegate_core.stores.index.list_studies import CONFLICT_ORDER, CONFLICTS, QUARANTINE, QUARANTINE_ORDER
+from aegate_core.stores.listing import AllOf, Compare, Filter, Op
+from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.context import Info, moment
+from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.node import Node, global_id
+from aegate_graphql_api.schema.scalars import BigInt
+from aegate_graphql_api.schema.study import Study, load_studies
+
+
+@strawberry.type(
+    description="Received objects that do not fit together: SAME_UID_OTHER_CONTENT, SAME_UID_OTHER_STUDY, "
+    "PATIENT_MISMATCH.",
+    directives=[QUEUE],
+)
+class Conflict(Node):
+    """A conflict."""
+
+    kind: str
+    arrival_id: str
+    other_arrival_id: str | None
+    source_ae: str | None
+    study_key: strawberry.Private[int | None]
+    created_at: datetime
+    resolved_at: datetime | None
+    resolved_by: str | None
+    resolution: str | None
+
+    @strawberry.field(description="The study that it is about.")
+    async def study(self, info: Info) -> Study | None:
+        """Load the studies of all conflicts of the answer at once."""
+        if self.study_key is None:
+            return None
+        return cast("Study | None", await info.context.loader(load_studies).load(self.study_key))
+
+
+@strawberry.type(
+    description="An acknowledged object that could not be parsed: kept, never dropped.", directives=[QUEUE]
+)
+class QuarantinedObject(Node):
+    """A quarantined object."""
+
+    arrival_id: str
+    source_ae: str
+    reason: str
+    size_bytes: BigInt
+    received_at: datetime
+    created_at: datetime
+    resolved_at: datetime | None
+    resolved_by: str | None
+    resolution: str | None
+
+
+async def conflicts(
+    info: Info, resolved: bool | None = False, first: First = DEFAULT_FIRST, after: After = None
+) -> Connection[Conflict]:
+    """List conflicts, newest first; ``resolved`` null: all of them."""
+    listing = Listing("conflicts", CONFLICTS, CONFLICT_ORDER, _resolved(resolved), resolved)
+    return await connection(info.context.db, listing, conflict_of, first=first, after=after)
+
+
+async def quarantined_objects(
+    info: Info, resolved: bool | None = False, first: First = DEFAULT_FIRST, after: After = None
+) -> Connection[QuarantinedObject]:
+    """List quarantined objects, newest first; ``resolved`` null: all of them."""
+    listing = Listing("quarantinedObjects", QUARANTINE, QUARANTINE_ORDER, _resolved(resolved), resolved)
+    return await connection(info.context.db, listing, quarantined_of, first=first, after=after)
+
+
+def _resolved(resolved: bool | None) -> Filter:
+    return AllOf(()) if resolved is None else Compare("resolved", Op.IS_NULL, not resolved)
+
+
+def conflict_of(row: Mapping[str, Any]) -> Conflict:
+    """Return a row of CONFLICTS as its type."""
+    return Conflict(
+        id=global_id("Conflict", row["id"]),
+        kind=row["kind"],
+        arrival_id=row["arrival_id"],
+        other_arrival_id=row["other_arrival_id"] or None,
+        source_ae=row["ae"],
+        study_key=row["study_key"],
+        created_at=as_datetime(row["created_at"]),
+        resolved_at=moment(row["resolved_at"]),
+        resolved_by=row["resolved_by"],
+        resolution=row["resolution"],
+    )
+
+
+def quarantined_of(row: Mapping[str, Any]) -> QuarantinedObject:
+    """Return a row of QUARANTINE as its type."""
+    return QuarantinedObject(
+        id=global_id("QuarantinedObject", row["arrival_id"]),
+        arrival_id=row["arrival_id"],
+        source_ae=row["ae"],
+        reason=row["reason"],
+        size_bytes=row["size_bytes"],
+        received_at=as_datetime(row["received_at"]),
+        created_at=as_datetime(row["created_at"]),
+        resolved_at=moment(row["resolved_at"]),
+        resolved_by=row["resolved_by"],
+        resolution=row["resolution"],
+    )

@@ -1,0 +1,26 @@
+"""Who am I, and what may I do?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from aegate_graphql_api.context import Info
+from aegate_graphql_api.permissions import ANYONE, Permission
+
+
+@strawberry.type(description="Who asks, and what they may do.", directives=[ANYONE])
+class Viewer:
+    """Who asks."""
+
+    name: str
+    permissions: list[Permission]
+    expires_at: datetime | None
+
+
+def viewer(info: Info) -> Viewer:
+    """Return the caller."""
+    caller = info.context.caller
+    shown: list[Permission] = sorted(p for p in caller.permissions if p is not Permission.TOKEN)
+    return Viewer(name=caller.name, permissions=shown, expires_at=caller.expires_at)

@@ -1,0 +1,193 @@
+"""What people type and what programs filter by, as filters of the stores.
+
+Basic search: all terms must match, each as part of a text, without regard to case and accents; ``field:value`` asks one
+field; quotes keep blanks together. Advanced: ``where`` inputs, field by field, with AND and OR.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Generic, TypeVar
+
+import strawberry
+
+from aegate_core.dicom.text import search_text
+from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op
+from aegate_graphql_api.errors import RequestRefused
+
+SHORTEST_TERM = 3
+MOST_TERMS = 10
+LONGEST_SEARCH = 256
+MAX_PREDICATES = 20
+MAX_FILTER_DEPTH = 3
+LONGEST_IN = 100
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One word of a search; ``prefix`` None: anywhere."""
+
+    prefix: str | None
+    text: str
+
+
+_TERM = re.compile(r'(?:([A-Za-z]+):)?("[^"]*"|\S+)')
+
+
+def terms(search: str | None, prefixes: Iterable[str]) -> list[Term]:
+    """Return the terms of a basic search. Raises RequestRefused BAD_SEARCH, without repeating what was typed."""
+    if not search or not search.strip():
+        return []
+    if len(search) > LONGEST_SEARCH or not _storable(search):
+        raise _bad(f"it may have {LONGEST_SEARCH} characters and no NUL: shorten it")
+    known = {p.lower() for p in prefixes}
+    found = []
+    for match in _TERM.finditer(search):
+        prefix, text = match.group(1), match.group(2).strip('"').strip()
+        if prefix is not None and prefix.lower() not in known:
+            raise _bad(
+                f"before a colon it knows {', '.join(sorted(known))}, got another word: use one of them"
+            )
+        if prefix is None and len(search_text(text)) < SHORTEST_TERM:
+            raise _bad(
+                f"each term needs {SHORTEST_TERM} characters: lengthen it, or name its field as in location:ER"
+            )
+        if not text:
+            raise _bad("a field needs a value after its colon: give one")
+        found.append(Term(prefix.lower() if prefix else None, text))
+    if len(found) > MOST_TERMS:
+        raise _bad(f"it may have {MOST_TERMS} terms, got {len(found)}: leave some out")
+    return found
+
+
+def _bad(why: str) -> RequestRefused:
+    return RequestRefused("BAD_SEARCH", f"the search cannot be used: {why}")
+
+
+def _storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+@strawberry.input(description="From and to, both included; one may be left out.")
+class Range(Generic[T]):
+    """From and to, both included."""
+
+    from_: T | None = strawberry.field(default=None, name="from")
+    to: T | None = None
+
+
+@strawberry.input(description="Compares a text. contains and startsWith do not regard case.")
+class TextFilter:
+    """Compares a text."""
+
+    eq: str | None = None
+    in_: list[str] | None = strawberry.field(default=None, name="in")
+    contains: str | None = None
+    starts_with: str | None = None
+    range: Range[str] | None = None
+    is_null: bool | None = None
+
+
+@strawberry.input(description="Compares a number.")
+class NumberFilter:
+    """Compares a number."""
+
+    eq: int | None = None
+    in_: list[int] | None = strawberry.field(default=None, name="in")
+    range: Range[int] | None = None
+
+
+@strawberry.input(description="Compares a time.")
+class TimeFilter:
+    """Compares a time."""
+
+    range: Range[datetime] | None = None
+    is_null: bool | None = None
+
+
+@strawberry.input(description="Compares a value of a fixed set.")
+class OneOfFilter(Generic[T]):
+    """Compares a value of a fixed set."""
+
+    eq: T | None = None
+    in_: list[T] | None = strawberry.field(default=None, name="in")
+
+
+_OPS: Mapping[str, Op] = {
+    "eq": Op.EQ,
+    "in_": Op.IN,
+    "contains": Op.CONTAINS,
+    "starts_with": Op.STARTS_WITH,
+    "is_null": Op.IS_NULL,
+}
+
+
+def filter_of(where: object | None) -> Filter:
+    """Return a ``where`` input as a filter; its fields are named as the store's columns. Raises RequestRefused."""
+    if where is None:
+        return AllOf(())
+    found = _group(where, 1)
+    if _predicates(found) > MAX_PREDICATES:
+        raise _bad_filter(f"it may have {MAX_PREDICATES} comparisons")
+    return found
+
+
+def _group(where: object, depth: int) -> Filter:
+    if depth > MAX_FILTER_DEPTH:
+        raise _bad_filter(f"AND and OR may nest {MAX_FILTER_DEPTH} deep")
+    assert is_dataclass(where), "strawberry inputs are dataclasses"
+    parts: list[Filter] = []
+    for field in fields(where):
+        value = getattr(where, field.name)
+        if value is None:
+            continue
+        if field.name == "all_of":
+            parts.append(AllOf(tuple(_group(w, depth + 1) for w in value)))
+        elif field.name == "any_of":
+            parts.append(AnyOf(tuple(_group(w, depth + 1) for w in value)))
+        else:
+            parts.extend(_comparisons(field.name, value))
+    return AllOf(tuple(parts))
+
+
+def _comparisons(column: str, comparing: object) -> list[Filter]:
+    assert is_dataclass(comparing), "strawberry inputs are dataclasses"
+    found: list[Filter] = []
+    for field in fields(comparing):
+        value = getattr(comparing, field.name)
+        if value is None:
+            continue
+        if isinstance(value, Range):
+            ends = ((Op.FROM, value.from_), (Op.TO, value.to))
+            found.extend(Compare(column, op, _checked(end)) for op, end in ends if end is not None)
+        else:
+            found.append(Compare(column, _OPS[field.name], _checked(value)))
+    return found
+
+
+def _checked(value: object) -> object:
+    if isinstance(value, list):
+        if len(value) > LONGEST_IN:
+            raise _bad_filter(f"in may list {LONGEST_IN} values")
+        return [_checked(v) for v in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise _bad_filter("times need a time zone, such as 2026-01-31T08:00:00Z")
+    if isinstance(value, str) and (len(value) > LONGEST_SEARCH or not _storable(value)):
+        raise _bad_filter(f"texts may have {LONGEST_SEARCH} characters and no NUL")
+    return value
+
+
+def _predicates(where: Filter) -> int:
+    return 1 if isinstance(where, Compare) else sum(_predicates(p) for p in where.parts)
+
+
+def _bad_filter(why: str) -> RequestRefused:
+    return RequestRefused("BAD_FILTER", f"the filter cannot be used: {why}")

@@ -1,0 +1,66 @@
+"""Settings of the API process: the environment, read once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aegate_core.errors import InvalidValue
+from aegate_core.settings import DataFolder, database_url, required
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the API needs to know at its start."""
+
+    data: DataFolder
+    database_url: str
+    host: str
+    """Address to listen on; with local tokens loopback alone."""
+    port: int
+    """0: any free one; the state file tells which."""
+    tokens: Path
+    """The file of local tokens; absent: nobody is let in until one is made."""
+    state_file: Path | None
+    """Where to say how it goes; None: nowhere."""
+    log_terminal: bool
+    """Readable lines instead of JSON."""
+    grace_s: int = 10
+    """How long running requests may take after SIGTERM; then they are cut."""
+
+
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """Return the settings of this environment. Raises InvalidValue naming the variable."""
+    data = DataFolder(Path(required(environ, "AEGATE_DATA")))
+    host, port = _address(environ.get("AEGATE_HTTP_LISTEN") or "127.0.0.1:8080")
+    tokens = environ.get("AEGATE_TOKENS")
+    state = environ.get("AEGATE_STATE_FILE")
+    return Settings(
+        data=data,
+        database_url=database_url(environ, data),
+        host=host,
+        port=port,
+        tokens=Path(tokens) if tokens else data.run / "tokens.json",
+        state_file=Path(state) if state else None,
+        log_terminal=_log_terminal(environ),
+    )
+
+
+def _log_terminal(environ: Mapping[str, str]) -> bool:
+    wanted = environ.get("AEGATE_LOG_FORMAT", "")
+    if wanted not in ("", "terminal", "json"):
+        raise InvalidValue(
+            f"AEGATE_LOG_FORMAT must be terminal or json, got {wanted!r}: set one of them or none"
+        )
+    return sys.stderr.isatty() if not wanted else wanted == "terminal"
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise InvalidValue(
+            f"AEGATE_HTTP_LISTEN must be address:port such as 127.0.0.1:8080, got {text!r}: correct it"
+        )
+    return host.strip("[]"), int(port)
