@@ -120,6 +120,10 @@ class Listener:
         """Return why nobody can associate, or None."""
         return "not bound yet" if self._entrance is None else self._entrance.trouble()
 
+    def has_failed(self) -> bool:
+        """Say whether nobody will ever come in again: only a new process helps."""
+        return self._entrance is not None and self._entrance.has_failed
+
     def congestion(self) -> str | None:
         """Return why nothing can be taken in just now, or None."""
         return self._congestion.trouble()

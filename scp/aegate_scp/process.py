@@ -54,7 +54,7 @@ class ListenerProcess:
         self._stop.set()
 
     def run(self) -> int:
-        """Return the exit code: 0 after a drain, 2 when it could not start."""
+        """Return the exit code: 0 after a drain, 1 when it failed while running, 2 when it could not start."""
         self._log(PROCESS_STARTED, process="listener", pid=os.getpid(), version=version("aegate-scp"))
         self._health.start()
         self._say("starting")
@@ -67,7 +67,7 @@ class ListenerProcess:
         self._log(
             PROCESS_READY, process=listener.config.name, port=listener.port, health_port=self._health.port
         )
-        while not self._stop.wait(_LOOK_EVERY_S):
+        while not self._stop.wait(_LOOK_EVERY_S) and not listener.has_failed():
             self._reload(listener)
             self._say_how_it_is(listener)
         grace_s = listener.config.grace_s
@@ -76,8 +76,8 @@ class ListenerProcess:
         listener.drain(grace_s)
         self._health.stop()
         self._say("stopping", "stopped")
-        self._log(PROCESS_STOPPED, process=listener.config.name, reason=self._signal)
-        return 0
+        self._log(PROCESS_STOPPED, process=listener.config.name, reason=self._signal or "failed")
+        return 1 if listener.has_failed() else 0
 
     def _start(self) -> Listener:
         self._stamp = self._look()

@@ -55,28 +55,37 @@ class _Refused(Exception):
 class _Connection:
     """One connection until its request is whole: where it stands in its reception, and until when it may take."""
 
-    def __init__(self, sock: socket.socket, remote: tuple[str, int]) -> None:
+    def __init__(self, sock: socket.socket, remote: tuple[str, int], deadline_s: float) -> None:
         self.sock = sock
         self.remote = remote
-        self.deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
+        self.deadline_s = deadline_s
         self.is_taken_over = False
         self.is_leaving = False
-        self.steps: _Steps = iter(())  # type: ignore[assignment]  # set before the first step
+        self.steps: _Steps | None = None
 
 
 class Entrance:
     """Serve one listening socket."""
 
-    def __init__(self, listening: socket.socket, host: Host, metrics: ListenerMetrics) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        host: Host,
+        metrics: ListenerMetrics,
+        *,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> None:
         self._listening = listening
         self._host = host
         self._metrics = metrics
+        self._request_timeout_s = request_timeout_s
         self._log = Log("scp")
         self._pending: set[_Connection] = set()
         self._per_address: Counter[str] = Counter()
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_stopping = False
+        self.has_failed = False
         self._turned_at_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="entrance", daemon=True)
 
@@ -107,7 +116,8 @@ class Entrance:
             while not self._is_stopping:
                 self._turn()
         except Exception as error:
-            # The outermost loop of this thread; `trouble` makes the process unhealthy, and it is started anew.
+            # The outermost loop of this thread; the process sees `has_failed` and ends, to be started anew.
+            self.has_failed = True
             self._log(PROCESS_FAILED, process="entrance", error=type(error).__name__, code="ENTRANCE")
         finally:
             for connection in list(self._pending):
@@ -119,9 +129,9 @@ class Entrance:
     def _turn(self) -> None:
         self._turned_at_s = time.monotonic()
         for key, _ in self._selector.select(timeout=1.0 if not self._pending else 0.25):
-            if isinstance(key.data, _Connection):
+            if isinstance(key.data, _Connection) and key.data.steps is not None:
                 self._selector.unregister(key.fileobj)
-                self._step(key.data)
+                self._step(key.data, key.data.steps)
             elif key.fileobj is self._listening:
                 self._accept()
         now_s = time.monotonic()
@@ -141,7 +151,8 @@ class Entrance:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(sock, (str(remote[0]), int(remote[1])))
+        deadline_s = time.monotonic() + self._request_timeout_s
+        connection = _Connection(sock, (str(remote[0]), int(remote[1])), deadline_s)
         address = connection.remote[0]
         self._pending.add(connection)
         self._per_address[address] += 1
@@ -151,12 +162,12 @@ class Entrance:
             self._forget(connection)
             return
         connection.steps = self._receive(connection)
-        self._step(connection)
+        self._step(connection, connection.steps)
 
-    def _step(self, connection: _Connection) -> None:
+    def _step(self, connection: _Connection, steps: _Steps) -> None:
         """Go on with one connection until it has to wait again, or is done."""
         try:
-            wanted = next(connection.steps)
+            wanted = next(steps)
         except StopIteration:
             self._forget(connection)
         except _Refused as refusal:
@@ -196,7 +207,8 @@ class Entrance:
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(connection.sock)
             connection.sock.close()
-        connection.steps.close()
+        if connection.steps is not None:
+            connection.steps.close()
         if connection in self._pending:
             self._pending.discard(connection)
             self._per_address[connection.remote[0]] -= 1

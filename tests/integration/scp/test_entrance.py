@@ -1,0 +1,80 @@
+"""The entrance alone, with a host that sends everybody away: what a connection costs until its request is whole."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aegate_scp.metrics import ListenerMetrics
+from aegate_scp.server import Entrance
+from tests.integration.scp.wires import associate_rq, connected
+from tests.integration.waiting import eventually
+
+REJECTION = bytes((3, 0, 0, 0, 0, 4, 0, 1, 1, 3))
+
+
+class SendsAway:
+    """A host that lets nobody in and remembers what was asked."""
+
+    tls_context: ssl.SSLContext | None = None
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+
+    def greet(self, sock: socket.socket, request: bytes, remote: tuple[str, int]) -> bytes | None:
+        self.requests.append(request)
+        return REJECTION
+
+
+@contextmanager
+def entrance(host: SendsAway, request_timeout_s: float) -> Iterator[tuple[int, ListenerMetrics, Entrance]]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    metrics = ListenerMetrics()
+    served = Entrance(listening, host, metrics, request_timeout_s=request_timeout_s)
+    served.start()
+    try:
+        yield listening.getsockname()[1], metrics, served
+    finally:
+        served.stop()
+
+
+def refused(metrics: ListenerMetrics, reason: str) -> float:
+    return metrics.registry.get_sample_value("aegate_connections_refused_total", {"reason": reason}) or 0.0
+
+
+def test_slow_request_is_cut_at_its_deadline_and_others_are_heard_meanwhile() -> None:
+    host = SendsAway()
+    with entrance(host, request_timeout_s=1.0) as (port, metrics, _), connected(port) as slow:
+        slow.send(associate_rq()[:40])
+        with connected(port) as other:
+            other.send(associate_rq())
+            assert other.receive_pdu() == (3, bytes((0, 1, 1, 3)))
+        assert slow.seconds_until_closed() < 5
+
+        assert refused(metrics, "too_slow") == 1
+        assert host.requests == [associate_rq()]
+
+
+def test_request_that_comes_byte_by_byte_is_whole_in_the_end() -> None:
+    host = SendsAway()
+    with entrance(host, request_timeout_s=10.0) as (port, _, _), connected(port) as peer:
+        for byte in associate_rq():
+            peer.send(bytes((byte,)))
+
+        assert peer.receive_pdu() == (3, bytes((0, 1, 1, 3)))
+        assert host.requests == [associate_rq()]
+
+
+def test_stopping_closes_what_waits_and_the_port() -> None:
+    with entrance(SendsAway(), request_timeout_s=10.0) as (port, metrics, served), connected(port) as peer:
+        eventually(lambda: metrics.registry.get_sample_value("aegate_connections_pending") == 1)
+        assert served.trouble() is None
+
+        served.stop()
+
+        assert peer.receive_pdu() == (0, b"")
+        assert served.trouble() == "stopping"
+        with socket.socket() as late:
+            assert late.connect_ex(("127.0.0.1", port)) != 0
