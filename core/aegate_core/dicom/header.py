@@ -109,6 +109,11 @@ def read_header(path: Path) -> Header:
             raise
         except _UNPARSABLE as error:
             raise NotDICOM(f"the data set cannot be parsed ({type(error).__name__})") from error
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # pydicom raises it without a number for a sequence that is cut off; the kernel's errors have one.
+            raise NotDICOM("the data set cannot be parsed: a sequence is cut off") from error
 
 
 def _read_elements(file: BinaryIO, meta: FileMeta) -> Dataset:

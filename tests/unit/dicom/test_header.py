@@ -222,6 +222,14 @@ def test_deflated_bomb_is_refused_after_bounded_memory_and_time(tmp_path: Path) 
         read_header(path)
 
 
+def test_sequence_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.dcm"
+    path.write_bytes((FILES / "test_files" / "CT_small.dcm").read_bytes()[: 336 + 695])
+
+    with pytest.raises(NotDICOM, match="a sequence is cut off"):
+        read_header(path)
+
+
 def test_digest_leaves_the_file_meta_out(tmp_path: Path) -> None:
     one = written(tmp_path / "a.dcm", data_set())
     offset = read_header(one).data_offset
