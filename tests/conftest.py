@@ -78,6 +78,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not IN_CI:
         return
+    reporter.ensure_newline()
     left_out = [r.nodeid for kind in ("skipped", "xfailed", "xpassed") for r in reporter.stats.get(kind, ())]
     if left_out:
         reporter.write_line(f"FAILED: left out in CI: {', '.join(left_out)}", red=True)
