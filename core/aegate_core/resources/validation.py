@@ -44,25 +44,25 @@ class ValidationResult:
         return not self.problems and not self.unreadable
 
     def source_errors(self, in_force: Iterable[Resource]) -> dict[ResourceRef, str]:
-        """Return which resources in force keep their last good version, and why.
+        """Return which resources in force keep their last good version, and why (`apply_configuration` takes
+        it).
 
-        Those that are wrong now, and those whose file cannot be read or parsed now (`apply_configuration` takes it).
-
+        Those that are wrong now. And, while anything cannot be read, parsed or told whose it is, all that are missing:
+        nobody knows whether they stand there.
 
         """
         right = {ref_of(resource) for resource in self.resources}
-        by_ref: dict[ResourceRef, str] = {}
-        by_file: dict[str, str] = {}
-        for problem in [*self.unreadable, *self.problems]:
-            if problem.resource is not None:
-                by_ref.setdefault(problem.resource, str(problem))
-            else:
-                by_file.setdefault(problem.file, str(problem))
-        for resource in in_force:
-            ref, file = ref_of(resource), resource.metadata.source.rpartition(":")[0]
-            if ref not in right and ref not in by_ref and file in by_file:
-                by_ref[ref] = by_file[file]
-        return by_ref
+        problems = [*self.unreadable, *self.problems]
+        errors = {
+            p.resource: str(p)
+            for p in reversed(problems)
+            if p.resource is not None and p.resource not in right
+        }
+        nobodys = next((problem for problem in problems if problem.resource is None), None)
+        if nobodys is not None:
+            missing = (ref_of(resource) for resource in in_force)
+            errors |= {ref: str(nobodys) for ref in missing if ref not in right and ref not in errors}
+        return errors
 
 
 def validate_manifests(

@@ -219,6 +219,20 @@ def test_broken_file_keeps_all_it_held(tmp_path: Path) -> None:
     assert errors[CT1].startswith(f"{file}:2: expected YAML, got ")
 
 
+def test_nothing_is_missed_while_anything_cannot_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD)
+    in_force = check(tmp_path).resources
+    file.rename(tmp_path / "b.yaml")
+    (tmp_path / "b.yaml").write_text("apiVersion: [\n")
+    assert list(check(tmp_path).source_errors(in_force)) == [CT1]
+    assert list(check(tmp_path / "absent").source_errors(in_force)) == [CT1]
+    (tmp_path / "b.yaml").write_text(GOOD.replace("kind: ApplicationEntity\n", ""))
+    assert list(check(tmp_path).source_errors(in_force)) == [CT1]
+    (tmp_path / "b.yaml").write_text(GOOD.replace("ct1", "ct2").replace("CT1", "CT2"))
+    assert check(tmp_path).source_errors(in_force) == {}, "all is read, and it is not there"
+
+
 def test_resource_moved_out_of_a_broken_file_is_right(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(GOOD)
