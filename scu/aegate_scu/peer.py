@@ -5,6 +5,7 @@ The surprise: the data set is never a pydicom Dataset here. pynetdicom would dec
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -12,12 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
+from pynetdicom.transport import AssociationSocket
 
 from aegate_core.decisions.contexts import ProposedContext
 from aegate_core.decisions.retry import Verdict, judge_rejection
@@ -46,6 +49,22 @@ class NoContext(PeerError):
     """The peer took none of the presentation contexts."""
 
     code = "NO_CONTEXT"
+
+
+class _ClosingAE(AE):
+    """pynetdicom leaves a socket open that never connected: its shutdown fails, and close comes after it."""
+
+    def _create_socket(self, *arguments: Any) -> AssociationSocket:
+        made = super()._create_socket(*arguments)
+        made._shutdown_socket = lambda: _close(made.socket)  # type: ignore[method-assign] # see above
+        return made
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +151,7 @@ class PeerAssociation:
 def associate(peer: PeerAddress, contexts: Sequence[ProposedContext]) -> PeerAssociation:
     """Return an association that proposes one context for each pair. Raises NoAssociation or NoContext."""
     entity, times = peer.entity, peer.entity.timeouts
-    ae = AE(ae_title=peer.calling_title)
+    ae = _ClosingAE(ae_title=peer.calling_title)
     ae.connection_timeout = times.connect_s
     ae.acse_timeout = times.acse_s
     ae.dimse_timeout = times.dimse_response_s
