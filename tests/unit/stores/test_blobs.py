@@ -1,0 +1,98 @@
+"""Blobs: one file an arrival, never changed, never outside the store."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from aegate_core.dicom.identifiers import ArrivalId, new_arrival_id
+from aegate_core.errors import InvalidValue, StorageError, StorageFull
+from aegate_core.stores.blobs import BlobStore, blob_key
+
+ID = ArrivalId("0192f0c1a2b37abc8def0123456789ab")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "spooled.dcm"
+    path.write_bytes(b"object")
+    return path
+
+
+def test_key_ends_in_the_arrival_id_below_its_last_digits() -> None:
+    assert blob_key(ID) == "89/ab/0192f0c1a2b37abc8def0123456789ab.dcm"
+
+
+def test_blob_is_a_hard_link_and_outlives_the_spool(tmp_path: Path, source: Path) -> None:
+    store = BlobStore(tmp_path / "blobs")
+
+    key = store.put(ID, source)
+
+    assert store.path(key).stat().st_ino == source.stat().st_ino
+    source.unlink()
+    with store.open(key) as blob:
+        assert blob.read() == b"object"
+
+
+def test_putting_again_is_harmless_also_without_the_source(tmp_path: Path, source: Path) -> None:
+    store = BlobStore(tmp_path / "blobs")
+    key = store.put(ID, source)
+
+    assert store.put(ID, source) == key
+    source.unlink()
+    assert store.put(ID, source) == key
+    assert [p.name for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == [f"{ID}.dcm"]
+
+
+def test_another_file_system_gets_a_compared_copy(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = BlobStore(tmp_path / "blobs")
+
+    key = store.put(ID, source)
+
+    assert store.path(key).stat().st_ino != source.stat().st_ino
+    with store.open(key) as blob:
+        assert blob.read() == b"object"
+    assert not list((tmp_path / "blobs").rglob("*.part"))
+
+
+def test_many_go_in_at_once(tmp_path: Path, source: Path) -> None:
+    store = BlobStore(tmp_path / "blobs")
+    ids = [new_arrival_id() for _ in range(20)]
+
+    keys = store.put_many([(i, source) for i in ids])
+
+    assert keys == [blob_key(i) for i in ids]
+    assert all(store.path(k).read_bytes() == b"object" for k in keys)
+
+
+def test_missing_source_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        BlobStore(tmp_path / "blobs").put(ID, tmp_path / "gone.dcm")
+
+
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StorageFull), (errno.EROFS, StorageError)])
+def test_disk_trouble_is_a_storage_error(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[StorageError]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    with pytest.raises(error, match=errno.errorcode[code]):
+        BlobStore(tmp_path / "blobs").put(ID, source)
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "", "ab/cd/x.dcm", f"00/00/{ID}.dcm", f"89/ab/{ID}"])
+def test_key_never_leaves_the_store(tmp_path: Path, key: str) -> None:
+    with pytest.raises(InvalidValue):
+        BlobStore(tmp_path).path(key)
