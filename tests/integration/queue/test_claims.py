@@ -1,0 +1,250 @@
+"""Slots, leases, fencing and upkeep of the queue, without any peer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from aegate_core.database import open_database
+from aegate_core.decisions.breaker import BreakerState
+from aegate_core.decisions.retry import Verdict
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.errors import InvalidInput, InvalidValue, NotFound
+from aegate_core.resources.values import Level
+from aegate_core.services import deliveries, pushing
+from aegate_core.services.deliveries import NewDelivery, SendByHand
+from aegate_core.services.pushing import Answer, Ending, Moment, SlotLost
+from tests.dicom import ct_study
+from tests.integration.scu.clinic import CT1, PACS, Clinic, clinic, entity
+
+LEASE = timedelta(seconds=30)
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+
+
+async def filled(here: Clinic, *, limit: int, items: int) -> list[int]:
+    """Configure one receiver and enqueue ``items`` studies of one instance."""
+    await here.configure(entity(104, max_connections=limit))
+    arrivals = await here.store(*ct_study("s", items))
+    return [await here.enqueue(a) for a in arrivals]
+
+
+async def test_many_claimers_take_exactly_the_limit(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        ids = await filled(here, limit=3, items=8)
+        async with AsyncExitStack() as stack:
+            databases = [await stack.enter_async_context(open_database(database_url)) for _ in range(6)]
+            claims = [
+                c
+                for _ in range(3)
+                for c in await asyncio.gather(
+                    *(pushing.claim(db, f"w{n}", LEASE, now=NOW) for n, db in enumerate(databases))
+                )
+                if c is not None
+            ]
+        taken = [i for c in claims for i in c.delivery_ids]
+        assert (len(claims), len({c.slot_id for c in claims}), len({c.token for c in claims})) == (3, 3, 3)
+        assert sorted(taken) == ids[:3]
+        assert Counter((await here.states()).values()) == {"IN_PROGRESS": 3, "SCHEDULED": 5}
+
+
+async def test_trial_is_one_delivery_though_many_ask(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        await filled(here, limit=3, items=4)
+        await here.db.execute("UPDATE destination SET breaker = 'TRIAL'")
+        async with AsyncExitStack() as stack:
+            databases = [await stack.enter_async_context(open_database(database_url)) for _ in range(4)]
+            claims = await asyncio.gather(*(pushing.claim(db, "w", LEASE, now=NOW) for db in databases))
+        assert sum(c is not None for c in claims) == 1
+
+
+async def test_smaller_limit_cuts_nothing_and_lets_nothing_more_in(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        await filled(here, limit=4, items=8)
+        held = [await pushing.claim(here.db, "w", LEASE, now=NOW) for _ in range(4)]
+        await here.configure(entity(104, max_connections=2))
+        assert await here.db.fetch_value("SELECT count(*) FROM slot") == 4
+        claims = [c for c in held if c is not None]
+        by_n = sorted(claims, key=lambda c: c.slot_n)
+        await pushing.settle(here.db, by_n[0], Ending(), Moment(NOW))
+        await pushing.settle(here.db, by_n[2], Ending(), Moment(NOW))
+        assert await pushing.claim(here.db, "w", LEASE, now=NOW) is None
+        await pushing.settle(here.db, by_n[3], Ending(), Moment(NOW))
+        assert await pushing.claim(here.db, "w", LEASE, now=NOW) is not None
+        assert await here.db.fetch_value("SELECT count(*) FROM slot") == 2
+
+
+async def test_late_results_of_a_paused_worker_are_refused(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        (delivery,) = await filled(here, limit=1, items=1)
+        paused = await pushing.claim(here.db, "paused", LEASE, now=NOW)
+        assert paused is not None
+        assert await pushing.reap(here.db, now=NOW + LEASE / 2) == (0, 0)
+        assert await pushing.reap(here.db, now=LATER) == (1, 1)
+        other = await pushing.claim(here.db, "other", LEASE, now=LATER)
+        assert other is not None and other.delivery_ids == (delivery,)
+        before = await here.instances(delivery)
+        answer = Answer(paused.instances[0], Verdict.STORED, 0)
+        with pytest.raises(SlotLost):
+            await pushing.renew(here.db, paused, LEASE, now=LATER)
+        with pytest.raises(SlotLost):
+            await pushing.record(here.db, paused, [answer], Moment(LATER))
+        with pytest.raises(SlotLost):
+            await pushing.settle(here.db, paused, Ending(), Moment(LATER))
+        assert await here.instances(delivery) == before == [("PENDING", None, None)]
+        await pushing.renew(here.db, other, LEASE, now=LATER)
+        await pushing.record(here.db, other, [Answer(other.instances[0], Verdict.STORED, 0)], Moment(LATER))
+        settled = await pushing.settle(here.db, other, Ending(), Moment(LATER))
+        assert settled.states == {delivery: "COMPLETED"}
+        assert await here.history(delivery) == [
+            "SCHEDULED",
+            "IN_PROGRESS",
+            "SCHEDULED",
+            "IN_PROGRESS",
+            "COMPLETED",
+        ]
+
+
+async def test_lost_worker_whose_instances_are_all_done_needs_no_second_sending(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        (delivery,) = await filled(here, limit=1, items=1)
+        lost = await pushing.claim(here.db, "lost", LEASE, now=NOW)
+        assert lost is not None
+        await pushing.record(here.db, lost, [Answer(lost.instances[0], Verdict.STORED, 0)], Moment(NOW))
+        await pushing.reap(here.db, now=LATER)
+        again = await pushing.claim(here.db, "w", LEASE, now=LATER)
+        assert again is not None and again.instances == ()
+        await pushing.settle(here.db, again, Ending(), Moment(LATER))
+        assert (await here.states())[delivery] == "COMPLETED"
+
+
+async def test_wishes_of_people_survive_a_lost_worker(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        canceled, held, plain = await filled(here, limit=3, items=3)
+        for _ in range(3):
+            assert await pushing.claim(here.db, "lost", LEASE, now=NOW)
+        async with here.db.transaction() as tx:
+            await deliveries.cancel(tx, [canceled], actor="ann", now=NOW)
+            await deliveries.hold(tx, [held], actor="ann", now=NOW)
+        assert await pushing.reap(here.db, now=LATER) == (3, 3)
+        assert await here.states() == {canceled: "CANCELED", held: "HELD", plain: "SCHEDULED"}
+        assert await here.instances(canceled) == [("CANCELED", None, None)]
+        assert (await here.delivery(held))["held_by"] == "ann"
+
+
+async def test_urgent_goes_first_then_what_waited_longest(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        await here.configure(entity(104, max_connections=1))
+        arrivals = await here.store(*ct_study("s", 4))
+        old, normal, urgent, bumped = [
+            await here.enqueue(a, priority=p) for a, p in zip(arrivals, (50, 50, 90, 0), strict=True)
+        ]
+        async with here.db.transaction() as tx:
+            await deliveries.set_priority(tx, [normal], 80)
+            assert (await deliveries.bump(tx, [bumped], now=NOW)).done == (bumped,)
+            assert (await deliveries.bump(tx, [bumped], now=NOW)).refused == {bumped: "SCHEDULED"}
+            with pytest.raises(InvalidValue):
+                await deliveries.set_priority(tx, [normal], 101)
+        order = []
+        for _ in range(4):
+            claim = await pushing.claim(here.db, "w", LEASE, now=NOW)
+            assert claim is not None
+            order += claim.delivery_ids
+            answers = [Answer(i, Verdict.STORED, 0) for i in claim.instances]
+            await pushing.record(here.db, claim, answers, Moment(NOW))
+            await pushing.settle(here.db, claim, Ending(), Moment(NOW))
+        assert order == [bumped, urgent, normal, old]
+
+
+async def test_enqueueing_twice_changes_nothing(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        arrivals = await here.store(*ct_study("s", 2))
+        new = NewDelivery(
+            PACS,
+            Level.STUDY,
+            1,
+            "2.25.1",
+            CT1,
+            PACS,
+            arrivals,
+            "close",
+            dedup_key="k" * 300,
+            hold_code="PATIENT_MISMATCH",
+        )
+        for made in (1, 0):
+            async with here.db.transaction() as tx:
+                assert await deliveries.enqueue(tx, [new, new], now=NOW) == made
+        assert list((await here.states()).values()) == ["HELD"]
+        assert await here.db.fetch_value("SELECT count(*) FROM delivery_instance") == 2
+        assert await here.db.fetch_value("SELECT count(*) FROM delivery_event") == 1
+        assert (await here.destination())["gone_at"] is not None
+        with pytest.raises(InvalidInput):
+            await deliveries.enqueue(here.db, [replace(new, arrival_ids=())], now=NOW)
+
+
+async def test_what_cannot_be_changed_is_refused_by_its_state(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        (delivery,) = await filled(here, limit=1, items=1)
+        async with here.db.transaction() as tx:
+            done = await deliveries.cancel(tx, [delivery, 999], actor="ann", now=NOW)
+            assert (done.done, done.refused) == ((delivery,), {999: "NOT_FOUND"})
+            again = await deliveries.hold(tx, [delivery], actor="ann", now=NOW)
+            assert (again.done, again.refused) == ((), {delivery: "CANCELED"})
+            assert (await deliveries.retry(tx, [delivery], actor="ann", now=NOW)).done == (delivery,)
+            with pytest.raises(NotFound):
+                await deliveries.hold_destination(tx, CT1, actor="ann", now=NOW)
+        assert await here.instances(delivery) == [("PENDING", None, None)]
+        assert await here.history(delivery) == ["SCHEDULED", "CANCELED", "SCHEDULED"]
+
+
+async def test_only_one_worker_takes_a_probe(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        await filled(here, limit=1, items=1)
+        await here.db.execute("UPDATE destination SET breaker = 'OPEN', next_probe_at = $1", NOW)
+        assert await pushing.take_probe(here.db, now=NOW - LEASE) is None
+        probe = await pushing.take_probe(here.db, now=NOW)
+        assert probe is not None and probe.ae == str(PACS)
+        assert await pushing.take_probe(here.db, now=NOW) is None
+        assert await pushing.take_probe(here.db, now=NOW + pushing.PROBE_PATIENCE) is not None
+        after = await pushing.finish_probe(here.db, probe, None, Moment(NOW))
+        assert after.state is BreakerState.TRIAL
+
+
+async def test_finished_items_do_not_stand_in_line(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        first, second, third = await filled(here, limit=1, items=3)
+        answers = await deliveries.why_not_moving(here.db, [first, second, third, 99], now=NOW)
+        assert {i: a.code.value for i, a in answers.items()} == dict.fromkeys(
+            (first, second, third), "NO_WORKER"
+        )
+        await pushing.claim(here.db, "w", LEASE, now=NOW)
+        await here.db.execute(
+            "INSERT INTO worker_state (worker, started_at, seen_at, slots) VALUES ('w', $1, $1, 1)", NOW
+        )
+        answers = await deliveries.why_not_moving(here.db, [first, third], now=NOW)
+        assert answers[first].code.value == "SENDING"
+        assert (answers[third].code.value, answers[third].text) == (
+            "SLOTS_FULL",
+            "1 of 1 connections to default/pacs are in use",
+        )
+        assert "number 2 in line" in answers[third].next_step
+
+
+async def test_sending_by_hand_needs_what_is_there(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        await filled(here, limit=1, items=1)
+        order = SendByHand((77,), (PACS,), "ann", "key-1")
+        with pytest.raises(NotFound):
+            await deliveries.send_studies(here.db, order, now=NOW)
+        nowhere = SendByHand((77,), (ResourceKey("default", "nobody"),), "ann", "key-1")
+        with pytest.raises(NotFound):
+            await deliveries.send_studies(here.db, nowhere, now=NOW)
+        assert len(await here.states()) == 1
