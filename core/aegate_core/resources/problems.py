@@ -105,7 +105,9 @@ def show(value: object) -> str:
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, int | float):
-        return f"the {'integer' if isinstance(value, int) else 'number'} {value}"
+        text = str(value)
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+        return f"the {'integer' if isinstance(value, int) else 'number'} {shown}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return KIND_NAMES.get(type(value), type(value).__name__)

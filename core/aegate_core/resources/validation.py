@@ -50,6 +50,7 @@ class ValidationResult:
         Those that are wrong now. And, while anything cannot be read, parsed or told whose it is, all that are missing:
         nobody knows whether they stand there.
 
+
         """
         right = {ref_of(resource) for resource in self.resources}
         problems = [*self.unreadable, *self.problems]

@@ -18,8 +18,11 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from aegate_core.resources.problems import Path, Violation, show
 
-MOST_VALUES = 500_000
-"""Values of one file, aliases counted each time. By feel: 10,000 AEs with every field have about as many."""
+MOST_VALUES = 200_000
+"""Values of one file, aliases counted each time.
+
+By feel: 10,000 AEs with a dozen fields have about as many.
+"""
 DEEPEST = 64
 """Levels of nesting; a manifest has about ten."""
 
@@ -27,7 +30,7 @@ _TRUE = frozenset(["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "Tru
 _FALSE = frozenset(["n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"])
 _NULL = frozenset(["", "~", "null", "Null", "NULL"])
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_BASED = re.compile(r"[-+]?0(x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)")
+_BASED = re.compile(r"[-+]?0(x[0-9a-fA-F]{1,16}|o[0-7]{1,22}|b[01]{1,64})")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _TAGGED = re.compile(r"(&\S+\s+)?!")
 _KNOWN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq"))
@@ -90,6 +93,9 @@ def parse_json(text: str) -> list[Document]:
     except json.JSONDecodeError as error:
         violation = Violation((), "JSON", error.msg, "mend the file")
         raise YAMLProblem(violation, Place(error.lineno, error.colno)) from error
+    except ValueError as error:
+        violation = Violation((), "JSON", "a number of thousands of digits", "mend the file")
+        raise YAMLProblem(violation, Place(1, 1)) from error
     except RecursionError as error:
         raise _too_deep(Place(1, 1)) from error
     return parse_yaml(text.replace("\t", " "))
@@ -178,10 +184,14 @@ class _Builder:
             advice = "merge keys are not read the same everywhere; write the fields out"
             self._refuse(Violation((*path, "<<"), "a field", "the merge key <<", advice), _place(node))
             return None
-        value = _resolve(node)
+        try:
+            value = _resolve(node)
+            came = show(value)
+        except ValueError:
+            value, came = None, "a number"
         if isinstance(value, str):
             return value
-        got = f"{show(value)}, written {node.value}"
+        got = f"{came}, written {show(node.value)}"
         self._refuse(
             Violation((*path, node.value), "text as a key", got, "put the key in quotes"), _place(node)
         )
@@ -198,8 +208,8 @@ class _Builder:
         try:
             value = _resolve(node)
         except ValueError as error:
-            expected = "a number without a leading zero"
-            self._refuse(Violation(path, expected, node.value, str(error)), _place(node))
+            expected = "a number that means the same everywhere"
+            self._refuse(Violation(path, expected, show(node.value), _advice(error)), _place(node))
             return None
         if isinstance(value, float) and not -1e308 <= value <= 1e308:
             violation = Violation(path, "a finite number", node.value, "JSON has no other")
@@ -234,6 +244,12 @@ def _resolve(node: ScalarNode) -> object:
     if _FLOAT.fullmatch(text) or text.lower().lstrip("+-") in (".inf", ".nan"):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return _joined(text)
+
+
+def _advice(error: ValueError) -> str:
+    """Return our own advice, or that for a number that Python refuses to read."""
+    own = str(error)
+    return own if own.startswith("YAML") else "it has thousands of digits; shorten it"
 
 
 def _has_tag(node: ScalarNode) -> bool:
