@@ -1,0 +1,203 @@
+"""The indexer: it wakes, it says how far it is, it waits for its database, it stops cleanly; as loop and as process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from aegate_core.database import migrate, open_database
+from aegate_core.dicom.identifiers import new_arrival_id
+from aegate_core.health import read_state
+from aegate_core.settings import DataFolder
+from aegate_core.stores.index.progress import read_progress
+from aegate_scp.indexer.loop import BATCH, Indexer, now_utc
+from aegate_scp.indexer.metrics import IndexerMetrics
+from aegate_scp.indexer.settings import read_settings
+from aegate_scp.indexer.spool_watch import survey
+from tests import dicom, sentinel
+from tests.integration.intake.hospital import Place, spool_folder
+from tests.integration.processes import process
+from tests.integration.waiting import eventually, eventually_async
+
+
+@pytest.fixture
+async def place(database_url: str, tmp_path: Path) -> AsyncIterator[Place]:
+    async with open_database(database_url) as db:
+        with spool_folder(tmp_path / "spool") as spool:
+            here = Place(db, tmp_path, spool)
+            await here.apply()
+            yield here
+
+
+@asynccontextmanager
+async def indexing(
+    place: Place, name: str = "i1"
+) -> AsyncIterator[tuple[Indexer, IndexerMetrics, list[str]]]:
+    metrics, said = IndexerMetrics(), list[str]()
+    indexer = Indexer(place.db, DataFolder(place.root), name, metrics=metrics, say=said.append)
+    task = asyncio.create_task(indexer.run())
+    try:
+        yield indexer, metrics, said
+    finally:
+        indexer.stop()
+        await asyncio.wait_for(task, 10)
+
+
+async def test_arrivals_are_indexed_as_they_come(place: Place) -> None:
+    async with indexing(place) as (_, metrics, _said):
+        place.receive_all(dicom.ct_study("study 1", 5), when=now_utc())
+        await eventually_async(lambda: arrived(place, 5))
+        place.receive(dicom.ct(dicom.Instance(study="study 2")), when=now_utc())
+        began = asyncio.get_running_loop().time()
+        await eventually_async(lambda: arrived(place, 6))
+        assert asyncio.get_running_loop().time() - began < 1.5
+    assert place.spooled() == []
+    assert metrics.registry.get_sample_value("aegate_arrivals_indexed_total", {"outcome": "NEW"}) == 6
+
+
+async def arrived(place: Place, count: int) -> bool:
+    return await place.count("arrival") == count
+
+
+async def test_it_says_how_far_it_is_every_second_while_units_are_open(place: Place) -> None:
+    async with indexing(place):
+        place.receive(dicom.ct(), when=now_utc())
+        await eventually_async(lambda: arrived(place, 1))
+        at_first = now_utc()
+
+        async def has_looked_since() -> bool:
+            (progress,) = await read_progress(place.db)
+            return progress.scanned_at > at_first and not progress.waiting
+
+        await eventually_async(has_looked_since, deadline_s=4)
+
+
+async def test_long_backlog_is_said_before_its_first_batch(place: Place) -> None:
+    count = BATCH + 10
+    place.receive_all(dicom.ct_study("study 1", count), when=now_utc() - timedelta(hours=1))
+    async with indexing(place):
+
+        async def is_said_or_done() -> object:
+            return await read_progress(place.db)
+
+        (progress,) = await eventually_async(is_said_or_done)  # type: ignore[misc]
+        assert progress.waiting["default/ct1"].arrivals == count
+        await eventually_async(lambda: arrived(place, count), deadline_s=30)
+
+        async def is_clear() -> bool:
+            return not (await read_progress(place.db))[0].waiting
+
+        await eventually_async(is_clear, deadline_s=5)
+    assert await place.db.fetch_value("SELECT instance_count FROM study") == count
+
+
+async def test_object_without_a_readable_side_record_holds_nothing_up(place: Place) -> None:
+    broken = place.receive(dicom.ct())
+    (spooled,) = place.spooled()
+    spooled.side_path.write_text("not what a listener writes")
+    place.receive(dicom.ct(dicom.Instance(number=2)))
+    async with indexing(place):
+        await eventually_async(lambda: arrived(place, 1))
+
+        async def is_clear() -> bool:
+            progress = await read_progress(place.db)
+            return bool(progress) and not progress[0].waiting
+
+        await eventually_async(is_clear, deadline_s=5)
+    assert spooled.path.exists()
+    assert spooled.path.stem == broken
+
+
+async def test_without_a_database_it_waits_and_loses_nothing(place: Place, tmp_path: Path) -> None:
+    arrival = place.receive(dicom.ct(), when=now_utc())
+    url = f"sqlite://{tmp_path / 'later' / 'aegate.sqlite3'}"
+    async with open_database(url) as db:
+        away = Place(db, tmp_path, place.spool)
+        async with indexing(away) as (_, metrics, said):
+            await eventually_async(lambda: bool(said))
+            assert "database does not answer" in said[-1] or "SQLite" in said[-1]
+            assert metrics.registry.get_sample_value("aegate_database_away") == 1
+            assert [s.side.arrival_id for s in place.spooled()] == [arrival]
+            (tmp_path / "later").mkdir()
+            await migrate(url)
+            await eventually_async(lambda: arrived(away, 1))
+            await eventually_async(lambda: said[-1] == "")
+            assert metrics.registry.get_sample_value("aegate_database_away") == 0
+
+
+def test_survey_reads_names_alone(tmp_path: Path) -> None:
+    assert survey(tmp_path / "nowhere") == {}
+    folder = tmp_path / "default" / "ct1" / "p1"
+    folder.mkdir(parents=True)
+    old, new = new_arrival_id(1_000_000), new_arrival_id(2_000_000)
+    for name in (f"{old}.dcm", f"{new}.dcm", f"{new}.json", f"{new_arrival_id(5)}.dcm.part"):
+        (folder / name).touch()
+    (tmp_path / ".listeners").mkdir()
+
+    (waiting,) = survey(tmp_path).values()
+    assert (waiting.arrivals, waiting.oldest_received_at.timestamp()) == (2, 1000)
+    assert survey(tmp_path, without={old})["default/ct1"].oldest_received_at.timestamp() == 2000
+    assert survey(tmp_path, without={old, new}) == {}
+
+
+def test_settings_come_from_the_environment(tmp_path: Path) -> None:
+    settings = read_settings({"AEGATE_DATA": str(tmp_path), "AEGATE_INDEXER": "i7"})
+
+    assert settings.database_url == f"sqlite://{tmp_path}/aegate.sqlite3"
+    assert (settings.process, settings.state_file, settings.health_address) == ("i7", None, ("127.0.0.1", 0))
+
+
+def started(environment: dict[str, str], log: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return process([sys.executable, "-m", "aegate_scp.indexer"], log=log, environ=environment)
+
+
+async def test_process_indexes_says_how_it_is_and_stops_on_sigterm(place: Place, tmp_path: Path) -> None:
+    state = tmp_path / "indexer.state"
+    environment = {
+        "AEGATE_DATA": str(tmp_path),
+        "AEGATE_DATABASE_URL": place.db.url,
+        "AEGATE_STATE_FILE": str(state),
+        "AEGATE_LOG_FORMAT": "json",
+    }
+    place.receive(dicom.ct())
+    with started(environment, tmp_path / "indexer.log") as child:
+        said = await eventually_async(lambda: (s := read_state(state)) and s.state == "ready" and s)
+        assert (said.process, said.pid) == ("indexer", child.pid)  # type: ignore[union-attr]
+        place.receive(dicom.ct(dicom.Instance(number=2)))
+        await eventually_async(lambda: arrived(place, 2))
+        address = f"http://127.0.0.1:{said.health_port}"  # type: ignore[union-attr]
+        metrics = await asyncio.to_thread(
+            lambda: urllib.request.urlopen(f"{address}/metrics", timeout=5).read()
+        )
+        assert b'aegate_arrivals_indexed_total{outcome="NEW"} 2.0' in metrics
+        sentinel.assert_absent(metrics, "the metrics")
+        child.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(child.wait, 10) == 0
+    lines = [json.loads(line) for line in (tmp_path / "indexer.log").read_text().splitlines()]
+    assert lines[0]["event"] == "process.started"
+    assert lines[-1]["event"] == "process.stopped"
+    assert sum(line["arrivals"] for line in lines if line["event"] == "batch.indexed") == 2
+
+
+async def test_killed_indexer_leaves_all_to_the_next(place: Place, tmp_path: Path) -> None:
+    environment = {"AEGATE_DATA": str(tmp_path), "AEGATE_DATABASE_URL": place.db.url}
+    count = 300
+    place.receive_all(dicom.ct_study("study 1", count))
+    with started(environment, tmp_path / "first.log") as child:
+        eventually(lambda: len(list((tmp_path / "blobs").rglob("*.dcm"))) > 20, deadline_s=20)
+        child.kill()
+    async with indexing(place):
+        await eventually_async(lambda: arrived(place, count), deadline_s=30)
+        await eventually_async(lambda: not place.spooled())
+    assert await place.db.fetch_value("SELECT instance_count FROM study") == count
+    assert len(list((tmp_path / "blobs").rglob("*.dcm"))) == count
