@@ -110,6 +110,7 @@ class ListenerAssociation(Association):
         except Exception as error:
             # The outermost loop of this thread. A text of pynetdicom may quote the peer: only the type is logged.
             self.how = "failed"
+            self._abort_blocking(block=False)
             self._log(PROCESS_FAILED, process=self.name, error=type(error).__name__, code="ASSOCIATION")
         finally:
             self.dul.stop_dul()

@@ -126,7 +126,10 @@ class ListenerProcess:
             message=message,
         )
         if said != self._state and self._settings.state_file:
-            said.write(self._settings.state_file)
+            try:
+                said.write(self._settings.state_file)
+            except OSError:
+                return  # A full disk must not end the associations: it is written when there is room again.
         self._state = said
 
     def _look(self) -> _Stamp:
@@ -153,7 +156,15 @@ def run(environ: Mapping[str, str]) -> int:
     configure_logging(terminal=settings.log_terminal)
     # pynetdicom quotes peers and handlers' exceptions in its errors; what matters of them is in our own events.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-    process = ListenerProcess(settings)
+    try:
+        process = ListenerProcess(settings)
+    except OSError as error:
+        address = "{}:{}".format(*settings.health_address)
+        message = (
+            f"AEGATE_HEALTH_LISTEN must be a free address, got {error.strerror} at {address}: choose another"
+        )
+        Log("scp")(PROCESS_FAILED, process="listener", error=message, code=InvalidInput.code)
+        return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: process.request_stop(number))
     return process.run()

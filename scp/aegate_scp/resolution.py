@@ -30,6 +30,7 @@ class NodeAddresses:
 
     def __init__(self, resolve: Resolve = resolve_by_system) -> None:
         self._resolve = resolve
+        self._lock = threading.Lock()
         self._names: frozenset[str] = frozenset()
         self._known: Mapping[str, frozenset[Address]] = {}
         self._wake = threading.Event()
@@ -48,8 +49,9 @@ class NodeAddresses:
         """Look these nodes up from now on; wait for the first answers at most ``timeout_s``."""
         literal = {node: found for node in nodes if (found := _literal(node))}
         names = frozenset(nodes) - literal.keys()
-        kept = {name: found for name, found in self._known.items() if name in names}
-        self._names, self._known = names, kept | literal
+        with self._lock:
+            kept = {name: found for name, found in self._known.items() if name in names}
+            self._names, self._known = names, kept | literal
         if names - kept.keys():
             self._resolved.clear()
             self._wake.set()
@@ -75,8 +77,9 @@ class NodeAddresses:
                     found = self._resolve(name)
                 except OSError:
                     continue
-                if found and name in self._names:
-                    self._known = {**self._known, name: found}
+                with self._lock:
+                    if found and name in self._names:
+                        self._known = {**self._known, name: found}
             self._resolved.set()
 
 

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import Verification
 
 from aegate_core.dicom.identifiers import ResourceKey
 from tests import dicom, sentinel
+from tests.integration.orthanc import Orthanc
 from tests.integration.peers import run_dcmtk
 from tests.integration.scp.listeners import RunningListener, associate, entity, running_listener
 from tests.integration.scp.wires import RELEASE_RQ, connected, pdu, pdv, store_rq
@@ -58,7 +59,7 @@ def test_storescu_of_dcmtk_leaves_the_same_data_sets_with_side_records(tmp_path:
         dicom.write(ds, tmp_path / "in" / f"{n}.dcm") for n, ds in enumerate(dicom.ct_study("study 1", 5))
     ]
     with running_listener(tmp_path) as listener:
-        arguments = ["-v", "-aet", "CT1", "-aec", "AEGATE", "127.0.0.1", str(listener.port)]
+        arguments = ["-v", "+v", "-aet", "CT1", "-aec", "AEGATE", "127.0.0.1", str(listener.port)]
         done = run_dcmtk("storescu", *arguments, *files)
 
         assert done.returncode == 0, done.stdout
@@ -178,6 +179,22 @@ def test_every_pydicom_test_file_arrives_byte_for_byte_in_its_transfer_syntax(
         }
         assert len(sent) == 55
         assert arrived == sent
+
+
+def test_orthanc_sends_what_it_holds(tmp_path: Path, orthanc: Orthanc) -> None:
+    us = dicom.us(dicom.Instance(series="us", transfer_syntax=JPEGBaseline8Bit, frames=3))
+    study = [*dicom.ct_study("study 1", 3), us]
+    ids = [orthanc.upload(dicom.write(ds, tmp_path / "in" / f"{n}.dcm")) for n, ds in enumerate(study)]
+    with running_listener(tmp_path, entity("orthanc")) as listener:
+        orthanc.add_peer("aegate", "AEGATE", listener.port)
+        orthanc.echo("aegate")
+        orthanc.send("aegate", ids)
+
+        arrived = {a.side.sop_instance_uid: pydicom.dcmread(a.path) for a in listener.arrivals()}
+        assert arrived == {str(ds.SOPInstanceUID): ds for ds in study}
+        assert [ds.file_meta.TransferSyntaxUID for ds in study] == [
+            arrived[str(ds.SOPInstanceUID)].file_meta.TransferSyntaxUID for ds in study
+        ]
 
 
 def test_transfer_syntax_is_the_requestors_first_and_explicit_before_implicit(tmp_path: Path) -> None:
