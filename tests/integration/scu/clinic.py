@@ -13,10 +13,12 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from aegate_core.database import Database, open_database
+from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, new_arrival_id
 from aegate_core.dicom.part10 import read_file_meta
 from aegate_core.resources.values import ApplicationEntity, Level, Metadata
+from aegate_core.services import deliveries
 from aegate_core.services.deliveries import NewDelivery, enqueue
 from aegate_core.services.entities import apply_configuration
 from aegate_core.settings import DataFolder
@@ -25,6 +27,7 @@ from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.settings import WorkerSettings
 from aegate_scu.worker import Worker
 from tests.dicom import write
+from tests.integration.waiting import eventually_async
 
 CT1 = ResourceKey("default", "ct1")
 PACS = ResourceKey("default", "pacs")
@@ -188,3 +191,27 @@ def data_digest(path: Path) -> str:
 def digests(paths: Sequence[Path]) -> list[str]:
     """Return the digests of files, sorted."""
     return sorted(data_digest(p) for p in paths)
+
+
+async def reaches(here: Clinic, delivery: int, state: str, deadline_s: float = 15) -> None:
+    """Wait until a delivery is in a state."""
+
+    async def there() -> bool:
+        return (await here.states())[delivery] == state
+
+    await eventually_async(there, deadline_s=deadline_s, what=f"delivery {delivery} is {state}")
+
+
+async def breaker_is(here: Clinic, state: str) -> None:
+    """Wait until the breaker of the receiver is in a state."""
+
+    async def there() -> bool:
+        return (await here.destination())["breaker"] == state
+
+    await eventually_async(there, what=f"breaker is {state}")
+
+
+async def why(here: Clinic, delivery: int) -> tuple[NotMovingCode, str]:
+    """Return why a delivery does not move."""
+    answer = (await deliveries.why_not_moving(here.db, [delivery], now=datetime.now(UTC)))[delivery]
+    return answer.code, answer.text

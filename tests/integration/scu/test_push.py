@@ -19,32 +19,18 @@ from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study, pydicom_test_files
 from tests.integration.peers import StoreSCP
 from tests.integration.processes import free_port
-from tests.integration.scu.clinic import PACS, Clinic, clinic, data_digest, digests, entity
+from tests.integration.scu.clinic import (
+    PACS,
+    Clinic,
+    breaker_is,
+    clinic,
+    data_digest,
+    digests,
+    entity,
+    reaches,
+    why,
+)
 from tests.integration.waiting import eventually_async
-
-
-async def reaches(here: Clinic, delivery: int, state: str, deadline_s: float = 15) -> None:
-    """Wait until a delivery is in a state."""
-
-    async def there() -> bool:
-        return (await here.states())[delivery] == state
-
-    await eventually_async(there, deadline_s=deadline_s, what=f"delivery {delivery} is {state}")
-
-
-async def breaker_is(here: Clinic, state: str) -> None:
-    """Wait until the breaker of the receiver is in a state."""
-
-    async def there() -> bool:
-        return (await here.destination())["breaker"] == state
-
-    await eventually_async(there, what=f"breaker is {state}")
-
-
-async def why(here: Clinic, delivery: int) -> tuple[NotMovingCode, str]:
-    """Return why a delivery does not move."""
-    answer = (await deliveries.why_not_moving(here.db, [delivery], now=datetime.now(UTC)))[delivery]
-    return answer.code, answer.text
 
 
 async def test_study_arrives_byte_for_byte(database_url: str, tmp_path: Path) -> None:
