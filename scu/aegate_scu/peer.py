@@ -9,7 +9,6 @@ import contextlib
 import socket
 import ssl
 import struct
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -26,6 +25,7 @@ from aegate_core.decisions.contexts import ProposedContext
 from aegate_core.decisions.retry import Verdict, judge_rejection
 from aegate_core.errors import PeerError
 from aegate_core.resources.values import ApplicationEntity
+from aegate_scu import reactor
 from aegate_scu.outgoing import Outgoing
 
 _config.LOG_HANDLER_LEVEL = "none"
@@ -119,10 +119,8 @@ class PeerAssociation:
     def _exchange(self, request: C_STORE, context_id: int) -> C_STORE | None:
         """Send and wait, pynetdicom's own reactor standing still: else it might take the answer for itself."""
         assoc = self._assoc
-        assoc._reactor_checkpoint.clear()
+        reactor.hold(assoc)
         try:
-            while not assoc._is_paused and assoc.is_alive():
-                time.sleep(0.0001)
             assoc.dimse.send_msg(request, context_id)
             _, response = assoc.dimse.get_msg(block=True)
         finally:
@@ -134,12 +132,14 @@ class PeerAssociation:
 
     def echo(self) -> int | None:
         """Send a C-ECHO and return the status; None when there was no answer."""
+        reactor.hold(self._assoc)
         status = self._assoc.send_c_echo().get("Status")
         return None if status is None else int(status)
 
     def release(self) -> None:
         """Release in good order (PS3.8 7.2); abort when the peer does not answer."""
         if self.is_alive:
+            reactor.hold(self._assoc)
             self._assoc.release()
 
     def abort(self) -> None:
@@ -184,6 +184,7 @@ def _on_open(send_timeout_s: int, connected: list[bool]) -> Callable[[evt.Event]
     def prepare(event: evt.Event) -> None:
         """Send at once (Nagle costs 40 ms an object), and never hang on a peer that stopped reading."""
         connected.append(True)
+        reactor.install(event.assoc)
         transport = event.assoc.dul.socket
         sock = transport.socket if transport is not None else None
         if sock is None:

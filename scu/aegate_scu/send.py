@@ -23,6 +23,7 @@ from pynetdicom.presentation import build_context
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.part10 import read_file_meta
 from aegate_core.errors import NotDICOM, PeerError
+from aegate_scu import reactor
 
 _config.LOG_HANDLER_LEVEL = "none"
 _config.LOG_REQUEST_IDENTIFIERS = False
@@ -121,6 +122,7 @@ def batches(files: Sequence[Prepared]) -> Iterator[list[Prepared]]:
 def echo(remote: Remote) -> int:
     """Send a C-ECHO and return the peer's status; 0 is success. Raises PeerError."""
     association = _associate(remote, [(VERIFICATION, "1.2.840.10008.1.2")])
+    reactor.hold(association)
     try:
         status = association.send_c_echo() if association.accepted_contexts else Dataset()
     finally:
@@ -151,6 +153,7 @@ def _send_one(file: Prepared, association: Association, accepted: set[tuple[str,
         return Outcome(
             file.path, file.sop_instance_uid, problem="the association had ended before it was sent"
         )
+    reactor.hold(association)
     try:
         status = association.send_c_store(file.path)
     except (ValueError, AttributeError, RuntimeError, OSError) as error:
@@ -195,6 +198,7 @@ def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Associati
 
 def _without_delay(event: Any) -> None:
     """Send small PDUs at once: waiting for the peer's delayed acknowledgement costs 40 ms an object."""
+    reactor.install(event.assoc)
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -212,6 +216,7 @@ def _note_rejection(heard: list[str]) -> Callable[[Any], None]:
 
 def _close(association: Association) -> None:
     if association.is_established:
+        reactor.hold(association)
         association.release()
     elif association.is_alive():
         association.abort()
