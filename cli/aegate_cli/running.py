@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -32,6 +33,9 @@ from aegate_core.events import (
 )
 from aegate_core.health import HealthServer, ProcessState
 from aegate_core.resources.validation import ValidationResult
+
+SAME_SIGNAL_S = 0.5
+"""Signals this close to the first one are the same wish."""
 
 log = Log("up")
 
@@ -108,7 +112,9 @@ class _Run:
         is_ready = self._supervisor.all_ready
         if is_ready and not self._is_announced:
             self._console.print(process_table(self._supervisor.views()))
-            self._console.print(announcement(self._installation, self._health.port), highlight=False, soft_wrap=True)
+            self._console.print(
+                announcement(self._installation, self._health.port), highlight=False, soft_wrap=True
+            )
             log(PROCESS_READY, process="up", health_port=self._health.port)
         self._is_announced = is_ready
         self._say("ready" if is_ready else "degraded")
@@ -129,7 +135,7 @@ def announcement(installation: Installation, health_port: int) -> str:
     """Return what somebody who just started it wants to know."""
     lines = [
         f"DICOM   {installation.dicom} as {installation.title}; AEs with a listener.port have their own",
-        f"GraphQL http://{installation.http}/graphql (GraphiQL in a browser; `aegate token create` makes tokens)",
+        f"GraphQL http://{installation.http}/graphql (in a browser /graphiql; `aegate token create` makes tokens)",
         f"Health  http://127.0.0.1:{health_port}/readyz, metrics at /metrics",
         f"Data    {installation.data.root}",
     ]
@@ -162,15 +168,23 @@ def _ensure_ports(installation: Installation) -> None:
 
 
 def _listen_to_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    """First signal: stop. A later one: at once. The death of a parent with threads may signal several times in a row."""
+    first_at = 0.0
+
     def on_signal() -> None:
-        if stop.is_set():
-            hurry.set()
+        nonlocal first_at
+        now = time.monotonic()
+        if not stop.is_set():
+            first_at = now
+            if sys.stderr.isatty():
+                print(
+                    "aegate: stopping; open associations may finish, Ctrl-C again ends at once",
+                    file=sys.stderr,
+                )
+            stop.set()
+        elif now - first_at > SAME_SIGNAL_S:
             print("aegate: ending at once", file=sys.stderr)
-        elif sys.stderr.isatty():
-            print(
-                "aegate: stopping; open associations may finish, Ctrl-C again ends at once", file=sys.stderr
-            )
-        stop.set()
+            hurry.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
