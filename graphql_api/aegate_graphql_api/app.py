@@ -82,7 +82,7 @@ def create_app(db: Database, authenticator: Authenticator) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/graphql", GraphQLEndpoint(db, authenticator, metrics), methods=["POST"]),
+            Route("/graphql", GraphQLEndpoint(db, authenticator, metrics).answer, methods=["POST"]),
             Route("/graphiql", page),
             Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
             Route("/healthz", healthz),

@@ -61,7 +61,7 @@ class GraphQLEndpoint:
         self._authenticator = authenticator
         self._metrics = metrics
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         """Authenticate, read, execute."""
         try:
             caller = await self._authenticated(request)

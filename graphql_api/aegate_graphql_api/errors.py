@@ -54,9 +54,10 @@ def present(error: GraphQLError) -> dict[str, Any]:
         refused = error if isinstance(error, RequestRefused) else original
         assert isinstance(refused, RequestRefused)
         return _formatted(error, refused.message, refused.extensions or {})
+    # While it runs an error has a path; without one, but with nodes, it comes from coercing what the caller gave.
     if isinstance(original, AegateError):
         return _formatted(error, original.message, {"code": _code_of(original)})
-    if original is not None:
+    if original is not None and (error.path is not None or not error.nodes):
         return _formatted(error, *_masked(original))
     if isinstance(error, GraphQLSyntaxError):
         return _formatted(error, "the document does not parse at this place", {"code": "SYNTAX_ERROR"})
@@ -92,15 +93,25 @@ def _formatted(error: GraphQLError, message: str, extensions: Mapping[str, Any])
     return shown
 
 
-_VALUE = re.compile(
-    r"(,? ?(?:but )?(?:found|got invalid value|non[- ]\w+ value|invalid value)[:]?) .*", re.DOTALL
+_WITHOUT_VALUES = re.compile(
+    r"Cannot query field |Unknown (argument|type|fragment|directive|operation) |Fragment |Fragments |Fields '|"
+    r"Field '\w+' (of |argument |is not defined|must |is required)|Variable '\$\w+' (is |of type|of required type)|"
+    r"There can be only one |Directive |This anonymous operation|Maximum introspection depth|Cannot spread |Operation "
 )
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_NAME = re.compile(r'"[\$@]?[_A-Za-z][_A-Za-z0-9.!\[\]:]*"')
+"""How texts of graphql-core begin that hold names of the document and the schema alone."""
+
+_VARIABLE = re.compile(r"Variable '\$\w+'")
+_EXPECTED = re.compile(r"Expected value of type '[\w\[\]!]+'")
 
 
 def _without_values(message: str) -> str:
-    """Cut what repeats a value of the request; names of fields, types and variables stay."""
-    if match := _VALUE.search(message):
-        message = message[: match.start()].rstrip(" ;,") + ": the value does not fit"
-    return _STRING.sub(lambda m: m.group() if _NAME.fullmatch(m.group()) else '"…"', message)
+    """Return what can be told of ``message``: what is not known to be free of the request's values is cut."""
+    if _WITHOUT_VALUES.match(message):
+        return message
+    tail = message.rpartition("; ")[2]
+    told = tail if _WITHOUT_VALUES.match(tail) else "give one of the type that the schema asks for"
+    if match := _VARIABLE.match(message):
+        return f"{match.group()} has a value that does not fit: {told}"
+    if match := _EXPECTED.match(message):
+        return f"{match.group()}, got another: {told}"
+    return f"a value does not fit at this place: {told}"

@@ -54,12 +54,12 @@ def terms(search: str | None, prefixes: Iterable[str]) -> list[Term]:
             raise _bad(
                 f"before a colon it knows {', '.join(sorted(known))}, got another word: use one of them"
             )
+        if not text or (text.rstrip(":").lower() in known and text.endswith(":")):
+            raise _bad("a field needs a value directly after its colon: give one")
         if prefix is None and len(search_text(text)) < SHORTEST_TERM:
             raise _bad(
                 f"each term needs {SHORTEST_TERM} characters: lengthen it, or name its field as in location:ER"
             )
-        if not text:
-            raise _bad("a field needs a value after its colon: give one")
         found.append(Term(prefix.lower() if prefix else None, text))
     if len(found) > MOST_TERMS:
         raise _bad(f"it may have {MOST_TERMS} terms, got {len(found)}: leave some out")

@@ -1,0 +1,83 @@
+"""What the tests of the API share: a hospital with real rows, and a caller for each kind of token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from aegate_core.database import Database
+from aegate_core.services.studies import close_due
+from aegate_graphql_api.app import create_app
+from aegate_graphql_api.authentication import LocalTokens
+from aegate_graphql_api.tokens import create_token
+from tests import sentinel
+from tests.dicom import ct_study, us
+from tests.integration.intake.hospital import Place
+
+BEFORE = datetime.now(UTC) - timedelta(hours=1)
+
+
+@dataclass
+class API:
+    """A client of the application. ``ask`` sends as the holder of both permissions unless told otherwise."""
+
+    client: httpx.AsyncClient
+    place: Place
+    tokens: Path
+    both: str
+    queue: str
+    editor: str
+
+    @property
+    def db(self) -> Database:
+        return self.place.db
+
+    async def post(self, query: str, *, token: str | None = None, **variables: object) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.both if token is None else token}"}
+        body = {"query": query, "variables": variables}
+        return await self.client.post("/graphql", json=body, headers=headers)
+
+    async def ask(self, query: str, *, token: str | None = None, **variables: object) -> Any:
+        """Return the data; fails on any error."""
+        answer = (await self.post(query, token=token, **variables)).json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    async def refused(self, query: str, *, token: str | None = None, **variables: object) -> dict[str, Any]:
+        """Return the first error, which must hold no patient data; fails when there is none."""
+        response = await self.post(query, token=token, **variables)
+        answer = response.json()
+        assert "errors" in answer, answer
+        sentinel.assert_absent(str(answer["errors"]), "a GraphQL error")
+        error: dict[str, Any] = answer["errors"][0]
+        return error
+
+    async def audit(self) -> list[dict[str, Any]]:
+        return await self.db.fetch(
+            "SELECT actor, address, action, target, outcome, detail FROM audit_event ORDER BY id"
+        )
+
+
+async def fill(place: Place) -> None:
+    """Receive a CT study of 3 images and one ultrasound image, index them, close and route them."""
+    place.receive_all(ct_study("one", 3), "ct1", BEFORE)
+    place.receive(us(), "us1", BEFORE)
+    await place.index(BEFORE)
+    # What is due is closed by an indexer that has seen the spool after that.
+    await place.db.execute("UPDATE indexer_state SET scanned_at = $1", datetime.now(UTC))
+    await close_due(place.db, now=BEFORE + timedelta(minutes=30))
+
+
+def connect(place: Place, tmp_path: Path) -> API:
+    """Return a client over ASGI with tokens of its own."""
+    tokens = tmp_path / "run" / "tokens.json"
+    both = create_token(tokens, "both", ["DICOM_QUEUE", "AE_EDITOR"])
+    queue = create_token(tokens, "queue-only", ["DICOM_QUEUE"])
+    editor = create_token(tokens, "editor-only", ["AE_EDITOR"])
+    transport = httpx.ASGITransport(app=create_app(place.db, LocalTokens(tokens)))
+    client = httpx.AsyncClient(transport=transport, base_url="http://aegate")
+    return API(client, place, tokens, both, queue, editor)

@@ -1,0 +1,29 @@
+"""A hospital whose images were received, indexed and routed, and the API over it, on both kinds of database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from aegate_core.database import open_database
+from tests.integration.api.clients import API, connect, fill
+from tests.integration.intake.hospital import Place, spool_folder
+
+
+@pytest.fixture
+async def empty_api(database_url: str, tmp_path: Path) -> AsyncIterator[API]:
+    async with open_database(database_url) as db:
+        with spool_folder(tmp_path / "spool") as spool:
+            place = Place(db, tmp_path, spool)
+            await place.apply()
+            api = connect(place, tmp_path)
+            async with api.client:
+                yield api
+
+
+@pytest.fixture
+async def api(empty_api: API) -> API:
+    await fill(empty_api.place)
+    return empty_api
