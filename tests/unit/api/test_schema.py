@@ -1,0 +1,97 @@
+"""The contract is committed, everything in it declares who may read it, and operations cost what they should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from graphql import GraphQLInterfaceType, GraphQLObjectType, parse
+
+from aegate_graphql_api import guard
+from aegate_graphql_api.authorisation import authorise, needs_of
+from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.permissions import Caller, Permission
+from aegate_graphql_api.print_schema import schema_text
+from aegate_graphql_api.schema.root import schema
+
+CONTRACT = Path(__file__).parents[3] / "graphql_api" / "schema.graphql"
+CORE = schema._schema
+NOBODY = Caller("nobody", frozenset({Permission.TOKEN}))
+
+
+def fields() -> Iterator[tuple[str, str]]:
+    for name, kind in CORE.type_map.items():
+        if not name.startswith("__") and isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            yield from ((name, field) for field in kind.fields)
+
+
+def test_the_committed_contract_is_the_schema() -> None:
+    assert CONTRACT.read_text() == schema_text(), (
+        "the schema changed: python -m aegate_graphql_api.print_schema > graphql_api/schema.graphql"
+    )
+
+
+def test_every_field_declares_who_may_read_it() -> None:
+    undeclared = [field for field in fields() if field not in needs_of(CORE)]
+    assert undeclared == []
+    assert len(list(fields())) > 200
+
+
+def test_a_token_without_permissions_reaches_no_data() -> None:
+    open_ = {field for field in fields() if Permission.TOKEN in needs_of(CORE)[field]}
+    assert {f for t, f in open_ if t == "Query"} == {"viewer", "node", "nodes"}
+    assert {f for t, f in open_ if t == "Mutation"} == set()
+    assert {t for t, _ in open_} == {
+        "Query",
+        "Viewer",
+        "Node",
+        "PageInfo",
+        "TotalCount",
+        "Condition",
+        "Problem",
+        "FieldError",
+        "ValidationProblem",
+        "NotFoundProblem",
+        "UnavailableProblem",
+        *(t for t, _ in open_ if t.endswith(("Connection", "Edge"))),
+    }
+
+
+def test_every_root_field_is_refused_without_its_permission() -> None:
+    for kind, name in fields():
+        if kind not in ("Query", "Mutation") or name in ("viewer", "node", "nodes"):
+            continue
+        document = parse(f"{kind.lower()} {{ {name} {{ __typename }} }}")
+        with pytest.raises(RequestRefused) as refused:
+            authorise(CORE, document, None, NOBODY)
+        assert (refused.value.extensions or {})["code"] == "FORBIDDEN"
+
+
+def test_what_declares_nothing_is_denied_to_everybody() -> None:
+    everything = Caller("all", frozenset(Permission))
+    with pytest.raises(RequestRefused, match="nobody holds"):
+        authorise(CORE, parse("{ secret { name } }"), None, everything)
+
+
+def test_every_mutation_answers_with_problems() -> None:
+    assert CORE.mutation_type is not None
+    for name, field in CORE.mutation_type.fields.items():
+        union = CORE.type_map[str(field.type).rstrip("!")]
+        kinds = {k.name for k in getattr(union, "types", ())}
+        assert {"ValidationProblem", "NotFoundProblem", "UnavailableProblem"} <= kinds, name
+
+
+async def test_a_repeated_operation_is_parsed_and_validated_once() -> None:
+    query = "{ viewer { name   permissions } }"
+    guard.parsed.cache_clear()
+    guard.validated.cache_clear()
+    for _ in range(20):
+        result = await schema.execute(query, context_value=_Context())
+        assert result.errors is None
+    assert (guard.parsed.cache_info().hits, guard.parsed.cache_info().misses) == (19, 1)
+    assert (guard.validated.cache_info().hits, guard.validated.cache_info().misses) == (19, 1)
+
+
+class _Context:
+    caller = NOBODY

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aegate_core.stores.listing import AllOf, AnyOf, Arguments, Column, Compare, Op, Order, sql_of
+from aegate_graphql_api.connections import _encode, decode_cursor
+from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.schema.node import global_id, parse_id
+from aegate_graphql_api.search import Term, terms
+
+ORDER = Order("O", (("a", "text"), ("id", "bigint")))
+
+
+def test_terms_with_prefixes_and_quotes() -> None:
+    assert terms('Müller patient:"von Bern" AE:ct', ("patient", "ae")) == [
+        Term(None, "Müller"),
+        Term("patient", "von Bern"),
+        Term("ae", "ct"),
+    ]
+    assert terms(None, ()) == terms("   ", ()) == []
+
+
+@pytest.mark.parametrize(
+    "search", ["ab", "other:xyz", "patient:", "patient: x", "x" * 257, "abc\0", "\ud800abc", "abc " * 11]
+)
+def test_searches_that_cannot_be(search: str) -> None:
+    with pytest.raises(RequestRefused):
+        terms(search, ("patient",))
+
+
+@given(st.text(max_size=300))
+def test_a_search_gives_terms_or_is_refused(search: str) -> None:
+    try:
+        found = terms(search, ("patient", "ae"))
+    except RequestRefused as refused:
+        assert (refused.extensions or {})["code"] == "BAD_SEARCH"
+    else:
+        assert all(t.text for t in found)
+
+
+def test_values_become_arguments_and_patterns_are_escaped() -> None:
+    columns = {
+        "name": Column("n", folded=True),
+        "uid": Column("u"),
+        "x": Column("x.m", within="EXISTS (SELECT 1 WHERE {})"),
+    }
+    arguments = Arguments()
+    where = AllOf(
+        (
+            Compare("name", Op.CONTAINS, "50%_Ö^\\"),
+            AnyOf((Compare("uid", Op.EQ, "'; DROP"), Compare("x", Op.IN, ["a", "b"]))),
+        )
+    )
+    assert sql_of(where, columns, arguments) == (
+        "(n LIKE $1::text ESCAPE '\\' AND (u = $2::text OR EXISTS (SELECT 1 WHERE x.m = ANY($3::text[]))))"
+    )
+    assert arguments.values == ["%50\\%\\_o%", "'; DROP", ["a", "b"]]
+    assert sql_of(AllOf(()), columns, Arguments()) == "TRUE"
+    assert sql_of(AnyOf(()), columns, Arguments()) == "FALSE"
+
+
+@given(
+    st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    st.integers(-(2**63) + 1, 2**63 - 1),
+)
+def test_cursors_come_back(text: str, number: int) -> None:
+    assert decode_cursor(_encode((text, number), "0" * 16, ORDER), "0" * 16, ORDER) == (text, number)
+
+
+@given(st.text())
+def test_no_text_breaks_cursors_or_ids(text: str) -> None:
+    with pytest.raises(RequestRefused):
+        decode_cursor(text, "0" * 16, ORDER)
+    try:
+        parse_id(text)
+    except RequestRefused as refused:
+        assert (refused.extensions or {})["code"] == "NOT_FOUND"
+
+
+def test_ids_are_opaque_and_come_back() -> None:
+    assert parse_id(global_id("ApplicationEntity", "default/ct1")) == ("ApplicationEntity", "default/ct1")
