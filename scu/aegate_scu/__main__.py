@@ -68,7 +68,9 @@ def main() -> int:
         sys.stderr.write(f"aegate worker: {error.message}\n")
         return 2
     configure_logging(terminal=settings.log_terminal)
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it says of peers, our events say in our words
+    logging.getLogger("pynetdicom").setLevel(
+        logging.CRITICAL
+    )  # what it says of peers, our events say in our words
     warnings.simplefilter("ignore")  # pydicom's warnings quote values of data sets
     log(PROCESS_STARTED, process=PROCESS, pid=os.getpid())
     _say(settings, "starting")
@@ -77,6 +79,11 @@ def main() -> int:
     except AegateError as error:
         log(PROCESS_FAILED, process=PROCESS, error=error.message, code=error.code)
         _say(settings, "failed", message=error.message)
+        return 1
+    except Exception as error:
+        # The outermost place of the process: a traceback could quote values of rows, so only the kind is said.
+        log(PROCESS_FAILED, process=PROCESS, error=type(error).__name__, code="FAULT")
+        _say(settings, "failed", message=type(error).__name__)
         return 1
     _say(settings, "stopped")
     log(PROCESS_STOPPED, process=PROCESS, reason="signal")

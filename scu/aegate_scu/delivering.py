@@ -84,7 +84,7 @@ async def deliver(env: Delivering, claim: Claim, peer: PeerAddress, control: Con
     try:
         await _accompany(env, claim, control, answers, sending)
         ending = await sending
-        settled = await _persist(lambda: pushing.settle(env.db, claim, ending, moment()))
+        settled = await persist(lambda: pushing.settle(env.db, claim, ending, moment()))
         _log_settled(env, claim, settled, ending, time.monotonic() - began)
     except SlotLost:
         control.lost = True
@@ -115,16 +115,16 @@ async def _accompany(
         if time.monotonic() >= renew_at:
             renew_at = time.monotonic() + env.settings.heartbeat.total_seconds()
             await _renew(env, claim, control)
-        control.wishes = await _persist(lambda: pushing.wishes(env.db, claim))
+        control.wishes = await persist(lambda: pushing.wishes(env.db, claim))
 
 
 async def _record(env: Delivering, claim: Claim, batch: list[Answer]) -> None:
-    await _persist(lambda: pushing.record(env.db, claim, batch, moment()))
+    await persist(lambda: pushing.record(env.db, claim, batch, moment()))
 
 
 async def _renew(env: Delivering, claim: Claim, control: Control) -> None:
     asked = time.monotonic()
-    await _persist(lambda: pushing.renew(env.db, claim, env.settings.lease, now=datetime.now(UTC)))
+    await persist(lambda: pushing.renew(env.db, claim, env.settings.lease, now=datetime.now(UTC)))
     control.lease_until = asked + env.settings.lease.total_seconds()
 
 
@@ -151,7 +151,7 @@ async def _next_batch(answers: asyncio.Queue[Answer], sending: asyncio.Future[En
     return batch
 
 
-async def _persist(work: Callable[[], Awaitable[T]]) -> T:
+async def persist(work: Callable[[], Awaitable[T]]) -> T:
     """Return the result of ``work``, tried until the database takes it. Raises SlotLost."""
     while True:
         try:

@@ -17,7 +17,7 @@ from aegate_core.decisions.contexts import (
     plan_associations,
 )
 from aegate_core.decisions.retry import Verdict, judge_status, status_code
-from aegate_core.errors import NotDICOM
+from aegate_core.errors import InvalidInput, StorageError
 from aegate_core.services.pushing import Answer, Claim, ClaimedInstance, Ending, Wishes
 from aegate_core.stores.blobs import BlobStore
 from aegate_scu.outgoing import CannotConvert, Outgoing, outgoing
@@ -116,7 +116,7 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
     except CannotConvert as error:
         job.report(Answer(instance, Verdict.REFUSED, error_code=error.code), 0.0)
         return
-    except (OSError, NotDICOM):
+    except (OSError, InvalidInput, StorageError):
         job.report(Answer(instance, Verdict.SUSPECT, error_code="BLOB_UNREADABLE"), 0.0)
         return
     status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)

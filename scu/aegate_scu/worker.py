@@ -6,6 +6,7 @@ No loop is busy: each asks one cheap question and sleeps. Two workers may run an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 
 from aegate_core.database import Database
 from aegate_core.dicom.identifiers import parse_resource_key
-from aegate_core.errors import AegateError, DatabaseUnavailable, InvalidInput, StorageError
+from aegate_core.errors import DatabaseUnavailable, InvalidInput, StorageError
 from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, PROBE_FAILED, WORK_RETURNED, Log
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.services import pushing
@@ -22,7 +23,7 @@ from aegate_core.services.pushing import Claim, Ending, Probe
 from aegate_core.services.studies import close_due
 from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.queue import upkeep
-from aegate_scu.delivering import Delivering, deliver, moment
+from aegate_scu.delivering import Delivering, deliver, moment, persist
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
 from aegate_scu.probe import ProbeAnswer, probe
@@ -84,7 +85,9 @@ class Worker:
         await asyncio.gather(*loops)
         if self._running:
             await asyncio.wait(self._running)
-        await upkeep.forget_worker(self.db, self.settings.worker)
+        with contextlib.suppress(StorageError):
+            # Its sign of life runs out by itself.
+            await upkeep.forget_worker(self.db, self.settings.worker)
         self._executor.shutdown(wait=False)
 
     async def _loop(
@@ -149,9 +152,10 @@ class Worker:
 
     async def _deliver(self, claim: Claim, control: Control) -> None:
         try:
-            peer = self._peer(await self._entity(claim.ae))
-        except AegateError as error:
-            await pushing.settle(self.db, claim, Ending(f"{error.code}: {error.message}"), moment())
+            peer = self._peer(await persist(lambda: self._entity(claim.ae)))
+        except InvalidInput as error:
+            ending = Ending(f"{error.code}: {error.message}")
+            await persist(lambda: pushing.settle(self.db, claim, ending, moment()))
             return
         await deliver(self._env, claim, peer, control)
 

@@ -54,6 +54,8 @@ WHERE (s.token IS NULL OR s.expires_at < $1) AND s.n <= d.max_connections
   AND d.gone_at IS NULL AND d.held_at IS NULL AND d.enabled AND d.invalid_condition IS NULL
   AND (d.breaker = 'CLOSED' OR (d.breaker = 'TRIAL' AND NOT EXISTS (
     SELECT 1 FROM slot t WHERE t.destination_id = d.id AND t.token IS NOT NULL AND t.expires_at >= $1)))
+  AND (SELECT count(*) FROM slot t WHERE t.destination_id = d.id AND t.token IS NOT NULL AND t.expires_at >= $1)
+    < d.max_connections
   AND EXISTS (SELECT 1 FROM delivery q WHERE q.destination_id = d.id AND q.state = 'SCHEDULED')
 ORDER BY s.last_used_at NULLS FIRST, s.id
 LIMIT 1
