@@ -1,4 +1,4 @@
-"""The data folder on this machine: made for its owner alone, one `aegate up` at a time, and refused when it is not ours.
+"""The data folder on this machine: for its owner alone, one `aegate up` at a time, refused when it is not ours.
 
 The lock is an advisory lock on ``lock``, whose descriptor the child processes inherit: it is free when the last process
 of a run has ended, and a crash leaves nothing to clean up.
@@ -84,7 +84,8 @@ def storage_error(error: OSError, root: Path) -> StorageError:
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return StorageError(
-            f"data folder {root} cannot be written by user {_user(os.geteuid())}: mend its rights, or choose another with --data"
+            f"data folder {root} cannot be written by user {_user(os.geteuid())}: "
+            f"mend its rights, or choose another with --data"
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return StorageError(
@@ -116,7 +117,8 @@ def _ensure_ours_to_take(root: Path) -> None:
     others = [e.name for e in root.iterdir() if e.name not in ours and not e.name.startswith("probe-")]
     if others:
         raise StorageError(
-            f"data folder {root} must be empty or made by aegate, got {len(others)} other entries such as {sorted(others)[0]!r}: "
+            f"data folder {root} must be empty or made by aegate, "
+            f"got {len(others)} other entries such as {sorted(others)[0]!r}: "
             "choose another with --data"
         )
 
@@ -160,7 +162,8 @@ def _check_format(root: Path) -> None:
     text = path.read_text(errors="replace").strip()
     if not text.isdecimal():
         raise SchemaMismatch(
-            f"data folder {root} must name its format in VERSION, got {len(text)} characters that are no number: choose another with --data"
+            f"data folder {root} must name its format in VERSION, "
+            f"got {len(text)} characters that are no number: choose another with --data"
         )
     if int(text) > FORMAT:
         raise SchemaMismatch(

@@ -10,7 +10,7 @@ import typer
 from aegate_cli.peer_options import Called, Calling, Folder, Timeout
 
 
-def echo(
+def echo(  # noqa: PLR0913 - a command has the options that people need
     where: Annotated[
         str, typer.Argument(metavar="HOST|AE", help="Host or address; or an AE's name with --in.")
     ],

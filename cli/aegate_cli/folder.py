@@ -1,8 +1,8 @@
 """The folder of resources as desired state: what was read, what stays from before, what is gone.
 
 Last good stays: a manifest that is wrong changes nothing of its resource; a file that cannot be parsed changes none of
-those that came from it; a folder that cannot be read, or holds nothing all of a sudden, changes nothing at all. A removal
-counts after five seconds of absence, because `git checkout` deletes files for an instant.
+those that came from it; a folder that cannot be read, or holds nothing all of a sudden, changes nothing at all.
+A removal counts after five seconds of absence, because `git checkout` deletes files for an instant.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ class Installation:
     """The resources: YAML and JSON; ``secrets/NAME/`` in it."""
     data: DataFolder
     database_url: str
-    dicom: Endpoint = Endpoint("0.0.0.0", 11112)
-    http: Endpoint = Endpoint("127.0.0.1", 8080)
-    title: AETitle = AETitle("AEGATE")
+    dicom: Endpoint
+    http: Endpoint
+    title: AETitle
     workers: int = 1
     grace_s: int = GRACE_S
     lock_fd: int | None = None

@@ -1,7 +1,7 @@
-"""The listener processes, kept to what the ApplicationEntities say: configurations written, processes started and stopped.
+"""The listener processes, kept to what the ApplicationEntities say.
 
-An edit that needs no other port only rewrites the configuration file, which the running listener takes up: no association
-is cut. A listener that nothing needs any more drains; its port is closed at once.
+An edit that needs no other port only rewrites the configuration file, which the running listener takes up: no
+association is cut. A listener that nothing needs any more drains; its port is closed at once.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from aegate_core.resources.values import ApplicationEntity
 Calling = Annotated[str, typer.Option(metavar="AET", help="Our title: what the peer is told who calls.")]
 Called = Annotated[
     str | None,
-    typer.Option(metavar="AET", help="The peer's title. [default: ANY-SCP, or the AE's own title]"),
+    typer.Option(metavar="AET", help="The peer's title. (default: ANY-SCP, or the AE's own title)"),
 ]
 Folder = Annotated[
     Path | None, typer.Option("--in", metavar="DIR", help="Folder of resources, for an AE by its name.")

@@ -45,13 +45,17 @@ def ensure_loopback(endpoint: Endpoint, option: str) -> None:
         is_loopback = endpoint.host == "localhost"
     if not is_loopback:
         raise InvalidValue(
-            f"{option} must be a loopback address, because local tokens are not for the network, got {endpoint.host!r}: "
+            f"{option} must be a loopback address, because local tokens are not for the network, "
+            f"got {endpoint.host!r}: "
             f"use 127.0.0.1:{endpoint.port}, and an SSH tunnel to reach it from elsewhere"
         )
 
 
 def ensure_bindable(endpoint: Endpoint, *, purpose: str, remedy: str) -> None:
-    """Try to bind ``endpoint`` and let it go again. Raises PortUnavailable with what to do; ``remedy`` names the option."""
+    """Try to bind ``endpoint`` and let it go again.
+
+    Raises PortUnavailable with what to do; ``remedy`` names the option.
+    """
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -66,7 +70,8 @@ def explain_bind(error: OSError, endpoint: Endpoint, *, purpose: str, remedy: st
     where = f"{purpose} cannot listen on {endpoint}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"{where}: this system gives ports below {PRIVILEGED_BELOW} to root alone. {remedy}, or let this user have it: "
+            f"{where}: this system gives ports below {PRIVILEGED_BELOW} to root alone. "
+            f"{remedy}, or let this user have it: "
             f"sudo sysctl net.ipv4.ip_unprivileged_port_start={endpoint.port}"
         )
     if error.errno == errno.EADDRINUSE:
@@ -75,7 +80,10 @@ def explain_bind(error: OSError, endpoint: Endpoint, *, purpose: str, remedy: st
             f"Stop that one, or {remedy[0].lower()}{remedy[1:]}"
         )
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return f"{where}: the address is none of this machine's (`ip address` lists them). {remedy}, or use 0.0.0.0 for all"
+        return (
+            f"{where}: the address is none of this machine's (`ip address` lists them). "
+            f"{remedy}, or use 0.0.0.0 for all"
+        )
     return f"{where}: {error.strerror or error}. {remedy}"
 
 

@@ -1,6 +1,6 @@
 """Make the machine what the folder says: read, decide, write the projection, then the listeners, then how they are.
 
-One task, one loop: whatever wakes it (a file, a process, a clock), it does the same steps, and repeating them does nothing.
+One task, one loop: whatever wakes it (a file, a process, a clock), it does the same steps; repeating does nothing.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ class Reconciler:
         self._wake.set()
 
     async def start(self) -> ValidationResult:
-        """Load what is in force, read the folder and apply it; return what was read. Raises what the database raises."""
+        """Load what is in force, read the folder and apply it; return what was read. Raises DatabaseUnavailable."""
         self._configuration = await load_configuration(self._db)
         await self._step()
         return self._read
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep to the folder until ``stop`` is set. A database that is away is waited for; listeners go on without it."""
+        """Keep to the folder until ``stop`` is set. A database that is away is waited for; listeners go on."""
         watching = asyncio.create_task(self._watch(stop))
         stopping = asyncio.create_task(stop.wait())
         try:

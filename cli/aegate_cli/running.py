@@ -154,7 +154,8 @@ def ensure_usable(read: ValidationResult, installation: Installation) -> None:
         log_problem(problem)
     first = next(iter((*read.unreadable, *read.problems)), None)
     raise InvalidInput(
-        f"no resource in {installation.folder} can be used: {first or 'it is empty'}; try `aegate validate {installation.folder}`"
+        f"no resource in {installation.folder} can be used: {first or 'it is empty'}; "
+        f"try `aegate validate {installation.folder}`"
     )
 
 
@@ -168,7 +169,7 @@ def _ensure_ports(installation: Installation) -> None:
 
 
 def _listen_to_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
-    """First signal: stop. A later one: at once. The death of a parent with threads may signal several times in a row."""
+    """First signal: stop. A later one: at once. A parent with threads that dies may signal several times in a row."""
     first_at = 0.0
 
     def on_signal() -> None:

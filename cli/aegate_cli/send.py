@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aegate_scu.send import Outcome
 
 
-def send(
+def send(  # noqa: PLR0913 - a command has the options that people need
     where: Annotated[
         str, typer.Argument(metavar="HOST:PORT|AE", help="Where to send; or an AE's name with --in.")
     ],
@@ -65,7 +65,7 @@ def send(
 
 
 def files_of(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files, and those below the folders in the order of their names; hidden ones and DICOMDIR are left out."""
+    """Yield the files, and those below the folders in the order of their names; no hidden ones, no DICOMDIR."""
     for path in paths:
         if not path.is_dir():
             yield path

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 
-def sink(
+def sink(  # noqa: PLR0913 - a command has the options that people need
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to write what comes, one file an object.")
     ],

@@ -11,7 +11,7 @@ import typer
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of the local API: make, list, revoke.")
 
 Data = Annotated[
-    Path | None, typer.Option(metavar="D", help="The data folder. [default: $XDG_DATA_HOME/aegate]")
+    Path | None, typer.Option(metavar="D", help="The data folder. (default: $XDG_DATA_HOME/aegate)")
 ]
 
 
@@ -20,7 +20,7 @@ def create(
     name: Annotated[str, typer.Argument(help="Whose it is: shown in the audit.")],
     permission: Annotated[
         list[str] | None,
-        typer.Option(metavar="P", help="DICOM_QUEUE or AE_EDITOR; repeat for both. [default: both]"),
+        typer.Option(metavar="P", help="DICOM_QUEUE or AE_EDITOR; repeat for both. (default: both)"),
     ] = None,
     days: Annotated[
         int | None, typer.Option(min=1, max=3650, help="Valid so long; for ever when not given.")

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 
-def up(
+def up(  # noqa: PLR0913 - a command has the options that people need
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of resources (YAML or JSON), watched for changes.")
     ],
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for images, index and state. [default: $XDG_DATA_HOME/aegate]", metavar="D"
+            help="Folder for images, index and state. (default: $XDG_DATA_HOME/aegate)", metavar="D"
         ),
     ] = None,
     dicom_listen: Annotated[
@@ -35,7 +35,7 @@ def up(
         str | None,
         typer.Option(
             metavar="URL",
-            help="postgres://user@host/name. [default: SQLite in the data folder]",
+            help="postgres://user@host/name. (default: SQLite in the data folder)",
             envvar="AEGATE_DATABASE_URL",
         ),
     ] = None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 from watchfiles import awatch
@@ -31,13 +32,15 @@ async def folder_changes(folder: Path, stop: asyncio.Event) -> AsyncIterator[Non
                 yield_on_timeout=True,
                 stop_event=stop,
             )
-            async for _ in watch:
-                now = await asyncio.to_thread(fingerprint, folder)
-                if now != known:
-                    known = now
-                    yield None
-                if not folder.is_dir():
-                    break
+            async with aclosing(watch):
+                async for _ in watch:
+                    now = await asyncio.to_thread(fingerprint, folder)
+                    if now != known:
+                        known = now
+                        yield None
+                    if not now:
+                        # Nothing is there, perhaps not even the folder: one that is made anew needs a new watch.
+                        break
         except OSError:
             # The folder is gone, or this system has no watches left: look again by ourselves.
             now = await asyncio.to_thread(fingerprint, folder)

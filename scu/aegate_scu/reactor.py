@@ -1,8 +1,8 @@
 """Make pynetdicom's reactor stand still, for certain, while we wait for an answer.
 
-pynetdicom's own way has a race: the reactor says that it is paused before it looks at its checkpoint, so a sender may go
-on while the reactor still takes one message off the queue: ours, now and then, on a busy machine. The sender then waits
-for an answer that has come already, until its timeout.
+pynetdicom's own way has a race: the reactor says that it is paused before it looks at its checkpoint, so a sender
+may go on while the reactor still takes one message off the queue: ours, now and then, on a busy machine. The sender
+then waits for an answer that has come already, until its timeout.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Send files that lie on a disk: what `aegate send` and the demo's modalities do. No index, no queue.
 
-Every object goes in the transfer syntax it has, byte for byte as it stands in its file; nothing is converted. A file that
-cannot be sent is one outcome among the others and never stops the rest.
+Every object goes in the transfer syntax it has, byte for byte as it stands in its file; nothing is converted. A file
+that cannot be sent is one outcome among the others and never stops the rest.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Associati
     where = f"{remote.called_title} at {remote.host}:{remote.port}"
     if association.is_rejected:
         raise PeerError(
-            f"{where} rejected the association ({', '.join(heard) or 'no reason given'}): it must know the calling title "
+            f"{where} rejected the association ({', '.join(heard) or 'no reason given'}): it must know "
+            "the calling title "
             f"{remote.calling_title} and answer to the called title {remote.called_title} (--calling, --called)"
         )
     if association.acceptor.primitive is None and not heard:

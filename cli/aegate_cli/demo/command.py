@@ -12,10 +12,10 @@ import typer
 def demo(
     hospital: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="The example hospital. [default: examples/hospital]"),
+        typer.Argument(metavar="[DIR]", help="The example hospital. (default: examples/hospital)"),
     ] = None,
     stay: Annotated[
-        bool | None, typer.Option("--stay/--exit", help="Stay up at the end. [default: on a terminal]")
+        bool | None, typer.Option("--stay/--exit", help="Stay up at the end. (default: on a terminal)")
     ] = None,
     lose_nth: Annotated[
         int | None, typer.Option(min=1, hidden=True, help="Let the PACS lose this object.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 
 from aegate_cli.demo.modality import data_set_digest
 from aegate_core.errors import NotDICOM
@@ -48,7 +49,7 @@ def read_received(folder: Path) -> dict[str, list[str]]:
         try:
             uid = str(dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
             found.setdefault(uid, []).append(data_set_digest(path))
-        except (NotDICOM, AttributeError):
+        except (NotDICOM, InvalidDicomError, EOFError, AttributeError):
             found.setdefault(path.name, []).append("not a DICOM file")
     return found
 
@@ -60,7 +61,7 @@ def compare(
     *,
     all_sent: frozenset[str],
 ) -> Comparison:
-    """Compare digests by SOP Instance UID. An object may arrive twice (after a broken association), but never different.
+    """Compare digests by SOP Instance UID. An object may arrive twice (after a broken association), never different.
 
     Objects that are not ``all_sent``'s come from somebody else on this machine, and are none of our business.
     """

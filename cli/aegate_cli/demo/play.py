@@ -49,7 +49,7 @@ class DemoOptions:
 
 
 def play(options: DemoOptions) -> int:
-    """Run the demo; return 0 when every instance arrived where it should, else 1, with what is missing on the console."""
+    """Run the demo; return 0 when every instance arrived where it should, else 1, having said what is missing."""
     console = Console()
     root = Path(tempfile.mkdtemp(prefix="aegate-demo-"))
     keep, interrupted = True, False

@@ -1,4 +1,4 @@
-"""Where the demo plays: its folders and ports, and the example hospital on other ports when the usual ones are taken."""
+"""Where the demo plays: its folders and ports; the example hospital on others when the usual ones are taken."""
 
 from __future__ import annotations
 

@@ -1,0 +1,126 @@
+"""An `aegate up` as a real process for tests: its folder of resources, its ports, and what GraphQL says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aegate_cli.demo.graphql import GraphQL
+from aegate_core.health import read_state
+from aegate_graphql_api.tokens import create_token
+from tests.integration.processes import free_port, process
+from tests.integration.waiting import eventually
+
+AEGATE = [sys.executable, "-m", "aegate_cli"]
+READY_S = 60
+
+DEVICE = """
+apiVersion: aegate.dev/v1alpha1
+kind: ApplicationEntity
+metadata:
+  name: {name}
+spec:
+  title: {title}
+  node: 127.0.0.1
+  port: {port}
+{more}"""
+
+ROUTE = """
+apiVersion: aegate.dev/v1alpha1
+kind: ImageRoute
+metadata:
+  name: to-pacs
+spec:
+  from:
+    aes: [ct1]
+  to: [pacs]
+"""
+
+
+def device(name: str, port: int = 104, more: str = "") -> str:
+    """Return the manifest of an AE; ``more`` are further lines of the spec, indented by two."""
+    return DEVICE.format(name=name, title=name.upper(), port=port, more=more)
+
+
+QUICK = "  study: {quietPeriodSeconds: 1, maxAgeSeconds: 60}\n"
+
+
+@dataclass
+class Up:
+    """A running installation."""
+
+    folder: Path
+    data: Path
+    dicom_port: int
+    http_port: int
+    log: Path
+    child: subprocess.Popen[bytes]
+    token: str = ""
+
+    @property
+    def arguments(self) -> list[str]:
+        """What it was started with, after ``aegate``."""
+        return up_arguments(self.folder, self.data, self.dicom_port, self.http_port)
+
+    def ask(self, query: str, **variables: object) -> dict[str, Any]:
+        """Ask its API."""
+        if not self.token:
+            self.token = create_token(self.data / "run" / "tokens.json", "test", ["DICOM_QUEUE", "AE_EDITOR"])
+        return GraphQL(f"http://127.0.0.1:{self.http_port}/graphql", self.token).ask(query, **variables)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of that name that any of its processes has logged."""
+        lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [event for line in lines if (event := json.loads(line))["event"] == name]
+
+    def is_ready(self) -> bool:
+        """Whether it says that all its processes are ready."""
+        said = read_state(self.data / "run" / "up.state")
+        return said is not None and said.state == "ready" and said.pid == self.child.pid
+
+    def pid_of(self, process_name: str) -> int:
+        """Return the process id with which a child was started last."""
+        return int([e for e in self.events("child.started") if e["process"] == process_name][-1]["pid"])
+
+
+def up_arguments(folder: Path, data: Path, dicom_port: int, http_port: int) -> list[str]:
+    """Return the arguments of `aegate up` on these ports of the loopback."""
+    listen = ["--dicom-listen", "127.0.0.1", "--http-listen", f"127.0.0.1:{http_port}"]
+    return ["up", str(folder), "--data", str(data), "--dicom-port", str(dicom_port), *listen]
+
+
+@contextmanager
+def installation(
+    tmp_path: Path, manifests: Mapping[str, str], *, more: tuple[str, ...] = (), wait: bool = True
+) -> Iterator[Up]:
+    """Run `aegate up` on a folder of these files until the end of the block."""
+    folder, data, log = tmp_path / "hospital", tmp_path / "data", tmp_path / "up.log"
+    folder.mkdir(exist_ok=True)
+    for name, text in manifests.items():
+        (folder / name).write_text(text)
+    dicom, http = free_port(), free_port()
+    command = [*AEGATE, *up_arguments(folder, data, dicom, http), *more]
+    with process(command, log=log, stop_s=45) as child:
+        up = Up(folder, data, dicom, http, log, child)
+        if wait:
+            eventually(lambda: up.is_ready() or child.poll() is not None, deadline_s=READY_S)
+            assert child.poll() is None, log.read_text()[-2000:]
+        yield up
+
+
+def aegate(*arguments: str | Path, timeout_s: float = 60, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run an `aegate` command to its end."""
+    return subprocess.run(
+        [*AEGATE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env={**os.environ, "COLUMNS": "200", **environ},
+    )
