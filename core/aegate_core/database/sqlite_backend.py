@@ -6,9 +6,9 @@ Its name holds "sqlite" because Tortoise's migration executor picks the schema e
 from __future__ import annotations
 
 import sqlite3
-from typing import cast
+from typing import Any, cast
 
-from tortoise.backends.base.client import TransactionalDBClient, TransactionContext
+from tortoise.backends.base.client import ConnectionWrapper, TransactionalDBClient, TransactionContext
 from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
 from tortoise.connection import get_connections
 from tortoise.exceptions import OperationalError
@@ -45,8 +45,28 @@ class ImmediateContext(SqliteTransactionContext):
         return cast(TransactionalDBClient, self.connection)
 
 
+class LockedConnection(ConnectionWrapper[Any]):
+    """Tortoise's wrapper, but the lock is given back when the file cannot be opened.
+
+    Else nobody ever gets it: every later call would wait for ever instead of failing.
+    """
+
+    async def __aenter__(self) -> Any:
+        await self._lock.acquire()
+        try:
+            await self.ensure_connection()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self.connection
+
+
 class client_class(SqliteClient):  # noqa: N801 - Tortoise looks for this name in an engine's module
     """A SQLite connection whose transactions are ImmediateTransaction."""
+
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        """Return the connection, for one caller at a time."""
+        return LockedConnection(self._lock, self)
 
     def _in_transaction(self) -> TransactionContext:
         return ImmediateContext(ImmediateTransaction(self), self._lock)

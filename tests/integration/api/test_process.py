@@ -1,0 +1,85 @@
+"""The real process over real HTTP: two at once on one database, a clean stop, files and headers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from aegate_core.health import ProcessState, read_state
+from aegate_graphql_api.tokens import create_token
+from tests.integration.processes import process, stop
+from tests.integration.waiting import eventually
+
+COMMAND = [sys.executable, "-m", "aegate_graphql_api"]
+
+
+@contextmanager
+def api_process(folder: Path, url: str, name: str, **environ: str) -> Iterator[tuple[httpx.Client, object]]:
+    state = folder / f"{name}.json"
+    settings = {
+        "AEGATE_DATA": str(folder),
+        "AEGATE_DATABASE_URL": url,
+        "AEGATE_HTTP_LISTEN": "127.0.0.1:0",
+        "AEGATE_TOKENS": str(folder / "tokens.json"),
+        "AEGATE_STATE_FILE": str(state),
+        "AEGATE_LOG_FORMAT": "json",
+    }
+    with process(COMMAND, log=folder / f"{name}.log", environ={**settings, **environ}) as child:
+        ready = eventually(lambda: _ready(state), deadline_s=30)
+        with httpx.Client(base_url=f"http://127.0.0.1:{ready.port}", timeout=10) as client:
+            yield client, child
+        assert stop(child) == 0
+        said = read_state(state)
+        assert said is not None
+        assert said.state == "stopped"
+
+
+def _ready(path: Path) -> ProcessState | None:
+    said = read_state(path)
+    return said if said is not None and said.state == "ready" else None
+
+
+def test_two_processes_serve_one_database(database_url: str, tmp_path: Path) -> None:
+    token = create_token(tmp_path / "tokens.json", "reader", ["DICOM_QUEUE"])
+    headers = {"Authorization": f"Bearer {token}"}
+    query = {"query": "{ viewer { name } queueItems { totalCount { value } } }"}
+    with (
+        api_process(tmp_path, database_url, "one") as (one, _),
+        api_process(tmp_path, database_url, "two") as (two, _),
+    ):
+        for client in (one, two):
+            answer = client.post("/graphql", json=query, headers=headers)
+            assert answer.json() == {
+                "data": {"viewer": {"name": "reader"}, "queueItems": {"totalCount": {"value": 0}}}
+            }
+            assert answer.headers["cache-control"] == "no-store"
+            assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
+            assert 'aegate_api_requests_total{outcome="OK"} 1.0' in client.get("/metrics").text
+            page = client.get("/graphiql")
+            assert "script-src 'self'" in page.headers["content-security-policy"]
+            assert "://" not in page.text
+            for file in ("graphiql.min.js", "graphiql.min.css", "react.production.min.js", "page.js"):
+                assert client.get(f"/graphiql/{file}").status_code == 200
+            assert client.get("/graphiql/../app.py").status_code == 404
+    for name in ("one", "two"):
+        log = (tmp_path / f"{name}.log").read_text()
+        assert token not in log
+        assert "queueItems" not in log
+
+
+def test_addresses_that_cannot_be_are_refused(database_url: str, tmp_path: Path) -> None:
+    for listen, told in (("0.0.0.0:0", "loopback"), ("127.0.0.1:nothing", "AEGATE_HTTP_LISTEN")):
+        log = tmp_path / "refused.log"
+        environ = {
+            "AEGATE_DATA": str(tmp_path),
+            "AEGATE_DATABASE_URL": database_url,
+            "AEGATE_HTTP_LISTEN": listen,
+            "AEGATE_LOG_FORMAT": "json",
+        }
+        with process(COMMAND, log=log, environ=environ) as child:
+            assert child.wait(30) in (1, 2)
+        assert told in log.read_text()
