@@ -139,7 +139,8 @@ def test_a_second_start_is_refused_and_a_killed_process_is_started_again(tmp_pat
         eventually(lambda: up.pid_of("listener") != first, deadline_s=10)
         ended = up.events("child.exited")
         assert [(e["process"], e["code"]) for e in ended] == [("listener", -9)]
-        eventually(lambda: run_echo(up, "CT1"), deadline_s=20)
+        eventually(lambda: is_listening(up.dicom_port), deadline_s=20)
+        assert run_echo(up, "CT1")
 
 
 def test_children_end_with_a_killed_supervisor_and_the_folder_is_free(tmp_path: Path) -> None:
