@@ -1,3 +1,5 @@
+"""Tests of mutations."""
+
 from __future__ import annotations
 
 import json

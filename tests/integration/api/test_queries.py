@@ -1,3 +1,5 @@
+"""Tests of queries."""
+
 from __future__ import annotations
 
 from tests import sentinel

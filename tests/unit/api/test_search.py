@@ -1,3 +1,5 @@
+"""Tests of search."""
+
 from __future__ import annotations
 
 import pytest

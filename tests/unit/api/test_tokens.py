@@ -1,3 +1,5 @@
+"""Tests of tokens."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Tests of data folder."""
+
 from __future__ import annotations
 
 import errno

@@ -1,3 +1,5 @@
+"""Tests of demo."""
+
 from __future__ import annotations
 
 from itertools import islice

@@ -1,3 +1,5 @@
+"""Tests of folder."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

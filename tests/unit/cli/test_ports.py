@@ -1,3 +1,5 @@
+"""Tests of ports."""
+
 from __future__ import annotations
 
 import errno

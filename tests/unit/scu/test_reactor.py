@@ -1,3 +1,5 @@
+"""Tests of reactor."""
+
 from __future__ import annotations
 
 import threading
