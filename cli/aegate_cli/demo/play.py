@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ def play(options: DemoOptions) -> int:
         scene = set_scene(root, find_hospital(options.hospital))
         for note in scene.notes:
             console.print(note, highlight=False, soft_wrap=True)
-        asyncio.run(_Play(scene, options, console).run())
+        with closing(scene):
+            asyncio.run(_Play(scene, options, console).run())
         keep = False
     except DemoFailed as error:
         console.print(f"[red]demo failed:[/] {error.message}", highlight=False, soft_wrap=True)
@@ -80,6 +81,8 @@ class _Play:
         self._console = console
         self._started = time.monotonic()
         self._api_trouble = ""
+        self._standing: dict[str, troupe.Process] = {}
+        """Processes that must not end before the demo does."""
 
     async def run(self) -> None:
         """Do it all. Raises DemoFailed; a signal cancels it, and all processes stop on the way out."""
@@ -94,7 +97,8 @@ class _Play:
             for name in RECEIVERS:
                 lose_nth = self._options.lose_nth if name == "pacs" else None
                 arguments = troupe.receiver_arguments(name, self._scene, lose_nth)
-                await stack.enter_async_context(troupe.running(*arguments, scene=self._scene))
+                receiver = await stack.enter_async_context(troupe.running(*arguments, scene=self._scene))
+                self._standing[name] = receiver
             modalities = [
                 await stack.enter_async_context(troupe.modality(part, self._scene)) for part in PARTS
             ]
@@ -143,6 +147,9 @@ class _Play:
                 self._show(live, rows, before)
                 if rows and all(row.is_finished and row.received == row.made for row in rows):
                     return rows
+                for name, process in self._standing.items():
+                    if process.returncode is not None:
+                        raise DemoFailed(f"{name} ended in the middle: {_last_line(self._scene.log)}")
                 if any(m.sent.problems for m in modalities):
                     problems = "; ".join(p for m in modalities for p in m.sent.problems[:3])
                     raise DemoFailed(f"a modality could not send: {problems}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,13 @@ class Scene:
     hospital: Path
     ports: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    claims: list[socket.socket] = field(default_factory=list)
+    """Open as long as this demo needs its ports."""
+
+    def close(self) -> None:
+        """Give the ports back to other demos."""
+        for claimed in self.claims:
+            claimed.close()
 
     @property
     def data(self) -> Path:
@@ -72,7 +80,8 @@ def find_hospital(given: Path | None) -> Path:
 
 def set_scene(root: Path, hospital: Path) -> Scene:
     """Choose ports, and copy the hospital with other ones when usual ones are taken."""
-    ports, notes = choose_ports()
+    claims: list[socket.socket] = []
+    ports, notes = choose_ports(claims)
     moved = {USUAL[name]: ports[name] for name in WRITTEN if ports[name] != USUAL[name]}
     if moved:
         copy = root / "hospital"
@@ -83,19 +92,39 @@ def set_scene(root: Path, hospital: Path) -> Scene:
         notes.append(f"the hospital's files were copied to {copy} and hold the other ports")
     for folder in (root / "pacs", root / "workstation", root / "made"):
         folder.mkdir()
-    return Scene(root, hospital, ports, notes)
+    return Scene(root, hospital, ports, notes, claims)
 
 
-def choose_ports() -> tuple[dict[str, int], list[str]]:
-    """Return a port for each use, and a note for each that is not the usual one."""
+def claim(port: int) -> socket.socket | None:
+    """Claim a port among all demos of this machine while the socket returned is open; None when another demo has it.
+
+    Between looking whether a port is free and binding it, seconds go by, in which another demo may look too. An
+    abstract socket name (unix(7), Linux alone) belongs to one process, and to nobody when that has ended.
+    """
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0aegate-demo-port-{port}")
+    except OSError:
+        name.close()
+        return None
+    return name
+
+
+def choose_ports(claims: list[socket.socket]) -> tuple[dict[str, int], list[str]]:
+    """Return a port for each use, and a note for each that is not the usual one; ``claims`` are to be kept open."""
     ports: dict[str, int] = {}
     notes = []
     for name, usual in USUAL.items():
+        claimed = claim(usual)
         try:
             ensure_bindable(Endpoint("0.0.0.0", usual), purpose=name, remedy="take another")
-            ports[name] = usual
+            is_free = claimed is not None
         except PortUnavailable:
-            ports[name] = free_port()
+            is_free = False
+        if claimed is not None:
+            claims.append(claimed)
+        ports[name] = usual if is_free else free_port()
+        if not is_free:
             notes.append(f"port {usual} is in use: the demo takes {ports[name]} for {name}")
     return ports, notes
 

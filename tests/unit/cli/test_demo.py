@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from aegate_cli.demo.compare import compare, read_received
 from aegate_cli.demo.modality import data_set_digest
 from aegate_cli.demo.objects import ct_study, ultrasound_study
 from aegate_cli.demo.progress import Sent, study_progress
+from aegate_cli.demo.scene import choose_ports
 
 ALL = frozenset({"1", "2", "3"})
 
@@ -72,3 +74,16 @@ def test_progress_is_finished_when_closed_and_pushed() -> None:
     assert done.stages() == ("CT", "2/2", "2/2", "ROUTED", "1", "pacs 2/2", "")
     assert [p.is_finished for p in (done, moving, still_open)] == [True, False, False]
     assert moving.why == "being sent"
+
+
+def test_two_demos_never_choose_the_same_ports() -> None:
+    first: list[socket.socket] = []
+    second: list[socket.socket] = []
+    try:
+        ours, _ = choose_ports(first)
+        theirs, notes = choose_ports(second)
+    finally:
+        for claimed in first + second:
+            claimed.close()
+    assert not set(ours.values()) & set(theirs.values())
+    assert len(notes) == len(theirs) == 5
