@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
 
 Field = str | int | float | bool | None
 
@@ -147,22 +151,36 @@ class Log:
         self._logger.log(event.level, event.text, extra={"event": event, "event_fields": fields})
 
 
+def fault_text(error: BaseException) -> str:
+    """Say an exception nobody caught by kind and place, such as ``ValueError at intake.py:12 in index_batch``.
+
+    Never by its text: asyncpg's quotes the row (``Key (patient_id)=(...)``), pydicom's the value.
+    """
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    place = f" at {Path(frames[0].filename).name}:{frames[0].lineno} in {frames[0].name}" if frames else ""
+    return type(error).__name__ + place
+
+
+def _text(record: logging.LogRecord) -> str:
+    """Return a record's text, or kind and place of the exception it tells of: the text of a library may quote that."""
+    error = record.exc_info[1] if record.exc_info else None
+    return fault_text(error) if error else record.getMessage()
+
+
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: time, level, component, event, text, fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render ``record``; a foreign library's record keeps its text and never its traceback's values."""
+        """Render ``record``, an exception by kind and place."""
         event = getattr(record, "event", None)
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "component": record.name.removeprefix("aegate."),
             "event": event.name if event else "library",
-            "text": record.getMessage(),
+            "text": _text(record),
         }
         line.update(getattr(record, "event_fields", {}))
-        if record.exc_info and record.exc_info[0]:
-            line["exception"] = record.exc_info[0].__name__
         return json.dumps(line, separators=(",", ":"), default=str)
 
 
@@ -175,15 +193,14 @@ class TerminalFormatter(logging.Formatter):
         pairs = " ".join(f"{k}={v}" for k, v in fields.items() if v is not None)
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         mark = {W: "! ", E: "!! "}.get(record.levelno, "")
-        return (
-            f"{clock} {record.name.removeprefix('aegate.'):<10} {mark}{record.getMessage()} {pairs}".rstrip()
-        )
+        return f"{clock} {record.name.removeprefix('aegate.'):<10} {mark}{_text(record)} {pairs}".rstrip()
 
 
 def configure_logging(*, terminal: bool | None = None, level: int = logging.INFO) -> None:
     """Send all logs to standard error: readable on a terminal, JSON lines otherwise.
 
-    pynetdicom and pydicom are held at ERROR: below it they log identifiers and values of data sets.
+    pynetdicom and pydicom are held at ERROR: below it they log identifiers and values of data sets. Exceptions that
+    nobody caught, in the process, in a thread or in a task, are logged by kind and place instead of a traceback.
     """
     readable = sys.stderr.isatty() if terminal is None else terminal
     handler = logging.StreamHandler(sys.stderr)
@@ -194,3 +211,17 @@ def configure_logging(*, terminal: bool | None = None, level: int = logging.INFO
     logging.getLogger("aegate").setLevel(level)
     for library in ("pynetdicom", "pydicom", "tortoise", "asyncio"):
         logging.getLogger(library).setLevel(logging.ERROR)
+    sys.excepthook = _log_fault
+    threading.excepthook = _log_thread_fault
+
+
+def _log_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        Log("process")(PROCESS_FAILED, error=fault_text(error), code="FAULT")
+
+
+def _log_thread_fault(fault: threading.ExceptHookArgs) -> None:
+    if fault.exc_value is not None:
+        _log_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)

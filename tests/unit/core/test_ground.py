@@ -2,6 +2,8 @@
 
 import json
 import logging
+import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -54,22 +56,23 @@ def test_lines_are_json_for_programs_and_text_for_people(caplog: pytest.LogCaptu
     assert TerminalFormatter().format(record).endswith("test       started process=worker pid=7")
 
 
-def test_a_librarys_traceback_keeps_its_values() -> None:
+def test_what_a_library_says_of_an_exception_keeps_its_values() -> None:
     try:
         raise ValueError("a value of a data set")
-    except ValueError:
+    except ValueError as error:
         record = logging.getLogger("other").makeRecord(
-            "other", 40, "f", 1, "failed", (), __import__("sys").exc_info()
+            "other", 40, "f", 1, "failed: %r", (error,), (type(error), error, error.__traceback__)
         )
-    text = JSONFormatter().format(record)
-    assert json.loads(text)["exception"] == "ValueError"
-    assert "a value" not in text
-    assert "a value" not in TerminalFormatter().format(record)
+    for formatter in (JSONFormatter(), TerminalFormatter()):
+        text = formatter.format(record)
+        assert "a value" not in text
+        assert "ValueError at test_ground.py:" in text
 
 
 def test_logging_is_configured_once_for_the_process() -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook
     try:
         configure_logging(terminal=False)
         configure_logging(terminal=True)
@@ -78,6 +81,7 @@ def test_logging_is_configured_once_for_the_process() -> None:
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
+        sys.excepthook, threading.excepthook = hooks
 
 
 def test_the_database_is_in_the_data_folder_unless_named() -> None:
@@ -86,10 +90,9 @@ def test_the_database_is_in_the_data_folder_unless_named() -> None:
     assert database_url({"AEGATE_DATABASE_URL": "postgresql://h/n"}, data) == "postgres://h/n"
     with pytest.raises(InvalidValue, match="got scheme 'mysql'"):
         database_url({"AEGATE_DATABASE_URL": "mysql://h/n"}, data)
-    assert [p.name for p in (data.spool, data.blobs, data.quarantine, data.run)] == [
+    assert [p.name for p in (data.spool, data.blobs, data.run)] == [
         "spool",
         "blobs",
-        "quarantine",
         "run",
     ]
 
