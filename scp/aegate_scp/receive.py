@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from aegate_core.dicom.identifiers import ResourceKey, new_arrival_id
+from aegate_core.dicom.arrival_ids import new_arrival_id
+from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import AegateError, StorageError
 from aegate_core.events import INSTANCE_REFUSED, INSTANCE_SPOOLED, Log
 from aegate_core.stores.spool import SideRecord, SpoolFile, SpoolFolder

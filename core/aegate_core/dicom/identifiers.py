@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from dataclasses import dataclass
 from typing import NewType
 
@@ -31,15 +29,6 @@ def parse_uid(text: str) -> UID:
             f"UID must be at most 64 digits and dots (PS3.5 9.1), got {len(uid)} characters of another form"
         )
     return UID(uid)
-
-
-def new_arrival_id(now_ms: int | None = None) -> ArrivalId:
-    """Return a new id: 48 bits of milliseconds since 1970, then version, variant and 74 random bits (RFC 9562 5.7)."""
-    milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    raw = bytearray(milliseconds.to_bytes(6, "big") + os.urandom(10))
-    raw[6] = raw[6] & 0x0F | 0x70
-    raw[8] = raw[8] & 0x3F | 0x80
-    return ArrivalId(raw.hex())
 
 
 def parse_arrival_id(text: str) -> ArrivalId:

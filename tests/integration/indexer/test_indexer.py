@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.database import migrate, open_database
-from aegate_core.dicom.identifiers import new_arrival_id
+from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.health import read_state
 from aegate_core.settings import DataFolder
 from aegate_core.stores.index.progress import read_progress

@@ -14,7 +14,8 @@ from pydicom.filewriter import dcmwrite
 
 from aegate_core.database import Database
 from aegate_core.dicom.ae_title import AETitle
-from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, new_arrival_id
+from aegate_core.dicom.arrival_ids import new_arrival_id
+from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
 from aegate_core.resources.values import (
     ApplicationEntity,
     ImageRoute,

@@ -15,7 +15,8 @@ from pydicom import Dataset, dcmread
 from aegate_core.database import Database, open_database
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.dicom.ae_title import AETitle
-from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, new_arrival_id
+from aegate_core.dicom.arrival_ids import new_arrival_id
+from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
 from aegate_core.dicom.part10 import read_file_meta
 from aegate_core.resources.values import ApplicationEntity, Level, Metadata
 from aegate_core.services import deliveries

@@ -23,7 +23,6 @@ def test_it_is_made_for_its_owner_alone_and_can_be_opened_again(tmp_path: Path) 
                 "lock",
                 "spool",
                 "blobs",
-                "quarantine",
                 "run",
             }
     assert stat.S_IMODE(root.stat().st_mode) == 0o700

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegate_core.dicom.ae_title import AETitle, clean_title
+from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.dicom.identifiers import (
     ResourceKey,
-    new_arrival_id,
     parse_arrival_id,
     parse_resource_key,
     parse_uid,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aegate_core.dicom.identifiers import ArrivalId, new_arrival_id
+from aegate_core.dicom.arrival_ids import new_arrival_id
+from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.errors import InvalidValue, StorageError, StorageFull
 from aegate_core.stores.blobs import BlobStore, blob_key
 

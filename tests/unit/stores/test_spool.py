@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, new_arrival_id
+from aegate_core.dicom.arrival_ids import new_arrival_id
+from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
 from aegate_core.errors import InvalidInput, StorageError, StorageFull
 from aegate_core.stores.spool import (
     Room,
