@@ -61,7 +61,6 @@ def hold_data_folder(root: Path) -> Iterator[HeldFolder]:
             for folder in (
                 DataFolder(root).spool,
                 DataFolder(root).blobs,
-                DataFolder(root).quarantine,
                 DataFolder(root).run,
             ):
                 folder.mkdir(mode=0o700, exist_ok=True)

@@ -29,11 +29,6 @@ class DataFolder:
         return self.root / "blobs"
 
     @property
-    def quarantine(self) -> Path:
-        """What could not be parsed, with its side record."""
-        return self.root / "quarantine"
-
-    @property
     def run(self) -> Path:
         """Files of the running processes: listener configurations, states, tokens. Mode 0700."""
         return self.root / "run"

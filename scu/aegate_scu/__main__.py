@@ -68,9 +68,8 @@ def main() -> int:
         sys.stderr.write(f"aegate worker: {error.message}\n")
         return 2
     configure_logging(terminal=settings.log_terminal)
-    logging.getLogger("pynetdicom").setLevel(
-        logging.CRITICAL
-    )  # what it says of peers, our events say in our words
+    # What pynetdicom says of peers, our events say in our words.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")  # pydicom's warnings quote values of data sets
     log(PROCESS_STARTED, process=PROCESS, pid=os.getpid())
     _say(settings, "starting")

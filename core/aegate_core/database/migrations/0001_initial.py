@@ -398,9 +398,8 @@ class Migration(migrations.Migration):
                 ('header', fields.JSONField(default=dict, encoder=JSON_DUMPS, decoder=loads)),
                 ('outcome', fields.CharField(max_length=12)),
                 ('routable', fields.BooleanField(default=True)),
-                ('covered_by_id', fields.BigIntField(null=True)),
             ],
-            options={'table': 'arrival', 'app': 'models', 'indexes': [Index(fields=['study_id', 'covered_by_id']), Index(fields=['sop_instance_uid', 'sha256']), Index(fields=['sha256'])], 'pk_attr': 'id', 'table_description': 'One acknowledged C-STORE. ``header`` is the DICOM JSON model (PS3.18 F) without bulk data: patient data.'},
+            options={'table': 'arrival', 'app': 'models', 'indexes': [Index(fields=['study_id', 'ae']), Index(fields=['sop_instance_uid', 'sha256']), Index(fields=['sha256'])], 'pk_attr': 'id', 'table_description': 'One acknowledged C-STORE. ``header`` is the DICOM JSON model (PS3.18 F) without bulk data: patient data.'},
             bases=['Model'],
         ),
         ops.CreateModel(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 _BOTH = (
-    "CREATE INDEX IF NOT EXISTS arrival_uncovered ON arrival (study_id, ae) WHERE covered_by_id IS NULL",
     "CREATE INDEX IF NOT EXISTS close_unit_open ON close_unit (due_at) WHERE due_at IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS close_unit_no_route ON close_unit (closed_at) WHERE outcome = 'NO_ROUTE'",
     "CREATE INDEX IF NOT EXISTS conflict_open ON conflict (created_at, id) WHERE resolved_at IS NULL",

@@ -198,12 +198,10 @@ class Arrival(Model):
     outcome = fields.CharField(max_length=12)
     routable = fields.BooleanField(default=True)
     """False for what came back to us after we pushed it: stored, never routed."""
-    covered_by_id = fields.BigIntField(null=True)
-    """The close (``close.id``) that covered it, null while no close did."""
 
     class Meta:
         table = "arrival"
-        indexes = (("study_id", "covered_by_id"), ("sop_instance_uid", "sha256"), ("sha256",))
+        indexes = (("study_id", "ae"), ("sop_instance_uid", "sha256"), ("sha256",))
 
 
 class CloseUnit(Model):
