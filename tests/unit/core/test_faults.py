@@ -24,8 +24,7 @@ async def failing():
     fail()
 async def main():
     task = asyncio.create_task(failing())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await asyncio.wait([task])
     del task
 asyncio.run(main())
 """,
