@@ -10,7 +10,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -26,7 +26,13 @@ from aegate_core.database.dialect import (
     sqlite_arguments,
     to_sqlite,
 )
-from aegate_core.errors import DatabaseUnavailable, InvalidValue, SerializationConflict, StorageFull
+from aegate_core.errors import (
+    DatabaseUnavailable,
+    InvalidValue,
+    SchemaMismatch,
+    SerializationConflict,
+    StorageFull,
+)
 
 __all__ = ["Database", "as_datetime", "as_json", "open_database"]
 
@@ -43,15 +49,20 @@ T = TypeVar("T")
 _AWAY = (
     OSError,
     asyncio.TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
     DBConnectionError,
 )
+"""It is stopped, cut off, without memory or disk, a standby after a failover, or does not let us in: it may come back."""
 _RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_WITHOUT_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 
 
 def connection_config(url: str) -> dict[str, Any]:
@@ -182,7 +193,9 @@ class Database:
             try:
                 yield self
             except BaseException as error:
-                await context.__aexit__(type(error), error, error.__traceback__)
+                # Where the connection is lost the rollback fails, too; what is to be told is why it was tried.
+                with suppress(*_AWAY):
+                    await context.__aexit__(type(error), error, error.__traceback__)
                 raise
             with _translated():
                 await context.__aexit__(None, None, None)
@@ -230,6 +243,8 @@ class _translated:  # noqa: N801 - reads as a word in `with _translated():`
             _raise_for_sqlite(root, error)
         if isinstance(root, _RACE):
             raise SerializationConflict("the transaction lost a race: try again") from error
+        if isinstance(root, _WITHOUT_TABLES):
+            raise _not_migrated() from error
         if isinstance(root, asyncpg.DiskFullError):
             raise StorageFull("the database's disk is full: make room") from error
         if isinstance(root, _AWAY):
@@ -238,12 +253,20 @@ class _translated:  # noqa: N801 - reads as a word in `with _translated():`
             ) from error
 
 
+def _not_migrated() -> SchemaMismatch:
+    return SchemaMismatch(
+        "the database must have the tables of this version, it lacks some: start `aegate up`, which brings it up to date"
+    )
+
+
 def _raise_for_sqlite(root: sqlite3.OperationalError, error: BaseException) -> None:
     code = getattr(root, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise SerializationConflict("another process held the database too long: try again") from error
     if code == sqlite3.SQLITE_FULL:
         raise StorageFull("the database's disk is full: make room") from error
+    if str(root).startswith(("no such table", "no such column")):
+        raise _not_migrated() from error
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
         raise DatabaseUnavailable(
             f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"

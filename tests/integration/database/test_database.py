@@ -10,6 +10,7 @@ import pytest
 from aegate_core.database import Database, as_datetime, migrate, open_database
 from aegate_core.errors import DatabaseUnavailable, SchemaMismatch, SerializationConflict
 from aegate_core.stores.index.models import AuditEvent, Location
+from tests.integration.postgres import PostgresServer
 
 
 async def test_a_failed_transaction_leaves_nothing(database_url: str) -> None:
@@ -95,6 +96,40 @@ async def test_an_absent_database_says_so() -> None:
         with pytest.raises(DatabaseUnavailable):
             async with db.transaction():
                 pass
+
+
+async def test_a_database_without_its_tables_says_so(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as db:
+        with pytest.raises(SchemaMismatch, match="lacks some"):
+            await db.fetch("SELECT id FROM study")
+        with pytest.raises(SchemaMismatch):
+            async with db.transaction():
+                await db.execute("DELETE FROM study")
+
+
+async def test_a_connection_lost_within_a_transaction_is_a_database_that_is_away(
+    postgres: PostgresServer, postgres_template: str
+) -> None:
+    url = postgres.create("lost", template=postgres_template)
+    async with open_database(url) as db, open_database(url) as other:
+        with pytest.raises(DatabaseUnavailable):
+            async with db.transaction():
+                await Location.create(code="LOST", display_name="")
+                backend = await db.fetch_value("SELECT pg_backend_pid()")
+                await other.fetch("SELECT pg_terminate_backend($1, 5000)", backend)
+                await db.fetch("SELECT 1")
+        assert await db.fetch_value("SELECT count(*) FROM location") == 0
+
+
+async def test_a_standby_after_a_failover_is_a_database_that_is_away(
+    postgres: PostgresServer, postgres_template: str
+) -> None:
+    url = postgres.create("standby", template=postgres_template)
+    async with open_database(url) as db:
+        with pytest.raises(DatabaseUnavailable, match="ReadOnlySQLTransactionError"):
+            async with db.transaction():
+                await db.execute("SET TRANSACTION READ ONLY")
+                await db.execute("DELETE FROM location")
 
 
 async def test_a_locked_sqlite_is_a_race_and_gives_its_lock_back(
