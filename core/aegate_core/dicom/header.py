@@ -48,6 +48,13 @@ _PIXEL_DATA_GROUP = 0x7FE00000
 _ORIGINAL_ATTRIBUTES = 0x04000561
 _MODIFYING_SYSTEM = "04000563"
 
+_INDEXED = frozenset(
+    (0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00100010, 0x00100020, 0x00100021, 0x00100030)
+    + (0x00100040, 0x00080020, 0x00080030, 0x00080050, 0x00080060, 0x00080090, 0x00081010, 0x00081030)
+    + (0x0008103E, 0x00180015, 0x00200010, 0x00200011, 0x00200013, 0x00280008)
+)
+"""What `Header` holds beside ``elements``: never left out because a device filled its private groups."""
+
 
 @dataclass(frozen=True, slots=True)
 class PatientIdentity:
@@ -172,7 +179,7 @@ def _read(file: BytesIO | _Window, syntax: str) -> Dataset:
 
 
 def _header(ds: Dataset, meta: FileMeta) -> Header:
-    elements = header_json(ds)
+    elements = header_json(ds, first=_INDEXED)
     return Header(
         transfer_syntax_uid=meta.transfer_syntax_uid,
         data_offset=meta.data_offset,

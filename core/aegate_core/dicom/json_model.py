@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -70,15 +70,17 @@ class _Budget:
             raise _TooLarge
 
 
-def header_json(ds: Dataset) -> JSON:
+def header_json(ds: Dataset, *, first: Container[int] = ()) -> JSON:
     """Return the elements of ``ds`` as DICOM JSON, in the order of their tags; bulk data and oversized
     values are left out.
+
+    Where not all fits, the tags in ``first`` have the room, then those of the Standard, then private ones.
     """
     budget = _Budget()
     encodings = _encodings(ds, None)
     found: JSON = {}
     sequences: list[Raw] = []
-    for element in ds.values():
+    for element in sorted(ds.values(), key=lambda e: (e.tag not in first, e.tag.is_private)):
         vr = _vr(element)
         if vr == "SQ":
             sequences.append(element)

@@ -168,6 +168,31 @@ def test_bulk_data_and_large_sequences_are_left_out_and_the_size_is_bounded(tmp_
     assert len(json.dumps(header.elements)) < 128 * 1024
 
 
+@pytest.mark.parametrize("group", [0x0009, 0x0008, 0x0019])
+def test_large_early_elements_never_push_out_what_the_index_needs(tmp_path: Path, group: int) -> None:
+    ds = data_set(PatientName="Doe^Jane", AccessionNumber="A1", StudyDescription="Thorax", NumberOfFrames="7")
+    for number in range(30):
+        ds.add_new((group, 0xFF00 + number), "LT", "x" * 4000)
+
+    header = read_header(written(tmp_path / "a.dcm", ds))
+
+    assert (header.study_instance_uid, header.series_instance_uid) == ("1.2.3", "1.2.3.1")
+    assert (header.patient.patient_id, header.patient.name_alphabetic) == ("P1", "Doe^Jane")
+    assert (header.accession_number, header.study_description, header.number_of_frames) == ("A1", "Thorax", 7)
+    assert len(json.dumps(header.elements)) < 128 * 1024
+
+
+def test_private_elements_give_way_to_those_of_the_standard(tmp_path: Path) -> None:
+    ds = data_set(ProtocolName="Knee")
+    for number in range(30):
+        ds.add_new((0x0009, 0xFF00 + number), "LT", "x" * 4000)
+
+    assert read_header(written(tmp_path / "a.dcm", ds)).elements["00181030"] == {
+        "vr": "LO",
+        "Value": ["Knee"],
+    }
+
+
 def test_modifying_systems_are_found(tmp_path: Path) -> None:
     ds = data_set()
     item = Dataset()
