@@ -9,7 +9,6 @@ never carries a value.
 from __future__ import annotations
 
 import mmap
-import struct
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from pydicom.tag import BaseTag
 
 from aegate_core.dicom.elements import texts_of_entry
 from aegate_core.dicom.identifiers import UID, parse_uid
-from aegate_core.dicom.json_model import JSON, PERSON_NAME_GROUPS, header_json, sequence_items
+from aegate_core.dicom.json_model import JSON, PERSON_NAME_GROUPS, UNPARSABLE, header_json, sequence_items
 from aegate_core.dicom.part10 import FileMeta, read_file_meta
 from aegate_core.errors import InvalidValue, NotDICOM
 
@@ -38,11 +37,8 @@ IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
-_UNPARSABLE = (
-    *(ValueError, TypeError, LookupError, EOFError, AttributeError, OverflowError),
-    *(struct.error, zlib.error, NotImplementedError, RecursionError),
-)
-"""What pydicom raises on broken data sets; OSError and MemoryError are no fault of the object."""
+_UNPARSABLE = (*UNPARSABLE, zlib.error, RecursionError)
+"""OSError and MemoryError are no fault of the object."""
 
 _PIXEL_DATA_GROUP = 0x7FE00000
 _ORIGINAL_ATTRIBUTES = 0x04000561

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from aegate_core.dicom.charset import decode, python_encodings
 
@@ -46,6 +47,12 @@ _NUMBERS = {
     "AT": "HH",
 }
 """The codes of `struct` by VR."""
+
+UNPARSABLE = (
+    *(ValueError, TypeError, LookupError, EOFError, AttributeError, ArithmeticError, AssertionError),
+    *(struct.error, NotImplementedError, BytesLengthException, InvalidDicomError),
+)
+"""What pydicom raises on broken data sets."""
 
 JSON = dict[str, object]
 Raw = RawDataElement | DataElement
@@ -134,7 +141,7 @@ def _sequence(ds: Dataset, element: Raw) -> Iterable[Dataset]:
     if isinstance(value, bytes):
         try:
             value = ds[element.tag].value
-        except (ValueError, KeyError, TypeError, EOFError, struct.error, NotImplementedError, AttributeError):
+        except UNPARSABLE:
             return ()
     return value or ()
 

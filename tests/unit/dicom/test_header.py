@@ -255,6 +255,21 @@ def test_sequence_that_is_cut_off_is_refused(tmp_path: Path) -> None:
         read_header(path)
 
 
+def test_sequence_that_pydicom_cannot_convert_is_left_empty(tmp_path: Path) -> None:
+    ds = data_set(PixelRepresentation=0)
+    ds.RequestAttributesSequence = Sequence([data_set()])
+    path = written(tmp_path / "a.dcm", ds)
+    value = b"\x28\x00\x03\x01US"
+    raw = path.read_bytes()
+    assert raw.count(value + b"\x02\0\0\0") == 1
+    path.write_bytes(raw.replace(value + b"\x02\0\0\0", value + b"\x01\0\0"))
+
+    header = read_header(path)
+
+    assert header.sop_instance_uid == "1.2.3.4"
+    assert header.elements["00400275"] == {"vr": "SQ", "Value": []}
+
+
 def test_digest_leaves_the_file_meta_out(tmp_path: Path) -> None:
     one = written(tmp_path / "a.dcm", data_set())
     offset = read_header(one).data_offset
