@@ -81,6 +81,9 @@ SPOOL_SWEPT = _event("spool.swept", I, "left-overs of an earlier listener taken 
 INDEX_FAILED = _event(
     "index.failed", E, "batch cannot be indexed now; trying again", "error retry_s arrivals"
 )
+ARRIVAL_LEFT = _event(
+    "arrival.left", E, "a fault of ours: the arrival stays in the spool; trying again later", "arrival error"
+)
 
 # Workers.
 UNIT_CLOSED = _event("unit.closed", I, "closed and routed", "unit ae outcome deliveries instances")

@@ -60,7 +60,7 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
     DBConnectionError,
 )
-"""It is stopped, cut off, without memory or disk, a standby after a failover, or does not let us in: it may come back."""
+"""It is stopped, cut off, out of memory, a standby after a failover, or does not let us in: it may come back."""
 _RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _WITHOUT_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 
@@ -255,7 +255,7 @@ class _translated:  # noqa: N801 - reads as a word in `with _translated():`
 
 def _not_migrated() -> SchemaMismatch:
     return SchemaMismatch(
-        "the database must have the tables of this version, it lacks some: start `aegate up`, which brings it up to date"
+        "the database must have the tables of this version, it lacks some: start `aegate up`, which makes them"
     )
 
 

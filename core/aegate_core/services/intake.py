@@ -40,6 +40,15 @@ class BatchResult:
     left: tuple[ArrivalId, ...] = ()
     """Could not be read from the disk now: they stay in the spool."""
 
+    def __add__(self, other: BatchResult) -> BatchResult:
+        return BatchResult(
+            self.new + other.new,
+            self.duplicates + other.duplicates,
+            self.conflicts + other.conflicts,
+            self.quarantined + other.quarantined,
+            self.left + other.left,
+        )
+
     @property
     def arrivals(self) -> int:
         """How many arrivals came into the index."""

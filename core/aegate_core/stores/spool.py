@@ -70,7 +70,7 @@ class SideRecord:
                     "received_at": datetime.fromisoformat(values["received_at"]).astimezone(UTC),
                 }
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             reason = type(error).__name__
             raise InvalidInput(
                 f"side record must be what a listener wrote, got other text ({reason})"
@@ -267,20 +267,20 @@ class Swept:
 
 
 def scan(root: Path, *, unreadable: Callable[[Path, str], None] | None = None) -> Iterator[SpooledArrival]:
-    """Yield every acknowledged arrival, oldest first within each listener's folder.
+    """Yield every acknowledged arrival, oldest first: no device waits behind another one's backlog.
 
     An object whose side record cannot be read goes to ``unreadable`` with the reason, and stays where it is.
     Objects that another process removes meanwhile are passed over.
     """
-    for folder in _process_folders(root):
-        for path in sorted(p for p in _entries(folder) if p.suffix == ".dcm"):
-            try:
-                side = SideRecord.from_json(path.with_suffix(".json").read_bytes())
-            except (OSError, InvalidInput) as error:
-                if unreadable and path.exists():
-                    unreadable(path, type(error).__name__)
-                continue
-            yield SpooledArrival(path, side)
+    objects = (p for folder in _process_folders(root) for p in _entries(folder) if p.suffix == ".dcm")
+    for path in sorted(objects, key=lambda p: p.name):
+        try:
+            side = SideRecord.from_json(path.with_suffix(".json").read_bytes())
+        except (OSError, InvalidInput) as error:
+            if unreadable and path.exists():
+                unreadable(path, type(error).__name__)
+            continue
+        yield SpooledArrival(path, side)
 
 
 def remove(spooled: SpooledArrival) -> None:

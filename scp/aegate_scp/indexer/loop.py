@@ -8,9 +8,10 @@ written *before* its first batch is committed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -18,7 +19,16 @@ from pathlib import Path
 
 from aegate_core.database import Database
 from aegate_core.errors import AegateError, DatabaseUnavailable, StorageError
-from aegate_core.events import BATCH_INDEXED, DATABASE_AWAY, DATABASE_BACK, INDEX_FAILED, SPOOL_SWEPT, Log
+from aegate_core.events import (
+    ARRIVAL_LEFT,
+    BATCH_INDEXED,
+    DATABASE_AWAY,
+    DATABASE_BACK,
+    INDEX_FAILED,
+    SPOOL_SWEPT,
+    Log,
+    fault_text,
+)
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.intake import BatchResult, index_batch
 from aegate_core.services.studies import has_open_units
@@ -30,8 +40,11 @@ from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.spool_watch import LOOK_EVERY_S, SpoolWatch, survey
 
 BATCH = 256
+BATCH_BYTES = 512 << 20
+"""All of it is read for the digest: ten seconds of a slow disk."""
 AT_ONCE = 16 * BATCH
-"""Taken from the spool before it is looked at again; by feel: two seconds of work."""
+LOOK_AGAIN_S = 5.0
+"""Taken from the spool before it is looked at again: so many arrivals, or for so long; by feel."""
 
 SAY_OFTEN = timedelta(seconds=1)
 """While units are open: they close no later than that after they are due."""
@@ -90,7 +103,7 @@ class Indexer:
         self._metrics = metrics
         self._say = say
         self._watch = SpoolWatch(data.spool)
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._configuration: Configuration | None = None
         self._stuck: set[str] = set()
         self._said_at: datetime | None = None
@@ -104,7 +117,7 @@ class Indexer:
 
     def stop(self) -> None:
         """Let `run` return after the batch at hand."""
-        self._stopping = True
+        self._stopping.set()
         self._watch.wake()
 
     async def run(self) -> None:
@@ -115,7 +128,7 @@ class Indexer:
             raise _storage_error(error) from error
         watching = asyncio.create_task(self._watch.run())
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 await self._turn()
         finally:
             self._tally.flush()
@@ -133,7 +146,7 @@ class Indexer:
             await self._wait_after(_storage_error(error))
             return
         self._recovered()
-        if not is_more and not self._stopping:
+        if not is_more and not self._stopping.is_set():
             self._tally.flush()
             await self._watch.wait(LOOK_EVERY_S if not self._is_busy_time else SAY_OFTEN.total_seconds())
 
@@ -153,19 +166,39 @@ class Indexer:
         """Index up to `AT_ONCE` arrivals; return whether that got anywhere."""
         self._configuration = await load_configuration(self._db, self._configuration)
         taken = await asyncio.to_thread(self._take, min(total, AT_ONCE))
+        look_again = time.monotonic() + LOOK_AGAIN_S
         indexed = 0
-        for start in range(0, len(taken), BATCH):
-            batch = taken[start : start + BATCH]
-            began = time.monotonic()
-            result = await index_batch(
-                self._db, self._blobs, batch, now=now_utc(), configuration=self._configuration
-            )
+        for batch in batches(taken):
+            began = self.looked_at = time.monotonic()
+            result = await self._index_batch(batch)
             self._count(result, time.monotonic() - began)
             indexed += len(batch) - len(result.left)
             self._is_busy_time = True
-            if self._stopping:
+            if self._stopping.is_set() or time.monotonic() > look_again:
                 break
         return indexed > 0
+
+    async def _index_batch(self, batch: Sequence[SpooledArrival]) -> BatchResult:
+        """Index a batch; where something unforeseen happens one by one, and what is at fault stays in the spool.
+
+        Raises what happened when it happens to every one of several: no object is at fault then.
+        """
+        try:
+            return await index_batch(
+                self._db, self._blobs, batch, now=now_utc(), configuration=self._configuration
+            )
+        except (AegateError, OSError):
+            raise
+        except Exception as fault:
+            if len(batch) == 1:
+                log(ARRIVAL_LEFT, arrival=batch[0].side.arrival_id, error=fault_text(fault))
+                return BatchResult(left=(batch[0].side.arrival_id,))
+            result = BatchResult()
+            for arrival in batch:
+                result += await self._index_batch([arrival])
+            if len(result.left) == len(batch):
+                raise
+            return result
 
     def _take(self, count: int) -> list[SpooledArrival]:
         """Return arrivals out of the spool; what cannot be read is passed over until it is looked at again."""
@@ -219,8 +252,8 @@ class Indexer:
         self._metrics.is_database_away.set(1 if self._away_since is not None else 0)
         self._say(error.message)
         self.looked_at = time.monotonic()
-        if not self._stopping:
-            await self._watch.wait(self._retry_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), self._retry_s)
 
     def _recovered(self) -> None:
         if self._away_since is not None:
@@ -228,6 +261,20 @@ class Indexer:
         self._away_since, self._retry_s = None, 0.0
         self._metrics.is_database_away.set(0)
         self._say("")
+
+
+def batches(arrivals: Sequence[SpooledArrival]) -> Iterator[list[SpooledArrival]]:
+    """Yield them in their order, at most `BATCH` and `BATCH_BYTES` at a time, but always one."""
+    batch: list[SpooledArrival] = []
+    size_bytes = 0
+    for arrival in arrivals:
+        if batch and (len(batch) == BATCH or size_bytes + arrival.side.size_bytes > BATCH_BYTES):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(arrival)
+        size_bytes += arrival.side.size_bytes
+    if batch:
+        yield batch
 
 
 def _storage_error(error: OSError) -> StorageError:

@@ -20,12 +20,13 @@ from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.health import read_state
 from aegate_core.settings import DataFolder
 from aegate_core.stores.index.progress import read_progress
-from aegate_scp.indexer.loop import BATCH, Indexer, now_utc
+from aegate_core.stores.spool import SideRecord, SpooledArrival
+from aegate_scp.indexer.loop import BATCH, BATCH_BYTES, Indexer, batches, now_utc
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.settings import read_settings
 from aegate_scp.indexer.spool_watch import survey
 from tests import dicom, sentinel
-from tests.integration.intake.hospital import Place, spool_folder
+from tests.integration.intake.hospital import T0, Place, key, spool_folder
 from tests.integration.processes import process
 from tests.integration.waiting import eventually, eventually_async
 
@@ -116,6 +117,55 @@ async def test_object_without_a_readable_side_record_holds_nothing_up(place: Pla
         await eventually_async(is_clear, deadline_s=5)
     assert spooled.path.exists()
     assert spooled.path.stem == broken
+
+
+async def test_arrivals_do_not_hurry_a_database_that_is_away(place: Place, tmp_path: Path) -> None:
+    async with open_database(f"sqlite://{tmp_path / 'never' / 'aegate.sqlite3'}") as db:
+        began = asyncio.get_running_loop().time()
+        async with indexing(Place(db, tmp_path, place.spool)) as (_, _metrics, said):
+
+            def tried_three_times() -> bool:
+                place.receive(dicom.ct(), when=now_utc())
+                return len(said) >= 3
+
+            await eventually_async(tried_three_times)
+            assert asyncio.get_running_loop().time() - began >= 0.75
+
+
+async def test_object_that_trips_over_a_fault_of_ours_holds_nothing_up(place: Place) -> None:
+    place.receive_all(dicom.ct_study("study 1", 5))
+    bad = place.spooled()[2]
+    bad.side_path.write_text(json.dumps(json.loads(bad.side_path.read_text()) | {"data_offset": None}))
+    bad.path.write_bytes(b"no Part 10 file")
+    async with indexing(place) as (_, metrics, _said):
+        await eventually_async(lambda: arrived(place, 4))
+        place.receive(dicom.ct(dicom.Instance(number=9)), when=now_utc())
+        await eventually_async(lambda: arrived(place, 5))
+        assert metrics.registry.get_sample_value("aegate_spool_unreadable") == 1
+    assert [s.path for s in place.spooled()] == [bad.path]
+
+
+def test_batches_are_bounded_by_bytes_and_hold_at_least_one() -> None:
+    def of(*sizes: int) -> list[SpooledArrival]:
+        return [SpooledArrival(Path("x"), side_of(size)) for size in sizes]
+
+    def sizes(arrivals: list[SpooledArrival]) -> list[list[int]]:
+        return [[a.side.size_bytes for a in batch] for batch in batches(arrivals)]
+
+    assert sizes(of()) == []
+    assert sizes(of(1, BATCH_BYTES, BATCH_BYTES + 1, 2, BATCH_BYTES - 2, 1)) == [
+        [1],
+        [BATCH_BYTES],
+        [BATCH_BYTES + 1],
+        [2, BATCH_BYTES - 2],
+        [1],
+    ]
+    assert [len(b) for b in batches(of(*[1] * (2 * BATCH + 1)))] == [BATCH, BATCH, 1]
+
+
+def side_of(size_bytes: int) -> SideRecord:
+    words = ("C", "A", "127.0.0.1", T0, "1.2", "1.2", "1.2", "1.2")
+    return SideRecord(new_arrival_id(), key("ct1"), *words, data_offset=0, size_bytes=size_bytes)  # type: ignore[arg-type]
 
 
 async def test_without_a_database_it_waits_and_loses_nothing(place: Place, tmp_path: Path) -> None:

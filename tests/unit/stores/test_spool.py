@@ -150,8 +150,10 @@ def test_a_write_onto_a_full_disk_is_said_and_leaves_nothing(
     assert files(root) == []
 
 
-def test_arrivals_of_one_listener_come_oldest_first(root: Path, folder: SpoolFolder) -> None:
-    stored = [store(folder) for _ in range(5)]
+def test_arrivals_of_all_listeners_come_oldest_first(root: Path, folder: SpoolFolder) -> None:
+    other = SpoolFolder(root)
+    stored = [store(spool) for spool in (folder, other, folder, other, folder)]
+    other.close()
 
     assert [a.side.arrival_id for a in scan(root)] == sorted(stored)
 
