@@ -1,8 +1,9 @@
 """From the spool into the index: a batch of arrivals becomes blobs, rows and close units, and leaves the spool.
 
-The order is the promise (design: intake): blobs durable, rows committed, and only then is a file taken out of the
-spool. Killed between any two steps, the next run does the rest; what was done already changes nothing. An object that
-nobody can parse, or that the database refuses, is quarantined alone; the rest of its batch goes on.
+The order is the promise (design: intake): blobs durable, rows committed, conflicts with what others committed meanwhile
+raised, and only then is a file taken out of the spool. Killed between any two steps, the next run does the rest; what
+was done already changes nothing. An object that nobody can parse, or that the database refuses, is quarantined alone;
+the rest of its batch goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aegate_core.dicom.header import read_header
 from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.errors import NotDICOM
 from aegate_core.events import INSTANCE_QUARANTINED, Log
+from aegate_core.services.conflicts import raise_missed_conflicts
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.indexing import Prepared, write_batch
 from aegate_core.stores.blobs import BlobStore
@@ -71,6 +73,7 @@ async def index_batch(
     known = await load_configuration(db, configuration)
     prepared, left = await asyncio.to_thread(prepare, blobs, spooled)
     counts = await _write(db, prepared, known, now)
+    await raise_missed_conflicts(db, [p.header.sop_instance_uid for p in prepared if p.header], now=now)
     await asyncio.to_thread(_clear, spooled, {p.side.arrival_id for p in prepared})
     return BatchResult(
         new=counts[Outcome.NEW],

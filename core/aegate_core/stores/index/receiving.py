@@ -322,6 +322,38 @@ async def elsewhere(tx: Database, uids: Sequence[str]) -> list[tuple[str, str, i
     ]
 
 
+class Place(NamedTuple):
+    """One of several instances under the same SOP Instance UID."""
+
+    partition: str
+    sop_instance_uid: str
+    study_id: int
+    current_arrival_id: str
+    is_raised: bool
+    """A SAME_UID_OTHER_STUDY conflict names it."""
+
+
+async def shared_uids(db: Database, uids: Sequence[str]) -> list[Place]:
+    """Return the instances whose UID another instance has, too, in the order in which they were made."""
+    rows = await db.fetch(
+        "SELECT st.partition, i.sop_instance_uid, st.id AS study_id, i.current_arrival_id, "
+        "EXISTS (SELECT 1 FROM conflict c JOIN arrival a ON a.id = c.arrival_id WHERE a.instance_id = i.id "
+        "AND a.sop_instance_uid = i.sop_instance_uid AND c.kind = 'SAME_UID_OTHER_STUDY') AS is_raised "
+        "FROM instance i JOIN series se ON se.id = i.series_id JOIN study st ON st.id = se.study_id "
+        "WHERE i.sop_instance_uid IN (SELECT sop_instance_uid FROM instance WHERE sop_instance_uid = ANY($1) "
+        "GROUP BY sop_instance_uid HAVING count(*) > 1) ORDER BY i.id",
+        list(uids),
+    )
+    return [Place(**row | {"is_raised": bool(row["is_raised"])}) for row in rows]
+
+
+async def mark_conflicting(tx: Database, arrival_ids: Iterable[str]) -> None:
+    """Write that arrivals that looked new are in conflict."""
+    await tx.execute(
+        "UPDATE arrival SET outcome = 'CONFLICT' WHERE id = ANY($1) AND outcome = 'NEW'", sorted(arrival_ids)
+    )
+
+
 async def insert_instances(tx: Database, rows: Iterable[tuple[object, ...]]) -> None:
     """Insert (series id, SOP Instance UID, SOP Class UID, number, frames, current arrival)."""
     await tx.execute_many(
