@@ -232,7 +232,7 @@ async def _close_if_unchanged(
     tx: Database, seen: index.Unit, configuration: Configuration, now: datetime
 ) -> Closed | None:
     """Close the unit unless another worker has it, or something arrived since it was looked at."""
-    unit = await index.lock_open_unit(tx, seen.id)
+    unit = await index.lock_open_unit(tx, seen)
     if unit is None or unit.last_arrival_at != seen.last_arrival_at or unit.due_at != seen.due_at:
         return None
     return await _close(tx, unit, configuration, now=now)

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from aegate_core.database import open_database
+from aegate_core.resources.values import Level
 from aegate_core.services.entities import load_configuration
 from aegate_core.services.indexing import write_batch
 from aegate_core.services.intake import BatchResult, prepare
+from aegate_core.services.studies import close_due
+from aegate_core.stores.index.closing import lock_open_unit
+from aegate_core.stores.index.closing import open_units as read_open_units
 from tests import dicom
-from tests.integration.intake.hospital import Place, at, spool_folder
+from tests.integration.intake.hospital import HOSPITAL, Place, at, route, spool_folder
 from tests.integration.postgres import PostgresServer
 
 
@@ -24,10 +28,10 @@ async def place(postgres: PostgresServer, postgres_template: str, tmp_path: Path
         with spool_folder(tmp_path / "spool") as spool:
             here = Place(db, tmp_path, spool)
             await here.apply()
-            here.receive(
-                dicom.ct(dicom.Instance(study="an earlier one"))
-            )  # who makes a person holds up the others
+            # Who makes a person holds up all others of that person.
+            here.receive(dicom.ct(dicom.Instance(study="an earlier one")), when=at(-100))
             await here.index(at(0))
+            await close_due(db, now=at(0))
             yield here
     postgres.drop("races")
 
@@ -78,3 +82,19 @@ async def test_conflict_that_was_seen_is_not_raised_again(place: Place) -> None:
     assert await place.index_some(spooled, at(1)) == BatchResult(new=1, conflicts=2)
     assert await place.index_some(spooled, at(2)) == BatchResult()
     assert await place.count("conflict") == 2
+
+
+async def test_study_waits_for_the_worker_that_closes_a_series_of_it(place: Place) -> None:
+    both = (route("study", ["ws1"]), route("series", ["ws1"], level=Level.SERIES))
+    await place.apply(*HOSPITAL[:4], *both)
+    place.receive_all(dicom.ct_study("study 1", 3))
+    await place.index(at(1))
+    async with open_database(place.db.url) as other:
+        series, study = await read_open_units(other, limit=9)
+        async with other.transaction() as tx:
+            assert await lock_open_unit(tx, series) == series
+            assert await close_due(place.db, now=at(60)) == []
+    closed = await close_due(place.db, now=at(60))
+
+    assert [(c.level, c.deliveries) for c in closed] == [(Level.SERIES, 1), (Level.STUDY, 0)]
+    assert study.series_uid == ""

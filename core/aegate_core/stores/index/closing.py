@@ -96,15 +96,35 @@ async def units_of(db: Database, study_ids: Sequence[int]) -> list[Unit]:
     return [_unit(row) for row in await db.fetch(sql, list(study_ids))]
 
 
-async def lock_open_unit(tx: Database, unit_id: int) -> Unit | None:
-    """Return the unit, locked until the end of the transaction; None when it is closed or somebody else closes it."""
+CLOSING = 0x61656373
+"""``aecs`` in ASCII: with a study's row id PostgreSQL's advisory lock of closing in that study."""
+
+
+async def lock_open_unit(tx: Database, unit: Unit) -> Unit | None:
+    """Return the unit, locked until the end of the transaction; None when it is closed or somebody else closes it.
+
+    None, too, while somebody closes another unit of the study: neither would see what the other enqueues, and one
+    destination would get the same image twice.
+    """
+    if not tx.is_sqlite and not await tx.fetch_value(
+        "SELECT pg_try_advisory_xact_lock($1, $2)", CLOSING, unit.study_id % 2**31
+    ):
+        return None
     sql = _UNIT + "WHERE id = $1 AND due_at IS NOT NULL FOR UPDATE SKIP LOCKED"
-    row = await tx.fetch_one(sql, unit_id)
+    row = await tx.fetch_one(sql, unit.id)
     return None if row is None else _unit(row)
 
 
 async def lock_unit(tx: Database, unit_id: int) -> Unit | None:
-    """Return the unit, open or closed, locked until the end of the transaction; None when there is none."""
+    """Return the unit, open or closed, locked until the end of the transaction; None when there is none.
+
+    Waits for whoever closes in the same study.
+    """
+    study_id = await tx.fetch_value("SELECT study_id FROM close_unit WHERE id = $1", unit_id)
+    if study_id is None:
+        return None
+    if not tx.is_sqlite:
+        await tx.fetch("SELECT pg_advisory_xact_lock($1, $2)", CLOSING, int(study_id) % 2**31)
     row = await tx.fetch_one(_UNIT + "WHERE id = $1 FOR UPDATE", unit_id)
     return None if row is None else _unit(row)
 
