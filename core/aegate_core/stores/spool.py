@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,9 +130,12 @@ class SpoolFolder:
         self.root = root
         self.process = process or _process_name()
         self._folders: dict[ResourceKey, int] = {}
+        self._folders_lock = threading.Lock()
+        """A descriptor may not be closed, and its number given away, between being looked up and being copied."""
         try:
             _make_durable(root, root.parent)
             _make_durable(root / LOCKS, root)
+            _fsync_ancestors(root.absolute().parent)
             self._lock = _take_lock(root / LOCKS / f"{self.process}.lock")
         except OSError as error:
             raise _storage_error("make", root, error) from error
@@ -169,7 +173,8 @@ class SpoolFolder:
 
     def _begin(self, ae: ResourceKey, arrival_id: ArrivalId, header: bytes) -> SpoolFile:
         try:
-            spooled = SpoolFile(self._folder(ae), arrival_id)
+            with self._folders_lock:
+                spooled = SpoolFile(self._folder(ae), arrival_id)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -185,17 +190,14 @@ class SpoolFolder:
         for part in (ae.namespace, ae.name, self.process):
             _make_durable(parent / part, parent)
             parent = parent / part
-        opened = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
-        # Two threads may come here at once: the one whose descriptor is not kept closes it.
-        kept = self._folders.setdefault(ae, opened)
-        if kept != opened:
-            os.close(opened)
-        return kept
+        self._folders[ae] = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._folders[ae]
 
     def _forget(self, ae: ResourceKey) -> None:
-        folder = self._folders.pop(ae, None)
-        if folder is not None:
-            os.close(folder)
+        with self._folders_lock:
+            folder = self._folders.pop(ae, None)
+            if folder is not None:
+                os.close(folder)
 
 
 class SpoolFile:
@@ -312,9 +314,8 @@ def sweep(root: Path) -> Swept:
         if not objects:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-    for lock in _entries(root / LOCKS):
-        if _is_dead(root, lock.stem):
-            lock.unlink(missing_ok=True)
+    for path in _entries(root / LOCKS):
+        _is_dead(root, path.stem, leaves=path)
     return Swept(len(dead), parts, arrivals)
 
 
@@ -336,20 +337,27 @@ def _entries(folder: Path) -> Iterator[Path]:
         yield from list(folder.iterdir())
 
 
-def _is_dead(root: Path, process: str) -> bool:
-    """Say whether nobody holds the lock of ``process``: it is taken before the first folder is made."""
+def _is_dead(root: Path, process: str, *, leaves: Path | None = None) -> bool:
+    """Say whether nobody holds the lock of ``process``: it is taken before the first folder is made.
+
+    ``leaves`` goes when it is dead, under its lock: a listener that is just starting sees that and makes it anew.
+    """
     try:
         lock = os.open(root / LOCKS / f"{process}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return True
+        lock = -1
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock >= 0:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if leaves is not None:
+            leaves.unlink(missing_ok=True)
     except BlockingIOError:
         return False
     else:
         return True
     finally:
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
 
 
 def _take_lock(path: Path) -> int:
@@ -366,7 +374,21 @@ def _take_lock(path: Path) -> int:
 def _make_durable(folder: Path, parent: Path) -> None:
     """Make ``folder`` unless it is there; fsync ``parent`` either way: its maker may have died before."""
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
+    _fsync_folder(parent)
+
+
+def _fsync_ancestors(folder: Path) -> None:
+    """Fsync the folders above: they may have been made a moment ago.
+
+    One that may not be read was not made by us, and file systems exist that cannot do it: neither ends a start.
+    """
+    for parent in folder.parents:
+        with contextlib.suppress(OSError):
+            _fsync_folder(parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

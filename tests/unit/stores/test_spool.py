@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -318,3 +319,46 @@ def test_room_is_that_of_the_file_system(tmp_path: Path) -> None:
     assert room_of(tmp_path).free_bytes == pytest.approx(stat.f_bavail * stat.f_frsize, rel=0.05)
     with pytest.raises(StorageError):
         room_of(tmp_path / "missing")
+
+
+def test_sweep_unlinks_a_lock_only_while_it_holds_it(
+    root: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a listener could take the lock in between, and would count as dead for the whole of its life."""
+    SpoolFolder(root, "dead").close()
+    lock = root / ".listeners" / "dead.lock"
+    lock.write_bytes(b"")
+    held: list[bool] = []
+    unlink = Path.unlink
+
+    def watched(path: Path, missing_ok: bool = False) -> None:
+        if path == lock:
+            with path.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    held.append(False)
+                except BlockingIOError:
+                    held.append(True)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+
+    sweep(root)
+
+    assert held == [True]
+    assert [p.name for p in (root / ".listeners").iterdir()] == [f"{folder.process}.lock"]
+
+
+def test_folders_above_the_spool_are_made_durable_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink()), fsync(fd))[1]
+    )
+
+    SpoolFolder(tmp_path / "new" / "data" / "spool").close()
+
+    above = [tmp_path, tmp_path / "new", tmp_path / "new" / "data", tmp_path / "new" / "data" / "spool"]
+    assert {folder for folder in synced if folder.is_relative_to(tmp_path)} == set(above)
