@@ -77,7 +77,9 @@ class ListenerAssociation(Association):
         self._started_s = time.monotonic()
         self._receiver = StoreReceiver(intake, arrived.peer)
         self.name = f"association-{arrived.peer.association}"
-        arrived.socket.settimeout(arrived.entity.network_idle_s)
+        self.acceptor.address_info = AddressInformation.from_tuple(arrived.local_address)
+        self.requestor.address_info = AddressInformation.from_tuple(arrived.remote_address)
+        self._socket = arrived.socket
         self.dul = EventDrivenDUL(self, arrived.socket, arrived.request, self._receiver)
         self.acse_timeout = arrived.entity.acse_timeout_s
         self.network_timeout = arrived.entity.network_idle_s
@@ -85,12 +87,18 @@ class ListenerAssociation(Association):
         self.set_socket(AssociationSocket(self, client_socket=arrived.socket))
         self.acceptor.maximum_length = MAX_PDU_BYTES
         self.acceptor.ae_title = ae.ae_title
-        self.acceptor.address_info = AddressInformation.from_tuple(arrived.local_address)
         self.acceptor.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION
-        self.requestor.address_info = AddressInformation.from_tuple(arrived.remote_address)
         self.bind(evt.EVT_REQUESTED, self._choose_contexts)
         self.bind(evt.EVT_ACCEPTED, self._say_accepted)
+
+    def start(self) -> None:
+        """Begin. Raises RuntimeError when there is no thread to be had: the socket is then as it was."""
+        try:
+            super().start()
+        except RuntimeError:
+            self.dul.give_back(with_socket=False)
+            raise
 
     def wake(self) -> None:
         """Let the association look around."""
@@ -106,12 +114,15 @@ class ListenerAssociation(Association):
     def run_reactor(self) -> None:
         """Run the association to its end, whatever the end is."""
         try:
+            self._socket.settimeout(self._entity.network_idle_s)
             super().run_reactor()
         except Exception as error:
             # The outermost loop of this thread. A text of pynetdicom may quote the peer: only the type is logged.
             self.how = "failed"
             self._abort_blocking(block=False)
             self._log(PROCESS_FAILED, process=self.name, error=type(error).__name__, code="ASSOCIATION")
+            if not self._started_dul:
+                self.dul.give_back()
         finally:
             self.dul.stop_dul()
             self._free_slot()

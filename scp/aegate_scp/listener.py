@@ -145,8 +145,9 @@ class Listener:
     def greet(self, sock: socket.socket, request: bytes, remote: tuple[str, int]) -> bytes | None:
         """Start an association and return None, or return the A-ASSOCIATE-RJ."""
         asked = read_request(request, parse_address(remote[0]))
+        is_congested = self._congestion.trouble() is not None
         with self._lock:
-            load = Load(self._open, is_congested=self._congestion.trouble() is not None)
+            load = Load(self._open, is_congested)
             verdict = self._directory.admit(asked, self._nodes.known, load)
             if isinstance(verdict, ListenerEntity):
                 self._open[verdict.ae] += 1
@@ -154,20 +155,20 @@ class Listener:
             return self._reject(verdict, asked)
         free_slot = self._slot(verdict.ae)
         peer = Peer(secrets.token_hex(4), verdict.ae, asked.calling, asked.called, str(asked.address))
-        local = sock.getsockname()
-        arrived = Arrived(
-            sock,
-            normalised_request(request, asked),
-            peer,
-            verdict,
-            local_address=(str(local[0]).partition("%")[0], int(local[1])),
-            remote_address=(remote[0].partition("%")[0], remote[1]),
-        )
         try:
+            local = sock.getsockname()
+            arrived = Arrived(
+                sock,
+                normalised_request(request, asked),
+                peer,
+                verdict,
+                local_address=(str(local[0]).partition("%")[0], int(local[1])),
+                remote_address=(remote[0].partition("%")[0], remote[1]),
+            )
             association = ListenerAssociation(self._ae, arrived, self._intake, free_slot)
             association.start()
         except (OSError, RuntimeError):
-            # Out of descriptors or threads.
+            # Out of descriptors or threads. The socket must not block yet: the entrance goes on with it.
             free_slot()
             return self._reject(Rejection(Reason.CONGESTION, verdict.ae), asked)
         self._associations = {*self._alive(), association}

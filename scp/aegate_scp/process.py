@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ from aegate_scp.settings import ListenerSettings, read_settings
 
 _LOOK_EVERY_S = 0.25
 """At the configuration file and the spool: an edit takes effect within a second."""
+
+_DESCRIPTORS = 65_536
+"""Wanted; 500 associations of one AE need four each while they receive, and the usual limit is 1,024."""
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -156,6 +160,7 @@ def run(environ: Mapping[str, str]) -> int:
     configure_logging(terminal=settings.log_terminal)
     # pynetdicom quotes peers and handlers' exceptions in its errors; what matters of them is in our own events.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    _raise_descriptor_limit()
     try:
         process = ListenerProcess(settings)
     except OSError as error:
@@ -168,6 +173,14 @@ def run(environ: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: process.request_stop(number))
     return process.run()
+
+
+def _raise_descriptor_limit() -> None:
+    """Use what the system allows us; nothing here uses select(2), which is why the usual limit is so low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _read_config(path: Path) -> ListenerConfig:

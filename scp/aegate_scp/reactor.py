@@ -119,13 +119,18 @@ class EventDrivenDUL(DULServiceProvider):
             # The outermost loop of this thread. A text of pynetdicom may quote the peer: only the type is logged.
             self._log(PROCESS_FAILED, process=self.name, error=type(error).__name__, code="UPPER_LAYER")
         finally:
-            self._receiver.discard()
+            self.give_back()
+
+    def give_back(self, *, with_socket: bool = True) -> None:
+        """Close what is open and say so: at the end of the thread, or when there was none to be had."""
+        self._receiver.discard()
+        if with_socket:
             self._shut_down(socket.SHUT_RDWR)
             self._socket.close()
-            self.has_ended.set()
-            self._wire.close()
-            self.to_user_queue.put(None)
-            self._association.wake()
+        self.has_ended.set()
+        self._wire.close()
+        self.to_user_queue.put(None)
+        self._association.wake()
 
     def _step(self) -> None:
         """Do the one thing that is due, or wait for it."""

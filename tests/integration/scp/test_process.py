@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,6 +44,17 @@ def test_state_health_and_metrics_say_that_it_is_ready(tmp_path: Path) -> None:
     assert listener.state.state == "stopping"
     assert listener.child.returncode == 0
     assert list((listener.spool / ".listeners").iterdir()) == []
+
+
+def test_descriptors_are_not_limited_to_fewer_than_the_system_allows(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        with running_listener(tmp_path) as listener:
+            found, _ = resource.prlimit(listener.child.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == min(hard, 65_536)
 
 
 def test_changed_configuration_is_taken_up_without_cutting_an_association(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""Out of descriptors or threads: the device that calls is told so, and nobody else notices."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aegate_core.decisions.listener_config import ListenerConfig
+from aegate_scp.listener import Listener
+from aegate_scp.metrics import ListenerMetrics
+from tests.integration.scp.listeners import entity
+from tests.integration.scp.wires import RELEASE_RQ, associate_rq, connected
+from tests.integration.waiting import eventually
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Listener]:
+    """One in this process, so that the system can be made to fail under it."""
+    config = ListenerConfig("shared", "127.0.0.1", 0, str(tmp_path / "spool"), (entity(max_associations=1),))
+    listener = Listener(config, metrics=ListenerMetrics())
+    listener.start()
+    yield listener
+    listener.drain(grace_s=5)
+
+
+def no_descriptor(*_: object) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def no_thread(prefix: str) -> object:
+    start = threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name.startswith(prefix):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    return start_others
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("what", ["descriptor", "thread"])
+def test_device_that_cannot_be_served_is_told_to_come_later_and_holds_nobody_up(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    assert listener.congestion() is None  # asked now, and therefore not within the next second
+    with connected(listener.port) as unlucky, connected(listener.port, timeout_s=5) as next_one:
+        eventually(lambda: listener.metrics.registry.get_sample_value("aegate_connections_pending") == 2)
+        before = descriptors()
+        with monkeypatch.context() as patch:
+            if what == "descriptor":
+                patch.setattr(os, "eventfd", no_descriptor)
+            else:
+                patch.setattr(threading.Thread, "start", no_thread("association-"))
+            unlucky.send(associate_rq())
+            assert unlucky.receive_pdu() == (3, bytes((0, 2, 3, 1)))
+        assert descriptors() == before
+
+        # It never closes its side, and holds neither the entrance nor the AE's one slot.
+        next_one.associate()
+        next_one.send(RELEASE_RQ)
+        assert next_one.receive_pdu()[0] == 6
+
+
+def test_association_without_a_thread_for_its_upper_layer_gives_everything_back(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(listener.port) as unlucky, monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread("upper-layer-"))
+        unlucky.send(associate_rq())
+        assert unlucky.seconds_until_closed() < 3
+    with connected(listener.port, timeout_s=5) as next_one:
+        next_one.associate()
+        next_one.send(RELEASE_RQ)
+        assert next_one.receive_pdu()[0] == 6
