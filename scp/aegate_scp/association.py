@@ -166,7 +166,7 @@ class ListenerAssociation(Association):
         return True
 
     def _until_timeout_s(self) -> float:
-        idle_s = float(self.dul._idle_timer.remaining)
+        idle_s = float(self._entity.network_idle_s if self.dul.is_storing else self.dul._idle_timer.remaining)
         longest_s = self._entity.longest_association_s
         if longest_s is None:
             return idle_s

@@ -154,7 +154,14 @@ class Listener:
         if isinstance(verdict, Rejection):
             return self._reject(verdict, asked)
         free_slot = self._slot(verdict.ae)
-        peer = Peer(secrets.token_hex(4), verdict.ae, asked.calling, asked.called, str(asked.address))
+        peer = Peer(
+            secrets.token_hex(4),
+            verdict.ae,
+            asked.calling,
+            asked.called,
+            str(asked.address),
+            verdict.index_wait_s,
+        )
         try:
             local = sock.getsockname()
             arrived = Arrived(

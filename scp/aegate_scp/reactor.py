@@ -77,6 +77,8 @@ class EventDrivenDUL(DULServiceProvider):
         self.daemon = True
         self.name = f"upper-layer-{assoc.peer.association}"
         self.has_ended = threading.Event()
+        self.is_storing = False
+        """The peer has sent all of an object and waits for us: its silence is not idleness."""
         self._log = Log("scp")
         self._request: bytes | None = request
         self._receiver = receiver
@@ -281,7 +283,11 @@ class EventDrivenDUL(DULServiceProvider):
             self._receiver.write(data)
         if control & 2:
             (_, elements), self._store = self._store, None
-            self._answer(context_id, elements, self._receiver.finish())
+            self.is_storing = True
+            answer = self._receiver.finish(self._has_to_abort)
+            self._idle_timer.restart()
+            self.is_storing = False
+            self._answer(context_id, elements, answer)
 
     def _answer(self, context_id: int, elements: dict[int, bytes], answer: Answer) -> None:
         response = messages.store_response(elements, answer.status, answer.comment)

@@ -1,12 +1,16 @@
 """One C-STORE after another of one association: bytes into the spool as they arrive, and the status to answer.
 
-0x0000 is returned only when `SpoolFile.commit` has returned. Memory does not grow with the object: nothing is kept
+0x0000 is returned only when `SpoolFile.commit` has returned, and for an AE with ``acknowledge: Indexed`` only when an
+indexer has taken the object besides. When that takes too long, the object stays and the device hears a failure: sent
+again, it is a duplicate, and nothing is lost either way. Memory does not grow with the object: nothing is kept
 here but the open file.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -14,7 +18,7 @@ from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import AegateError, StorageError
 from aegate_core.events import INSTANCE_REFUSED, INSTANCE_SPOOLED, Log
-from aegate_core.stores.spool import SideRecord, SpoolFile, SpoolFolder
+from aegate_core.stores.spool import Departure, SideRecord, SpoolFile, SpoolFolder
 from aegate_scp.congestion import Congestion
 from aegate_scp.messages import StoreCommand, part10_header
 from aegate_scp.metrics import ListenerMetrics
@@ -22,6 +26,9 @@ from aegate_scp.metrics import ListenerMetrics
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 OUT_OF_RESOURCES = 0xA700
+
+_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.05
+"""How often the spool is looked at for an object that must be indexed: each wait half as long again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,8 @@ class Peer:
     calling_title: str
     called_title: str
     address: str
+    index_wait_s: int | None = None
+    """How long an answer waits for the indexer; None: not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +117,12 @@ class StoreReceiver:
             except AegateError as error:
                 self._fail(error)
 
-    def finish(self) -> Answer:
-        """Make the object durable and return what to answer."""
+    def finish(self, is_interrupted: Callable[[], bool]) -> Answer:
+        """Make the object durable and return what to answer; ``is_interrupted`` ends a wait for the indexer."""
         answer = None
         if self._file is not None and self._record is not None:
             record = replace(self._record, size_bytes=self._file.size_bytes)
-            try:
-                self._file.commit(record)
-            except AegateError as error:
-                self._fail(error)
-            else:
+            if self._keep(self._file, record, is_interrupted):
                 self._accept(record)
                 answer = Answer(SUCCESS)
         answer = answer or self._refusal or Answer(PROCESSING_FAILURE)
@@ -130,6 +135,25 @@ class StoreReceiver:
         if self._file is not None:
             self._file.discard()
         self._file = self._record = self._refusal = None
+
+    def _keep(self, file: SpoolFile, record: SideRecord, is_interrupted: Callable[[], bool]) -> bool:
+        """Commit, wait for the indexer if the AE wants that, and say whether all went well."""
+        wait_s = self._peer.index_wait_s
+        with ExitStack() as stack:
+            try:
+                departure = stack.enter_context(closing(file.watch())) if wait_s is not None else None
+                file.commit(record)
+            except AegateError as error:
+                self._fail(error)
+                return False
+            if wait_s is None or departure is None or _is_over(departure, wait_s, is_interrupted):
+                return True
+        self._refuse(
+            OUT_OF_RESOURCES,
+            "kept, but not indexed in time: send again later",
+            f"arrival {record.arrival_id} is in the spool but was not indexed within {wait_s} s",
+        )
+        return False
 
     def _accept(self, record: SideRecord) -> None:
         seconds = time.monotonic() - self._started_s
@@ -165,3 +189,15 @@ class StoreReceiver:
             status=f"0x{status:04X}",
             reason=reason,
         )
+
+
+def _is_over(departure: Departure, wait_s: float, is_interrupted: Callable[[], bool]) -> bool:
+    """Wait until an indexer has taken the object; False when it has not within ``wait_s``, or we are interrupted."""
+    deadline_s = time.monotonic() + wait_s
+    pause_s = _FIRST_LOOK_S
+    while not departure.is_over():
+        if is_interrupted() or time.monotonic() >= deadline_s:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, _LONGEST_LOOK_S)
+    return True

@@ -43,6 +43,8 @@ class ListenerEntity:
     extra_sop_classes: tuple[str, ...] = ()
     acse_timeout_s: int = 30
     network_idle_s: int = 600
+    index_wait_s: int | None = None
+    """How long a C-STORE-RSP waits for the indexer to take the object; None: durable in the spool is enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class ListenerDefaults:
     called_title: AETitle = OUR_TITLE
     """What devices call us, for an AE that verifies it and names no ``listener.calledTitle``."""
     grace_s: int = 30
+    index_wait_s: int = 30
+    """With ``acknowledge: Indexed``, how long a device waits for the indexer; its ``dimseResponseSeconds`` if less."""
 
 
 def is_admitted(ae: ApplicationEntity) -> bool:
@@ -170,6 +174,9 @@ def _listener_entity(ae: ApplicationEntity, defaults: ListenerDefaults) -> Liste
         extra_sop_classes=listener.extra_sop_classes,
         acse_timeout_s=ae.timeouts.acse_s,
         network_idle_s=ae.timeouts.network_idle_s,
+        index_wait_s=min(defaults.index_wait_s, ae.timeouts.dimse_response_s)
+        if listener.acknowledge == "Indexed"
+        else None,
     )
 
 

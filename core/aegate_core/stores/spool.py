@@ -226,6 +226,13 @@ class SpoolFile:
             self.discard()
             raise _storage_error("write", self._id, error) from error
 
+    def watch(self) -> Departure:
+        """Return what tells, after `commit`, that an indexer has taken the object. Raises StorageError."""
+        try:
+            return Departure(os.dup(self._folder), f"{self._id}.dcm")
+        except OSError as error:
+            raise _storage_error("look into", self._id, error) from error
+
     def commit(self, record: SideRecord) -> None:
         """Make object and side record durable under their final names; only after this may 0x0000 be sent.
 
@@ -256,6 +263,28 @@ class SpoolFile:
             self._is_open = False
             os.close(self._file)
             os.close(self._folder)
+
+
+class Departure:
+    """Tells whether a committed object has left the spool: its rows are committed then, its blob or quarantine too."""
+
+    def __init__(self, folder: int, name: str) -> None:
+        self._folder = folder
+        self._name = name
+
+    def is_over(self) -> bool:
+        """Say whether an indexer has taken it. A folder that was moved or removed under us is no indexer's work."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(self._name, dir_fd=self._folder)
+                return False
+            return os.fstat(self._folder).st_nlink > 0
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def no_thread(prefix: str) -> object:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("what", ["descriptor", "thread"])

@@ -138,6 +138,24 @@ def test_everything_that_a_listener_asks_comes_from_the_spec() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("acknowledge", "dimse_response_s", "expected"),
+    [("Spooled", 120, None), ("Indexed", 120, 30), ("Indexed", 12, 12)],
+)
+def test_indexed_waits_as_long_as_the_installation_and_the_device_allow(
+    acknowledge: str, dimse_response_s: int, expected: int | None
+) -> None:
+    ae = entity(
+        "ct1",
+        listener=Listener(acknowledge=acknowledge),
+        timeouts=Timeouts(dimse_response_s=dimse_response_s),
+    )
+
+    ((found,),) = [c.entities for c in listener_configs([ae], DEFAULTS)]
+
+    assert found.index_wait_s == expected
+
+
 def test_called_title_is_the_installations_unless_the_ae_names_one() -> None:
     defaults = ListenerDefaults(spool="/s", secrets="/c", called_title=AETitle("GATE"))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -362,3 +364,30 @@ def test_folders_above_the_spool_are_made_durable_too(
 
     above = [tmp_path, tmp_path / "new", tmp_path / "new" / "data", tmp_path / "new" / "data" / "spool"]
     assert {folder for folder in synced if folder.is_relative_to(tmp_path)} == set(above)
+
+
+def test_departure_is_over_when_the_object_has_left_its_folder(root: Path, folder: SpoolFolder) -> None:
+    arrival_id = new_arrival_id()
+    file = folder.begin(CT1, arrival_id, b"hd")
+    with closing(file.watch()) as departure:
+        file.commit(record(arrival_id, 2))
+        assert not departure.is_over()
+
+        (arrival,) = scan(root)
+        remove(arrival)
+
+        assert departure.is_over()
+
+
+def test_folder_that_is_removed_or_moved_is_no_departure(root: Path, folder: SpoolFolder) -> None:
+    arrival_id = new_arrival_id()
+    file = folder.begin(CT1, arrival_id, b"hd")
+    with closing(file.watch()) as departure:
+        file.commit(record(arrival_id, 2))
+        root.rename(root.parent / "moved")
+        assert not departure.is_over()
+
+        (root.parent / "moved").rename(root)
+        shutil.rmtree(root / "default")
+
+        assert not departure.is_over()
