@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -51,6 +52,10 @@ class ListenerProcess:
             settings.health_address, registry=self._metrics.registry, alive=self._alive, ready=self._ready
         )
         self._state = ProcessState("listener", os.getpid(), "starting")
+        self._refused = ""
+        self._identity: tuple[Path, ...] = ()
+        """Files of the identity in force, and of the one that is wished for."""
+        self._seen: tuple[_Stamp, _Stamp] = ((), ())
 
     def request_stop(self, number: int) -> None:
         """Begin to drain, from a signal handler."""
@@ -84,34 +89,39 @@ class ListenerProcess:
         return 1 if listener.has_failed() else 0
 
     def _start(self) -> Listener:
-        self._stamp = self._look()
-        config = _read_config(self._settings.config)
-        listener = Listener(config, metrics=self._metrics)
+        listener = Listener(self._read(), metrics=self._metrics)
         listener.start()
         self._listener = listener
-        self._tls_stamp = _stamp(_tls_paths(config))
         return listener
 
+    def _read(self) -> ListenerConfig:
+        """Read the configuration, and remember how all files stood before they were read."""
+        config_stamp, _ = self._look()
+        self._identity = _tls_paths(self._listener.config) if self._listener else ()
+        try:
+            config = _read_config(self._settings.config)
+            self._identity += _tls_paths(config)
+            return config
+        finally:
+            self._seen = config_stamp, _stamp(self._identity)
+
     def _reload(self, listener: Listener) -> None:
-        """Take up a changed configuration or identity; what cannot be used is said once and changes nothing."""
-        stamp, tls_stamp = self._look(), _stamp(_tls_paths(listener.config))
-        if (stamp, tls_stamp) == (self._stamp, self._tls_stamp):
+        """Take up a changed configuration or identity; what cannot be used is said once and changes nothing.
+
+        A configuration whose identity is not there yet is tried again when it comes; one that cannot be used does not
+        keep a renewed certificate from being served.
+        """
+        if self._look() == self._seen:
             return
         try:
-            if stamp != self._stamp:
-                listener.apply(_read_config(self._settings.config))
-            else:
-                listener.reload_tls()
+            listener.apply(self._read())
             self._refused = ""
         except InvalidInput as error:
             self._refused = error.message
             self._metrics.refused_configs.inc()
             self._log(CONFIG_REFUSED, error=error.message)
-        self._stamp, self._tls_stamp = stamp, _stamp(_tls_paths(listener.config))
-
-    _refused = ""
-    _stamp: _Stamp = ()
-    _tls_stamp: _Stamp = ()
+            with contextlib.suppress(InvalidInput):
+                listener.reload_tls()
 
     def _say_how_it_is(self, listener: Listener) -> None:
         trouble = listener.trouble() or self._refused or listener.congestion()
@@ -136,8 +146,8 @@ class ListenerProcess:
                 return  # A full disk must not end the associations: it is written when there is room again.
         self._state = said
 
-    def _look(self) -> _Stamp:
-        return _stamp((self._settings.config,))
+    def _look(self) -> tuple[_Stamp, _Stamp]:
+        return _stamp((self._settings.config,)), _stamp(self._identity)
 
     def _alive(self) -> str | None:
         listener = self._listener

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
 import struct
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,13 +11,11 @@ from typing import Any
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from aegate_core.decisions.listener_config import TLSFiles
 from tests import dicom, sentinel
 from tests.integration.peers import run_dcmtk
 from tests.integration.scp.listeners import RunningListener, associate, entity, running_listener
 from tests.integration.scp.wires import (
     RELEASE_RQ,
-    Peer,
     associate_rq,
     connected,
     element,
@@ -356,89 +352,3 @@ def test_patient_data_of_a_refused_object_stays_out_of_log_and_metrics(tmp_path:
             assert peer.receive_pdu()[0] == 7
         sentinel.assert_absent(listener.get("/metrics")[1], "the metrics")
         sentinel.assert_absent(listener.log.read_bytes(), "the log")
-
-
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory: pytest.TempPathFactory) -> TLSFiles:
-    """A self-signed certificate that is its own authority, for both sides."""
-    folder = tmp_path_factory.mktemp("identity")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += ["-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt")]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    return TLSFiles(str(folder / "tls.crt"), str(folder / "tls.key"), str(folder / "tls.crt"))
-
-
-def client_context(identity: TLSFiles, *, with_certificate: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=identity.ca)
-    context.check_hostname = False
-    if with_certificate:
-        context.load_cert_chain(identity.certificate, identity.key)
-    return context
-
-
-def test_tls_takes_a_device_with_certificate_and_no_other(tmp_path: Path, identity: TLSFiles) -> None:
-    known, unknown = (client_context(identity, with_certificate=w) for w in (True, False))
-    with running_listener(tmp_path, tls=identity) as listener:
-        with connected(listener.port) as raw, known.wrap_socket(raw.sock) as sock:
-            peer = Peer(sock)
-            peer.associate()
-            peer.send(pdu(4, pdv(3, store_rq())) + pdu(4, pdv(0, bytes(100_000))) + pdu(4, pdv(2, b"ab")))
-            assert peer.status() == 0x0000
-            peer.send(RELEASE_RQ)
-            assert peer.receive_pdu()[0] == 6
-        assert [a.path.stat().st_size - a.side.data_offset for a in listener.arrivals()] == [100_002]
-
-        # With TLS 1.3 a client learns of the refusal when it first reads.
-        with (
-            connected(listener.port) as raw,
-            pytest.raises((ssl.SSLError, ConnectionResetError)),
-            unknown.wrap_socket(raw.sock) as sock,
-        ):
-            sock.sendall(associate_rq())
-            sock.recv(1)
-        with connected(listener.port) as plain:
-            plain.send(associate_rq())
-            assert plain.seconds_until_closed() < 5
-        reasons = [e["reason"] for e in listener.events("connection.refused")]
-        assert reasons == ["tls_handshake_failed", "tls_handshake_failed"]
-        assert len(listener.arrivals()) == 1
-
-
-def test_silent_tls_client_delays_nobody(tmp_path: Path, identity: TLSFiles) -> None:
-    context = client_context(identity, with_certificate=True)
-    with running_listener(tmp_path, tls=identity) as listener, connected(listener.port) as silent:
-        for _ in range(3):
-            with connected(listener.port, timeout_s=5) as raw, context.wrap_socket(raw.sock) as sock:
-                Peer(sock).associate()
-        assert silent.sock.getpeername()
-
-
-def test_dcmtk_associates_over_tls(tmp_path: Path, identity: TLSFiles) -> None:
-    with running_listener(tmp_path, tls=identity) as listener:
-        arguments = ["+tls", identity.key, identity.certificate, "+cf", identity.ca, "-aet", "CT1"]
-        done = run_dcmtk("echoscu", *arguments, "localhost", str(listener.port))
-
-        assert done.returncode == 0, done.stdout
-
-
-def test_old_tls_is_refused(tmp_path: Path, identity: TLSFiles) -> None:
-    context = client_context(identity, with_certificate=True)
-    context.set_ciphers("AES128-SHA:AES256-SHA")
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with (
-        running_listener(tmp_path, tls=identity) as listener,
-        connected(listener.port) as raw,
-        pytest.raises((ssl.SSLError, ConnectionResetError)),
-    ):
-        context.wrap_socket(raw.sock)
