@@ -22,7 +22,8 @@ from aegate_core.events import CONNECTION_REFUSED, PROCESS_FAILED, Log
 from aegate_scp.metrics import ListenerMetrics
 
 REQUEST_TIMEOUT_S = 10.0
-MAX_REQUEST_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 256 * 1024
+"""128 contexts with each of the 45 transfer syntaxes that pynetdicom knows make 158 kB; memory comes as bytes come."""
 MAX_PENDING_PER_ADDRESS = 16
 MAX_PENDING = 256
 """Of all addresses; chosen by feel, well below the usual 1,024 descriptors."""

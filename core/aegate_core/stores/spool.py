@@ -261,8 +261,10 @@ class SpoolFile:
     def _close(self) -> None:
         if self._is_open:
             self._is_open = False
-            os.close(self._file)
-            os.close(self._folder)
+            for descriptor in (self._file, self._folder):
+                # What a network file system says here was said to fsync before, or the object is given up anyway.
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
 
 
 class Departure:

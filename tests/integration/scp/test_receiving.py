@@ -17,6 +17,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     UltrasoundMultiFrameImageStorage,
 )
+from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification
 
 from aegate_core.dicom.identifiers import ResourceKey
@@ -215,6 +216,15 @@ def test_transfer_syntax_is_the_requestors_first_and_explicit_before_implicit(tm
         (UltrasoundMultiFrameImageStorage, JPEGBaseline8Bit),
         (Verification, ImplicitVRLittleEndian),
     ]
+
+
+def test_request_with_every_context_and_every_transfer_syntax_is_heard(tmp_path: Path) -> None:
+    with running_listener(tmp_path) as listener:
+        wanted = [str(c.abstract_syntax) for c in AllStoragePresentationContexts[:128]]
+        assoc = associate(listener.port, *((uid, list(ALL_TRANSFER_SYNTAXES)) for uid in wanted))
+
+        assert [c.abstract_syntax for c in assoc.accepted_contexts] == wanted
+        assoc.release()
 
 
 def test_unknown_storage_class_is_taken_only_when_the_ae_names_it(tmp_path: Path) -> None:

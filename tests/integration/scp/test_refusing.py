@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -177,7 +178,7 @@ def test_silent_connections_hold_no_slot_and_delay_nobody(tmp_path: Path) -> Non
         b"GET / HTTP/1.1\r\n\r\n",
         pdu(4, bytes(100)),
         pdu(1, bytes(4)),
-        struct.pack(">BBL", 1, 0, 65537),
+        struct.pack(">BBL", 1, 0, 262145),
         struct.pack(">BBL", 1, 0, 0xFFFFFFFF),
     ],
 )
@@ -308,6 +309,28 @@ def test_above_the_watermark_new_associations_and_new_objects_are_refused_until_
         assert peer.status() == 0x0000
         assert echo(listener) == ""
         assert listener.metric("aegate_instances_received_total", ae="default/ct1", status="0xA700") == 1
+
+
+def test_disk_that_is_full_in_the_middle_of_an_object_gives_out_of_resources_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    with running_listener(tmp_path) as listener, connected(listener.port) as peer:
+        peer.associate()
+        _, hard = resource.prlimit(listener.child.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(listener.child.pid, resource.RLIMIT_FSIZE, (1_000_000, hard))
+
+        peer.send(
+            pdu(4, pdv(3, store_rq(b"1.1"))) + 30 * pdu(4, pdv(0, bytes(100_000))) + pdu(4, pdv(2, b"ab"))
+        )
+        assert peer.status() == 0xA700
+        assert listener.leftovers() == []
+
+        # The rest of it has gone by, and the next one is taken.
+        peer.send(pdu(4, pdv(3, store_rq(b"1.2")) + pdv(2, b"ab")))
+        assert peer.status() == 0x0000
+        assert [a.side.sop_instance_uid for a in listener.arrivals()] == ["1.2"]
+        (refused,) = listener.events("instance.refused")
+        assert (refused["status"], "EFBIG" in refused["reason"]) == ("0xA700", True)
 
 
 def test_spool_that_cannot_be_written_gives_out_of_resources(tmp_path: Path) -> None:

@@ -62,3 +62,32 @@ def test_silent_name_server_does_not_hold_up_a_change_for_longer_than_allowed() 
     released.append(True)
     eventually(lambda: nodes.known.get("ct") == {ONE})
     nodes.stop()
+
+
+def test_name_without_an_answer_holds_up_no_other_name() -> None:
+    released: list[bool] = []
+
+    def resolve(name: str) -> frozenset[Address]:
+        if name == "away":
+            eventually(lambda: released, deadline_s=20)
+            raise OSError("timed out")
+        return frozenset({ONE})
+
+    nodes = NodeAddresses(resolve)
+    nodes.watch(["away", "ct"], timeout_s=0.05)
+    eventually(lambda: nodes.known == {"ct": {ONE}})
+
+    nodes.watch(["away", "ct", "mr"], timeout_s=0.05)
+
+    eventually(lambda: nodes.known == {"ct": {ONE}, "mr": {ONE}})
+    released.append(True)
+    nodes.stop()
+
+
+def test_name_that_is_none_is_an_answer_too() -> None:
+    nodes = NodeAddresses(NameServer())
+
+    nodes.watch(["nowhere"], timeout_s=10)
+
+    assert nodes.known == {}
+    nodes.stop()
