@@ -133,6 +133,9 @@ REQUEST_FAILED = _event(
     "request.failed", E, "request failed inside; the caller got the correlation id", "correlation error"
 )
 REQUEST_REFUSED = _event("request.refused", I, "request refused", "reason caller")
+TOKENS_REFUSED = _event(
+    "tokens.refused", E, "the token file cannot be used: nobody is let in until it can", "error"
+)
 MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
 
 CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from aegate_core.errors import InvalidInput, InvalidValue
+from aegate_core.events import TOKENS_REFUSED, Log
 from aegate_graphql_api.permissions import Caller, Permission
 from aegate_graphql_api.tokens import TokenRecord, digest, list_tokens
+
+log = Log("api")
 
 
 class Authenticator(Protocol):
@@ -35,7 +38,7 @@ class LocalTokens:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._by_digest: dict[str, TokenRecord] = {}
 
     async def authenticate(self, token: str, *, address: str) -> Caller | None:
@@ -52,19 +55,24 @@ class LocalTokens:
         )
 
     def _reload(self) -> None:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            self._seen, self._by_digest = None, {}
+        seen = _looks(self._path)
+        if seen is not None and seen == self._seen:
             return
-        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if seen == self._seen:
-            return
+        self._seen = seen
         try:
             self._by_digest = {r.sha256: r for r in list_tokens(self._path)}
-        except InvalidInput:
+        except InvalidInput as error:
             self._by_digest = {}
-        self._seen = seen
+            log(TOKENS_REFUSED, error=error.message)
+
+
+def _looks(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when the file or its mode does, or None when that cannot be told."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def refuse_exposure(authenticator: Authenticator, host: str) -> None:

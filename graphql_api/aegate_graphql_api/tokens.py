@@ -78,6 +78,10 @@ def list_tokens(path: Path) -> list[TokenRecord]:
         text = path.read_text()
     except FileNotFoundError:
         return []
+    except (OSError, UnicodeError) as error:
+        raise InvalidInput(
+            f"the token file {path} cannot be read ({type(error).__name__}): restore it, or delete it and make new ones"
+        ) from error
     if mode & 0o077:
         raise InvalidInput(f"the token file must have mode 0600, got {mode:04o}: chmod 600 {path}")
     try:
@@ -124,6 +128,8 @@ def _record(entry: dict[str, object]) -> TokenRecord:
     record = TokenRecord(**{**entry, "permissions": tuple(entry["permissions"])})  # type: ignore[arg-type] # JSON; a wrong key raises TypeError
     if record.expires_at is not None and datetime.fromisoformat(record.expires_at).tzinfo is None:
         raise ValueError("naive expiry")
+    if not isinstance(record.name, str) or not set(record.permissions) <= set(GRANTABLE):
+        raise ValueError("another form")
     return record
 
 

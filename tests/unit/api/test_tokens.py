@@ -40,26 +40,46 @@ async def test_changes_take_effect_with_the_next_request(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"version": 2, "tokens": []}', '{"version": 1, "tokens": [{}]}']
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b'{"version": 2, "tokens": []}',
+        b'{"version": 1, "tokens": [{}]}',
+        b'{"version": 1, "tokens": [{"name": "a", "sha256": "b", "permissions": ["ROOT"], "created_at": "c"}]}',
+        b'{"version": 1, "tokens": [{"name": 1, "sha256": "b", "permissions": [], "created_at": "c"}]}',
+    ],
 )
-async def test_a_broken_file_lets_nobody_in(tmp_path: Path, content: str) -> None:
+async def test_a_broken_file_lets_nobody_in(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tokens.json"
     token = create_token(path, "alice", ["AE_EDITOR"])
     local = LocalTokens(path)
     assert await local.authenticate(token, address="") is not None
-    path.write_text(content)
+    path.write_bytes(content)
     assert await local.authenticate(token, address="") is None
     with pytest.raises(InvalidInput):
         list_tokens(path)
 
 
-async def test_a_file_that_others_can_read_lets_nobody_in(tmp_path: Path) -> None:
+async def test_a_file_that_others_can_read_lets_nobody_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "tokens.json"
     token = create_token(path, "alice", ["AE_EDITOR"])
+    local = LocalTokens(path)
+    assert await local.authenticate(token, address="") is not None
     path.chmod(0o640)
-    assert await LocalTokens(path).authenticate(token, address="") is None
+    assert await local.authenticate(token, address="") is None
+    assert await local.authenticate(token, address="") is None
+    assert [r.message for r in caplog.records] == [
+        "the token file cannot be used: nobody is let in until it can"
+    ]
     with pytest.raises(InvalidInput, match="0600, got 0640"):
         list_tokens(path)
+    path.chmod(0o600)
+    assert await local.authenticate(token, address="") is not None
 
 
 async def test_an_expired_token_is_none(tmp_path: Path) -> None:
