@@ -183,12 +183,12 @@ def _patient_row(said: PatientIdentity) -> PatientRow:
     row = PatientRow(
         said.name_alphabetic, said.name_ideographic, said.name_phonetic, said.birth_date, said.sex
     )
-    row.search_text = _patient_search(said.patient_id, row)
+    row.search_text = _name_search(row)
     return row
 
 
-def _patient_search(patient_id: str, row: PatientRow) -> str:
-    return search_text(patient_id, row.name_alphabetic, row.name_ideographic, row.name_phonetic)
+def _name_search(row: PatientRow) -> str:
+    return search_text(row.name_alphabetic, row.name_ideographic, row.name_phonetic)
 
 
 async def _update_patients(tx: Database, fresh: Iterable[_Indexed], now: datetime) -> set[int]:
@@ -207,7 +207,7 @@ async def _update_patients(tx: Database, fresh: Iterable[_Indexed], now: datetim
         if values:
             for name, value in values.items():
                 setattr(old, name, value)
-            values["search_text"] = _patient_search(i.study.patient.patient_id, old)
+            values["search_text"] = _name_search(old)
             await receiving.update_patient(tx, row_id, values, now=now)
             changed.add(row_id)
     return changed

@@ -65,8 +65,8 @@ class Column:
     sql: str
     cast: str = "text"
     within: str = "{}"
-    folded: bool = False
-    """Holds search text: what is asked is folded in the same way, and compared as it is (its index helps)."""
+    search: str | None = None
+    """The column with its search text: contains and startsWith look there, for what is asked folded in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +194,17 @@ def _comparison(compare: Compare, column: Column, arguments: Arguments) -> str:
         return absent if value else f"(NOT {absent})"
     if op in (Op.CONTAINS, Op.STARTS_WITH):
         return _like(compare, column, arguments)
-    if op is Op.EQ and column.folded:
-        return f"{sql} = {arguments.add(search_text(str(value)))}"
     sign = {Op.EQ: "=", Op.FROM: ">=", Op.TO: "<="}[op]
     return f"{sql} {sign} {arguments.add(value, column.cast)}"
 
 
 def _like(compare: Compare, column: Column, arguments: Arguments) -> str:
-    text = str(compare.value)
-    wanted = search_text(text) if column.folded else text.lower()
+    wanted = search_text(str(compare.value)) if column.search else str(compare.value)
     pattern = "".join(f"\\{c}" if c in "\\%_" else c for c in wanted) + "%"
     if compare.op is Op.CONTAINS:
         pattern = "%" + pattern
-    subject = column.sql if column.folded else f"lower({column.sql})"
-    return f"{subject} LIKE {arguments.add(pattern)} ESCAPE '\\'"
+    place = arguments.add(pattern)
+    if column.search:
+        return f"{column.search} LIKE {place} ESCAPE '\\'"
+    # Both sides by the database: SQLite knows no case but ASCII's, so what Python lowers it would never find.
+    return f"lower({column.sql}) LIKE lower({place}) ESCAPE '\\'"

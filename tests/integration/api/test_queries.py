@@ -85,6 +85,32 @@ async def test_studies_are_found_by_each_field(api: API) -> None:
         assert len(data["studies"]["nodes"]) == found, search
 
 
+async def test_a_name_is_compared_whole_or_in_parts(api: API) -> None:
+    await api.db.execute("UPDATE study SET description = 'Übersicht Knie' WHERE source_ae = 'default/ct1'")
+    studies = "query($w: StudyWhere) { studies(where: $w) { nodes { modalities } } }"
+    items = "query($w: QueueItemWhere) { queueItems(where: $w) { nodes { state } } }"
+    name = sentinel.PATIENT_NAME
+    for comparison, found in (
+        ({"eq": name}, 2),
+        ({"in": ["Nobody", name]}, 2),
+        ({"in": ["Nobody"]}, 0),
+        ({"startsWith": "zzsentinel qu"}, 2),
+        ({"startsWith": "Quillonia"}, 0),
+        ({"contains": "QUILLONIA"}, 2),
+        ({"contains": sentinel.PATIENT_ID}, 0),
+        ({"range": {"from": "Zz", "to": "Zzt"}}, 2),
+        ({"isNull": True}, 0),
+        ({"isNull": False}, 2),
+    ):
+        data = await api.ask(studies, w={"patientName": comparison})
+        assert len(data["studies"]["nodes"]) == found, comparison
+        data = await api.ask(items, w={"patientName": comparison})
+        assert len(data["queueItems"]["nodes"]) == found, comparison
+    for part in ({"contains": "Übersicht"}, {"startsWith": "Übersicht K"}, {"contains": "bersicht KNIE"}):
+        data = await api.ask(studies, w={"description": part})
+        assert len(data["studies"]["nodes"]) == 1, part
+
+
 async def test_queue_items_say_why_they_wait(api: API) -> None:
     data = await api.ask(
         """{ queueItems(orderBy: OLDEST) { nodes { state destinationAe level instancesTotal requestedBy version

@@ -44,7 +44,7 @@ def test_a_search_gives_terms_or_is_refused(search: str) -> None:
 
 def test_values_become_arguments_and_patterns_are_escaped() -> None:
     columns = {
-        "name": Column("n", folded=True),
+        "name": Column("p.name", search="n"),
         "uid": Column("u"),
         "x": Column("x.m", within="EXISTS (SELECT 1 WHERE {})"),
     }
@@ -53,12 +53,15 @@ def test_values_become_arguments_and_patterns_are_escaped() -> None:
         (
             Compare("name", Op.CONTAINS, "50%_Ö^\\"),
             AnyOf((Compare("uid", Op.EQ, "'; DROP"), Compare("x", Op.IN, ["a", "b"]))),
+            Compare("name", Op.EQ, "Ö^A"),
+            Compare("uid", Op.STARTS_WITH, "1.2_"),
         )
     )
     assert sql_of(where, columns, arguments) == (
-        "(n LIKE $1::text ESCAPE '\\' AND (u = $2::text OR EXISTS (SELECT 1 WHERE x.m = ANY($3::text[]))))"
+        "(n LIKE $1::text ESCAPE '\\' AND (u = $2::text OR EXISTS (SELECT 1 WHERE x.m = ANY($3::text[]))) "
+        "AND p.name = $4::text AND lower(u) LIKE lower($5::text) ESCAPE '\\')"
     )
-    assert arguments.values == ["%50\\%\\_o%", "'; DROP", ["a", "b"]]
+    assert arguments.values == ["%50\\%\\_o%", "'; DROP", ["a", "b"], "Ö^A", "1.2\\_%"]
     assert sql_of(AllOf(()), columns, Arguments()) == "TRUE"
     assert sql_of(AnyOf(()), columns, Arguments()) == "FALSE"
 

@@ -11,7 +11,7 @@ _COLUMNS = {
     "key": Column(_KEY),
     "namespace": Column("namespace"),
     "name": Column("name"),
-    "text": Column("search_text", folded=True),
+    "text": Column("search_text", search="search_text"),
 }
 
 ENTITIES = Source(

@@ -19,8 +19,8 @@ STUDIES = Source(
     table="study s JOIN patient p ON p.id = s.patient_id",
     columns={
         "id": Column("s.id", "bigint"),
-        "text": Column("s.search_text", folded=True),
-        "patient_name": Column("p.search_text", folded=True),
+        "text": Column("s.search_text", search="s.search_text"),
+        "patient_name": Column("p.name_alphabetic", search="p.search_text"),
         "patient_id": Column("p.patient_id"),
         "accession_number": Column("s.accession_number"),
         "study_instance_uid": Column("s.study_instance_uid"),
