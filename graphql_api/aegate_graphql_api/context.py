@@ -37,8 +37,20 @@ class Context:
             self._loaders[name] = DataLoader(load_fn=batch, max_batch_size=500)
         return self._loaders[name]
 
+    def forget(self) -> None:
+        """Drop what was loaded: after a change, what the operation answers next must be read again."""
+        self._loaders.clear()
+
 
 Info = strawberry.Info[Context, None]
+
+
+def utc(value: datetime) -> datetime | None:
+    """Return a caller's time in UTC; None without a zone, or where UTC has no such year (year 1, 9999)."""
+    try:
+        return value.astimezone(UTC) if value.tzinfo is not None else None
+    except OverflowError:
+        return None
 
 
 def moment(value: object) -> datetime | None:

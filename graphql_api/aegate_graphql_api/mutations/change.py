@@ -40,8 +40,16 @@ class Outcome:
     answer: Any
     target: str
     detail: dict[str, object] = field(default_factory=dict)
-    is_change: bool = True
-    """False for a dry run: no audit row."""
+    dry_run: bool = False
+    """Take everything back: nothing is changed and nothing is audited."""
+
+
+class _DryRun(Exception):
+    """Rolls back what a dry run tried."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__("dry run")
+        self.answer = answer
 
 
 async def change(context: Context, action: str, work: Callable[[Database], Awaitable[Outcome]]) -> Any:
@@ -49,30 +57,25 @@ async def change(context: Context, action: str, work: Callable[[Database], Await
 
     async def with_audit(tx: Database) -> Outcome:
         outcome = await work(tx)
-        if outcome.is_change:
-            caller = context.caller
-            deed = Deed(caller.name, action, outcome.target, address=caller.address, detail=outcome.detail)
-            await record(tx, deed, now=context.now)
+        if outcome.dry_run:
+            raise _DryRun(outcome.answer)
+        caller = context.caller
+        deed = Deed(caller.name, action, outcome.target, address=caller.address, detail=outcome.detail)
+        await record(tx, deed, now=context.now)
         return outcome
 
     try:
-        outcome = await context.db.atomically(with_audit)
-    except Refused as refused:
-        log(MUTATION_DONE, mutation=action, caller=context.caller.name, outcome=refused.problem.code)
-        return refused.problem
-    except (AegateError, RequestRefused) as error:
-        problem = _problem_of(error)
+        answer, said = (await context.db.atomically(with_audit)).answer, "DONE"
+    except _DryRun as tried:
+        answer, said = tried.answer, "DRY_RUN"
+    except (Refused, AegateError, RequestRefused) as error:
+        problem = error.problem if isinstance(error, Refused) else _problem_of(error)
         if problem is None:
             raise
-        log(MUTATION_DONE, mutation=action, caller=context.caller.name, outcome=problem.code)
-        return problem
-    log(
-        MUTATION_DONE,
-        mutation=action,
-        caller=context.caller.name,
-        outcome="DONE" if outcome.is_change else "DRY_RUN",
-    )
-    return outcome.answer
+        answer, said = problem, problem.code
+    context.forget()
+    log(MUTATION_DONE, mutation=action, caller=context.caller.name, outcome=said)
+    return answer
 
 
 def _problem_of(error: AegateError | RequestRefused) -> Problem | None:

@@ -93,7 +93,9 @@ class StudiesSent:
 
     @strawberry.field(description="The queue items; none with dryRun.")
     async def items(self, info: Info) -> list[QueueItem]:
-        """Load them after the change."""
+        """Load them after the change. What a dry run made was taken back, and another may have its ids by now."""
+        if self.dry_run:
+            return []
         found = await info.context.loader(load_items).load_many(list(self.keys))
         return [item for item in cast("list[QueueItem | None]", found) if item is not None]
 
@@ -115,14 +117,6 @@ class SendStudiesInput:
     dry_run: bool = False
 
 
-class _DryRun(Exception):
-    """Rolls back what a dry run tried."""
-
-    def __init__(self, answer: StudiesSent) -> None:
-        super().__init__("dry run")
-        self.answer = answer
-
-
 async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
     """Send studies to destinations by hand."""
     context = info.context
@@ -131,19 +125,15 @@ async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
         request = _request(input, context.caller.name)
         keys = await deliveries.send_studies(tx, request, now=context.now)
         answer = StudiesSent(keys=keys, dry_run=input.dry_run)
-        if input.dry_run:
-            raise _DryRun(answer)
         detail: dict[str, object] = {
             "items": list(keys),
             "destinations": [str(d) for d in request.destinations],
             "idempotencyKey": request.idempotency_key,
         }
-        return Outcome(answer, "Study:" + ",".join(str(s) for s in request.study_ids), detail)
+        target = "Study:" + ",".join(str(s) for s in request.study_ids)
+        return Outcome(answer, target, detail, dry_run=input.dry_run)
 
-    try:
-        return cast("SendResult", await change(context, "sendStudies", work))
-    except _DryRun as tried:
-        return tried.answer
+    return cast("SendResult", await change(context, "sendStudies", work))
 
 
 def _request(input: SendStudiesInput, actor: str) -> SendByHand:

@@ -12,7 +12,7 @@ from aegate_core.database import Database
 from aegate_core.services import deliveries
 from aegate_core.services.deliveries import Changed
 from aegate_core.stores.listing import PageQuery, read_by, read_page
-from aegate_core.stores.queue.list_items import ITEM_ORDERS, ITEMS, versions
+from aegate_core.stores.queue.list_items import ITEM_ORDERS, ITEMS, lock_versions
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import LONGEST_REASON, Outcome, change
 from aegate_graphql_api.mutations.problems import (
@@ -117,14 +117,6 @@ class _Wish:
     value: int | None = None
 
 
-class _DryRun(Exception):
-    """Rolls back what a dry run tried."""
-
-    def __init__(self, answer: QueueItemsChanged) -> None:
-        super().__init__("dry run")
-        self.answer = answer
-
-
 async def hold_queue_items(
     info: Info, selection: QueueItemSelection, reason: str | None = None, guard: ChangeGuard | None = None
 ) -> QueueItemsResult:
@@ -203,14 +195,9 @@ async def _run(context: Context, wish: _Wish) -> QueueItemsResult:
         ids = await _selected(tx, context, wish)
         changed = await wish.act(tx, ids)
         answer = _answer(ids, changed, dry_run=wish.guard.dry_run)
-        if wish.guard.dry_run:
-            raise _DryRun(answer)
-        return Outcome(answer, _target(ids), _detail(changed, wish))
+        return Outcome(answer, _target(ids), _detail(changed, wish), dry_run=wish.guard.dry_run)
 
-    try:
-        return cast("QueueItemsResult", await change(context, wish.action, work))
-    except _DryRun as tried:
-        return tried.answer
+    return cast("QueueItemsResult", await change(context, wish.action, work))
 
 
 def check_reason(reason: str | None) -> None:
@@ -250,7 +237,7 @@ async def _found(tx: Database, context: Context, selection: QueueItemSelection) 
 
 
 async def _check_versions(tx: Database, ids: Sequence[int], guard: ChangeGuard) -> None:
-    there = await versions(tx, ids)
+    there = await lock_versions(tx, ids)
     if len(ids) == 1 and not there:
         raise not_found("there is no such queue item: read the list again")
     if guard.version is None:

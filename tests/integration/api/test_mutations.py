@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from aegate_core.database import Database, open_database
 from tests.integration.api.clients import API
+from tests.integration.waiting import eventually_async
 
 ITEMS = """
   __typename
@@ -66,6 +69,23 @@ async def test_hold_and_resume_leave_audit_rows(api: API) -> None:
     assert len(detail["changed"]) == 1
     assert audit[0]["target"] == f"QueueItem:{detail['changed'][0]}"
     assert audit[0]["address"]
+
+
+async def test_each_change_of_a_request_answers_with_what_is_there_after_it(api: API) -> None:
+    one = (await items(api))["pacs"]
+    data = await api.ask(
+        """mutation($ids: [ID!]!) {
+            held: holdQueueItems(selection: {ids: $ids}) { ...Now }
+            resumed: resumeQueueItems(selection: {ids: $ids}) { ...Now }
+            sooner: setQueueItemPriority(selection: {ids: $ids}, priority: 90) { ...Now } }
+        fragment Now on QueueItemsChanged { changed { state priority version whyNotMoving { code } } }""",
+        ids=[one],
+    )
+    assert [data[name]["changed"] for name in ("held", "resumed", "sooner")] == [
+        [{"state": "HELD", "priority": 70, "version": 2, "whyNotMoving": {"code": "HELD"}}],
+        [{"state": "SCHEDULED", "priority": 70, "version": 3, "whyNotMoving": {"code": "NO_WORKER"}}],
+        [{"state": "SCHEDULED", "priority": 90, "version": 4, "whyNotMoving": {"code": "NO_WORKER"}}],
+    ]
 
 
 async def test_cancel_then_retry(api: API) -> None:
@@ -130,6 +150,24 @@ async def test_another_version_is_a_conflict(api: API) -> None:
         api, "holdQueueItems", "selection: {ids: [$id]}, guard: {version: 1}", id=("ID!", one)
     )
     assert held["changedCount"] == 1
+
+
+async def test_a_version_that_another_is_changing_is_a_conflict(api: API) -> None:
+    one = (await items(api))["pacs"]
+    guarded = change(api, "holdQueueItems", "selection: {ids: [$id]}, guard: {version: 1}", id=("ID!", one))
+    async with open_database(api.db.url) as other, asyncio.TaskGroup() as tasks, other.transaction():
+        await other.execute("UPDATE delivery SET version = version + 1")
+        held = tasks.create_task(guarded)
+        if not api.db.is_sqlite:  # there BEGIN itself waits, and nobody can see that
+            await eventually_async(lambda: waits_for_a_lock(other))
+    assert (held.result()["__typename"], held.result()["current"]) == ("ConflictProblem", {"version": 2})
+    assert {r["state"] for r in await rows(api)} == {"SCHEDULED"}
+    assert await api.audit() == []
+
+
+async def waits_for_a_lock(db: Database) -> bool:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await db.fetch_value(waiting))
 
 
 @pytest.mark.parametrize(

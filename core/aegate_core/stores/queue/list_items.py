@@ -139,7 +139,10 @@ async def slots_in_use(db: Database, destinations: Sequence[int], now: datetime)
     return await db.fetch(_SLOTS, list(destinations), now)
 
 
-async def versions(tx: Database, ids: Sequence[int]) -> dict[int, int]:
-    """Return the version of each item that exists."""
-    rows = await tx.fetch("SELECT id, version FROM delivery WHERE id = ANY($1::bigint[])", list(ids))
+async def lock_versions(tx: Database, ids: Sequence[int]) -> dict[int, int]:
+    """Return the version of each item that exists; until the transaction ends nobody else changes them."""
+    rows = await tx.fetch(
+        "SELECT id, version FROM delivery WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE",
+        list(ids),
+    )
     return {int(r["id"]): int(r["version"]) for r in rows}
