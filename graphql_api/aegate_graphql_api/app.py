@@ -10,9 +10,10 @@ from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,7 @@ from aegate_core.database import Database
 from aegate_core.errors import AegateError
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
+from aegate_graphql_api.errors import problem_body
 
 GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
 READY_TIMEOUT_S = 3
@@ -91,7 +93,19 @@ def create_app(db: Database, authenticator: Authenticator) -> Starlette:
             Route("/", to_page),
         ],
         middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={HTTPException: _nothing_here},
     )
+
+
+async def _nothing_here(request: Request, error: Exception) -> Response:
+    """Answer a wrong method or path as `/graphql` answers what it refuses."""
+    assert isinstance(error, HTTPException), "the only kind it is registered for"
+    expected = (
+        "POST is expected, got another method: send an operation as JSON, or open /graphiql in a browser"
+        if error.status_code == 405 and request.url.path == "/graphql"
+        else "nothing is at this path by this method: POST to /graphql, or open /graphiql in a browser"
+    )
+    return JSONResponse(problem_body("BAD_REQUEST", expected), error.status_code, error.headers)
 
 
 async def database_trouble(db: Database) -> str | None:

@@ -20,6 +20,7 @@ import strawberry
 
 from aegate_core.database import Database, as_datetime
 from aegate_core.stores.listing import Filter, Order, PageQuery, Source, count, read_page
+from aegate_graphql_api.context import utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE, UNPAGED_LIST
 from aegate_graphql_api.permissions import ANYONE
@@ -98,7 +99,7 @@ async def connection(
     """Return a page. Raises RequestRefused for a page size or cursor that cannot be."""
     if not 1 <= first <= LONGEST_PAGE:
         raise RequestRefused(
-            "INVALID_VALUE", f"first must be 1 to {LONGEST_PAGE}, got another: ask page by page"
+            "INVALID_VALUE", f"first must be 1 to {LONGEST_PAGE}, got {first}: ask page by page"
         )
     seal = _seal(listing)
     query = PageQuery(
@@ -176,8 +177,8 @@ def _encode(keys: Sequence[object], seal: str, order: Order) -> str:
 
 def _value(value: object, cast: str) -> object:
     if cast == "timestamptz":
-        moment = datetime.fromisoformat(str(value))
-        if moment.tzinfo is not None:
+        moment = utc(datetime.fromisoformat(str(value)))
+        if moment is not None:
             return moment
     if cast == "bigint" and type(value) is int and abs(value) < 2**63:
         return value

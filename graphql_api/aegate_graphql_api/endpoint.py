@@ -123,7 +123,11 @@ async def _body(request: Request) -> bytes:
     """Return the body, at most MAX_BODY_BYTES of it whatever its header says. Raises Refusal."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise Refusal(415, "BAD_REQUEST", "the body must be application/json: send the header Content-Type")
+        raise Refusal(
+            415,
+            "BAD_REQUEST",
+            "the body must be application/json, got another type: send the header Content-Type",
+        )
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -151,7 +155,9 @@ def _operation(request: Request, body: bytes) -> dict[str, Any]:
         or not operation["query"]
     ):
         raise Refusal(
-            400, "BAD_REQUEST", "the body must be an object with query, a text; batches are not taken"
+            400,
+            "BAD_REQUEST",
+            "the body must be one object with query, a text, got another: send batches singly",
         )
     if not isinstance(operation.get("variables"), dict | None):
         raise Refusal(400, "BAD_REQUEST", "variables must be an object: leave them out or correct them")

@@ -54,10 +54,12 @@ def present(error: GraphQLError) -> dict[str, Any]:
         refused = error if isinstance(error, RequestRefused) else original
         assert isinstance(refused, RequestRefused)
         return _formatted(error, refused.message, refused.extensions or {})
-    # While it runs an error has a path; without one, but with nodes, it comes from coercing what the caller gave.
     if isinstance(original, AegateError):
         return _formatted(error, original.message, {"code": _code_of(original)})
-    if original is not None and (error.path is not None or not error.nodes):
+    # While it runs an error has a path; without one, but with nodes, it comes from coercing what the caller gave.
+    # Arguments are coerced while it runs, too.
+    coercing = isinstance(original, GraphQLError) and _PLACE.match(original.message)
+    if original is not None and not coercing and (error.path is not None or not error.nodes):
         return _formatted(error, *_masked(original))
     if isinstance(error, GraphQLSyntaxError):
         return _formatted(error, "the document does not parse at this place", {"code": "SYNTAX_ERROR"})
@@ -96,22 +98,42 @@ def _formatted(error: GraphQLError, message: str, extensions: Mapping[str, Any])
 _WITHOUT_VALUES = re.compile(
     r"Cannot query field |Unknown (argument|type|fragment|directive|operation) |Fragment |Fragments |Fields '|"
     r"Field '\w+' (of |argument |is not defined|must |is required)|Variable '\$\w+' (is |of type|of required type)|"
-    r"There can be only one |Directive |This anonymous operation|Maximum introspection depth|Cannot spread |Operation "
+    r"Argument '@?[\w.]+\(\w+:\)' of type |"
+    r"There can be only one |Directive |This anonymous operation|Maximum introspection depth|Cannot spread |Operation |"
+    r"Too many validation errors|Validation aborted|Variable values are nested too deeply"
 )
 """How texts of graphql-core begin that hold names of the document and the schema alone."""
 
-_VARIABLE = re.compile(r"Variable '\$\w+'")
-_EXPECTED = re.compile(r"Expected value of type '[\w\[\]!]+'")
+_PLACE = re.compile(r"(Variable '\$\w+'|Argument '\w+') has invalid (?:default )?value(?: at [^:]*)?: ")
+_EXPECTED = (
+    (r"(Int|Float|String|Boolean|ID) cannot represent", "a value of type {} is expected, got another"),
+    (r"Value cannot represent an? (\w+):", "a value of type {} is expected, got another"),
+    (r"Value '.*' does not exist in '(\w+)' enum", "a name of the enum {} is expected, got another"),
+    (r"Enum '(\w+)' cannot represent", "a name of the enum {} is expected, got another"),
+    (r"Expected value of type '(\w+)' to include required field '(\w+)'", "{} needs the field {}, got none"),
+    (
+        r"Expected value of type '(\w+)' not to include unknown field '\w+'\.( Did you mean [^?]*\?) Found",
+        "{} has no field of this name.{}",
+    ),
+    (r"Expected value of type '(\w+)' not to include unknown field", "{} has no field of this name"),
+    (r"Expected (?:a )?value of non-null type '([\w\[\]!]+)'", "a value of type {} is expected, got none"),
+    (
+        r"Expected variable '\$\w+' provided to (?:non-null )?type '([\w\[\]!]+)'",
+        "a value of type {} is expected, got none",
+    ),
+    (r"Expected value of type '([\w\[\]!]+)'", "a value of type {} is expected, got another"),
+)
+"""What graphql-core's texts on values say of the schema, and how it is told without the value."""
 
 
 def _without_values(message: str) -> str:
     """Return what can be told of ``message``: what is not known to be free of the request's values is cut."""
     if _WITHOUT_VALUES.match(message):
         return message
-    tail = message.rpartition("; ")[2]
-    told = tail if _WITHOUT_VALUES.match(tail) else "give one of the type that the schema asks for"
-    if match := _VARIABLE.match(message):
-        return f"{match.group()} has a value that does not fit: {told}"
-    if match := _EXPECTED.match(message):
-        return f"{match.group()}, got another: {told}"
-    return f"a value does not fit at this place: {told}"
+    place = _PLACE.match(message)
+    rest = message[place.end() :] if place else message
+    where = f"{place.group(1)}: " if place else ""
+    for pattern, told in _EXPECTED:
+        if match := re.match(pattern, rest, re.DOTALL):
+            return f"{where}{told.format(*match.groups())}; see the schema"
+    return f"{where}a value does not fit: give one of the type that the schema asks for"

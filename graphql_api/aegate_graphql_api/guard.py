@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, GraphQLSyntaxError, parse
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    parse,
+)
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
@@ -40,6 +47,10 @@ def validated(schema: GraphQLSchema, document: DocumentNode, rules: tuple[type, 
     return limits.check_document(document) or validate_document(schema, document, rules)
 
 
+def _operations(document: DocumentNode) -> int:
+    return sum(isinstance(d, OperationDefinitionNode) for d in document.definitions)
+
+
 class Guard(SchemaExtension):
     """Refuse what is too large, wrong or not allowed, before anything runs."""
 
@@ -64,5 +75,10 @@ class Guard(SchemaExtension):
         context = self.execution_context
         assert context.graphql_document is not None, "parsing comes first"
         schema: GraphQLSchema = context.schema._schema
+        # Its `operation_name` is the first one's where none was named.
+        if context._provided_operation_name is None and _operations(context.graphql_document) > 1:
+            raise RequestRefused(
+                "BAD_REQUEST", "the document has several operations: name the one to run in operationName"
+            )
         authorise(schema, context.graphql_document, context.operation_name, context.context.caller)
         yield

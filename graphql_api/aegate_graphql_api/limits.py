@@ -27,7 +27,7 @@ from aegate_graphql_api.errors import RequestRefused
 MAX_BODY_BYTES = 1024 * 1024
 MAX_TOKENS = 2_000
 MAX_NESTING = 40
-"""Brackets within brackets, before parsing: the parser recurses."""
+"""Brackets within brackets, before parsing: the parser recurses. Also selections within selections, by fragments."""
 MAX_FRAGMENTS = 50
 MAX_DEPTH = 16
 """GraphiQL's introspection query needs 14."""
@@ -39,7 +39,11 @@ LONGEST_PAGE = 100
 UNPAGED_LIST = 50
 """What ``first`` is when it is left out."""
 
-_STRINGS = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*', re.DOTALL)
+_STRINGS = re.compile(
+    r'"""(?:[^"\\]|\\"""|\\(?!""")|"(?!""))*(?:"""|\Z)|"(?:[^"\\\r\n]|\\.)*"?|#[^\r\n]*', re.DOTALL
+)
+"""Strings and comments as GraphQL's lexer has them. An unclosed one goes to its end: to begin again behind each of
+its quotes would take hours for a body of 1 MiB."""
 _BRACKETS = re.compile(r"[\[({]|[\])}]")
 
 
@@ -79,7 +83,10 @@ def check_document(document: DocumentNode) -> list[GraphQLError]:
     scales = _Scales(fragments)
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
-            weight = scales.selection(definition.selection_set)
+            try:
+                weight = scales.selection(definition.selection_set)
+            except RequestRefused as refused:
+                return [refused]
             for what, value, limit in (
                 ("levels of depth", weight.depth, MAX_DEPTH),
                 ("aliases", weight.aliases, MAX_ALIASES),
@@ -96,19 +103,21 @@ class _Scales:
         self._fragments = fragments
         self._weighed: dict[str, Weight] = {}
 
-    def selection(self, selected: SelectionSetNode | None) -> Weight:
+    def selection(self, selected: SelectionSetNode | None, level: int = 0) -> Weight:
+        if level > MAX_NESTING:
+            raise _too("selections within selections", MAX_NESTING)
         total = Weight()
         for node in selected.selections if selected else ():
             if isinstance(node, FieldNode):
-                total = total.beside(self._field(node))
+                total = total.beside(self._field(node, level))
             elif isinstance(node, InlineFragmentNode):
-                total = total.beside(self.selection(node.selection_set))
+                total = total.beside(self.selection(node.selection_set, level + 1))
             elif isinstance(node, FragmentSpreadNode):
-                total = total.beside(self._fragment(node.name.value))
+                total = total.beside(self._fragment(node.name.value, level))
         return total
 
-    def _field(self, node: FieldNode) -> Weight:
-        below = self.selection(node.selection_set)
+    def _field(self, node: FieldNode, level: int) -> Weight:
+        below = self.selection(node.selection_set, level + 1)
         return Weight(
             depth=below.depth + 1,
             aliases=below.aliases + (node.alias is not None),
@@ -116,12 +125,12 @@ class _Scales:
             fields=1,
         )
 
-    def _fragment(self, name: str) -> Weight:
+    def _fragment(self, name: str, level: int) -> Weight:
         if name not in self._weighed:
             self._weighed[name] = Weight()  # a cycle ends here; validation refuses it by name
             definition = self._fragments.get(name)
             if definition is not None:
-                self._weighed[name] = self.selection(definition.selection_set)
+                self._weighed[name] = self.selection(definition.selection_set, level + 1)
         return self._weighed[name]
 
 

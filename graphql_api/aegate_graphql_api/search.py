@@ -17,6 +17,7 @@ import strawberry
 
 from aegate_core.dicom.text import search_text
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op
+from aegate_graphql_api.context import utc
 from aegate_graphql_api.errors import RequestRefused
 
 SHORTEST_TERM = 3
@@ -178,8 +179,10 @@ def _checked(value: object) -> object:
         return [_checked(v) for v in value]
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise _bad_filter("times need a time zone, such as 2026-01-31T08:00:00Z")
+    if isinstance(value, datetime):
+        if (moment := utc(value)) is None:
+            raise _bad_filter("times need a time zone, such as 2026-01-31T08:00:00Z")
+        return moment
     if isinstance(value, str) and (len(value) > LONGEST_SEARCH or not _storable(value)):
         raise _bad_filter(f"texts may have {LONGEST_SEARCH} characters and no NUL")
     return value

@@ -37,7 +37,7 @@ class Mutation:
     )
     bump_queue_items: queue_items.QueueItemsResult = strawberry.field(
         resolver=queue_items.bump_queue_items,
-        description="Put unfinished items to the front.",
+        description="Put unfinished items to the front, once: a second bump leaves them.",
         directives=[QUEUE],
     )
     hold_destination: destinations.DestinationResult = strawberry.field(

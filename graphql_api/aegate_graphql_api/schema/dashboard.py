@@ -19,7 +19,7 @@ from aegate_core.stores.index.list_resources import (
 )
 from aegate_core.stores.listing import EVERYTHING, Order, PageQuery, read_page
 from aegate_core.stores.queue.list_items import DESTINATIONS, failed, grouped
-from aegate_graphql_api.context import Info, moment
+from aegate_graphql_api.context import Info, moment, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.destination import StateCount
@@ -101,8 +101,8 @@ class Dashboard:
 async def dashboard(info: Info, finished_since: datetime | None = None) -> Dashboard:
     """Count. Finished items are counted since ``finishedSince``: midnight UTC when left out, at most 7 days back."""
     context = info.context
-    since = finished_since or context.now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if since.tzinfo is None or context.now - since > LONGEST_LOOK_BACK:
+    since = utc(finished_since or context.now.replace(hour=0, minute=0, second=0, microsecond=0))
+    if since is None or context.now - since > LONGEST_LOOK_BACK:
         raise RequestRefused(
             "INVALID_VALUE", "finishedSince must be a time with zone, at most 7 days back: move it"
         )

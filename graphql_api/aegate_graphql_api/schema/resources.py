@@ -54,7 +54,7 @@ class ApplicationEntity(Node):
     document_type: str | None
     comment: str
     endpoint: str | None = strawberry.field(
-        description="Where the device reaches us, once there is a listener."
+        description="Where the device reaches us on a cluster; null on one machine, where `aegate up` says it."
     )
     labels: JSON
     spec: JSON
