@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -28,12 +29,51 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PostgresServer:
-    """A running server; databases are made and dropped in milliseconds."""
+    """A server; databases are made and dropped in milliseconds."""
 
     folder: Path
     binaries: Path
+    _running: subprocess.Popen[bytes] | None = None
+
+    def initialise(self) -> None:
+        """Make the data folder."""
+        initdb = [
+            *(self.binaries / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", USER),
+            *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
+        ]
+        done = [*self._as_server(), *initdb]
+        subprocess.run(done, check=True, capture_output=True, timeout=60, cwd=self.folder)
+
+    def start(self) -> None:
+        """Start, and return when it takes connections."""
+        wanted = {**SETTINGS, "unix_socket_directories": self.folder}
+        settings = [f"-c{name}={value}" for name, value in wanted.items()]
+        command = [*self._as_server(), self.binaries / "postgres", "-D", self.folder / "data", *settings]
+        with (self.folder / "server.log").open("ab") as log:
+            self._running = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        ready = [self.binaries / "pg_isready", "-q", "-h", self.folder, "-U", USER, "-d", "postgres"]
+        eventually(
+            lambda: subprocess.run(ready, timeout=10).returncode == 0,
+            deadline_s=30,
+            what="PostgreSQL is ready",
+        )
+
+    def stop(self) -> None:
+        """Stop at once, whoever is connected; what was committed stays. Safe to repeat."""
+        if self._running is not None:
+            self._running.send_signal(signal.SIGINT)  # fast shutdown
+            self._running.wait(30)
+            self._running = None
+
+    def _as_server(self) -> list[str]:
+        """Return what ends a program with us; as root it runs as the user postgres: the server refuses root."""
+        as_user: list[str] = []
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            as_user = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        return ["setpriv", *as_user, "--pdeathsig=INT"]
 
     def url(self, database: str) -> str:
         """Return the URL of ``database``, as aegate takes it."""
@@ -75,48 +115,18 @@ def find_binaries() -> Path:
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """Start a server and stop it at the end. As root it runs as the user postgres: the server refuses root."""
+    """Start a server of one's own, and stop it at the end."""
     folder = Path(
         tempfile.mkdtemp(prefix="aegate-postgres-", dir="/tmp")
     )  # a socket's path has at most 107 bytes
-    binaries = find_binaries()
-    as_user: list[str] = []
     if os.geteuid() == 0:
         account = pwd.getpwnam("postgres")
         os.chown(folder, account.pw_uid, account.pw_gid)
-        as_user = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-    setpriv = ["setpriv", *as_user, "--pdeathsig=INT"]
-    data = folder / "data"
-    initdb = [
-        binaries / "initdb",
-        "-D",
-        data,
-        "-A",
-        "trust",
-        "-U",
-        USER,
-        "-E",
-        "UTF8",
-        "--locale=C.UTF-8",
-        "--no-sync",
-    ]
-    subprocess.run([*setpriv, *initdb], check=True, capture_output=True, timeout=60, cwd=folder)
-    settings = [
-        f"-c{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": folder}.items()
-    ]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*setpriv, binaries / "postgres", "-D", data, *settings], stdout=log, stderr=log, cwd=folder
-        )
+    server = PostgresServer(folder, find_binaries())
+    server.initialise()
     try:
-        ready = [binaries / "pg_isready", "-q", "-h", folder, "-U", USER, "-d", "postgres"]
-        eventually(
-            lambda: subprocess.run(ready, timeout=10).returncode == 0,
-            deadline_s=30,
-            what="PostgreSQL is ready",
-        )
-        yield PostgresServer(folder, binaries)
+        server.start()
+        yield server
     finally:
-        server.send_signal(2)  # SIGINT: fast shutdown
-        server.wait(30)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
-from aegate_core.database import open_database
+import httpx
+
+from aegate_core.database import migrate, open_database
+from aegate_core.health import read_state
+from aegate_graphql_api.tokens import create_token
 from tests.integration.api.clients import API, connect
+from tests.integration.api.test_process import api_process
 from tests.integration.intake.hospital import Place
+from tests.integration.postgres import postgres_server
+from tests.integration.waiting import eventually
+
+ITEMS = "{ queueItems { totalCount { value } } }"
+HOLD = """mutation { holdDestination(id: "RGVzdGluYXRpb246ZGVmYXVsdC9wYWNz") {
+    __typename ... on Problem { code message } } }"""
 
 
 async def test_an_unreachable_database_is_unavailable(api: API, tmp_path: Path) -> None:
@@ -26,3 +39,41 @@ async def test_an_unreachable_database_is_unavailable(api: API, tmp_path: Path) 
             assert (await away.client.get("/healthz")).status_code == 200
             assert (await away.ask("{ viewer { name } }"))["viewer"] == {"name": "both"}
     assert (await api.client.get("/readyz")).status_code == 200
+
+
+def test_a_postgresql_that_stops_and_comes_back_is_taken_up_by_itself(tmp_path: Path) -> None:
+    token = create_token(tmp_path / "tokens.json", "reader", ["DICOM_QUEUE"])
+
+    def ask(client: httpx.Client, query: str) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        return client.post("/graphql", json={"query": query}, headers=headers).json()
+
+    def says(state: str) -> bool:
+        said = read_state(tmp_path / "api.json")
+        return said is not None and said.state == state
+
+    with postgres_server() as server:
+        url = server.create("aegate")
+        asyncio.run(migrate(url))
+        with api_process(tmp_path, url, "api") as (client, _):
+            assert ask(client, ITEMS) == {"data": {"queueItems": {"totalCount": {"value": 0}}}}
+            server.stop()
+            for _ in range(3):
+                (error,) = ask(client, ITEMS)["errors"]
+                assert error["extensions"] == {"code": "UNAVAILABLE"}
+                problem = ask(client, HOLD)["data"]["holdDestination"]
+                assert (problem["__typename"], problem["code"]) == ("UnavailableProblem", "UNAVAILABLE")
+                assert problem["message"] == error["message"]
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/healthz").status_code == 200
+            assert ask(client, "{ viewer { name } }") == {"data": {"viewer": {"name": "reader"}}}
+            eventually(lambda: says("degraded"), deadline_s=20)
+            server.start()
+            for _ in range(20):
+                assert ask(client, ITEMS) == {"data": {"queueItems": {"totalCount": {"value": 0}}}}
+            assert ask(client, HOLD)["data"]["holdDestination"]["code"] == "NOT_FOUND"
+            assert client.get("/readyz").status_code == 200
+            eventually(lambda: says("ready"), deadline_s=20)
+    log = (tmp_path / "api.log").read_text()
+    assert log.count('"event":"database.away"') == log.count('"event":"database.back"') == 1
+    assert '"event":"request.failed"' not in log
