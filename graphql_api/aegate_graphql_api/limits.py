@@ -1,8 +1,8 @@
 """How large a document may be: tokens, nesting, fragments, aliases, root fields, cost. One pass, before validation.
 
 Strawberry's own limiters walk nested fragments again for each use: 20 of them, 756 bytes, cost 3 s. Here each
-fragment is weighed once. Cost: one for a field, times what the lists above it may hold (``first``; a variable counts
-as 100).
+fragment is weighed once. Cost: one for a field, times what the connections above it may hold (``first``; a variable
+counts as 100).
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class Weight:
     aliases: int = 0
     cost: int = 0
     fields: int = 0
+    pages: bool = False
+    """Whether it asks for nodes or edges: what it is selected from is a connection."""
 
     def beside(self, other: Weight) -> Weight:
         """Return both, side by side."""
@@ -63,6 +65,7 @@ class Weight:
             min(self.aliases + other.aliases, MAX_ALIASES + 1),
             min(self.cost + other.cost, MAX_COST + 1),
             min(self.fields + other.fields, MAX_ROOT_FIELDS + 1),
+            self.pages or other.pages,
         )
 
 
@@ -77,25 +80,33 @@ def check_nesting(text: str) -> None:
 
 def check_document(document: DocumentNode) -> list[GraphQLError]:
     """Return what is too large in ``document``: nothing, or one error."""
+    try:
+        weights = weigh(document)
+    except RequestRefused as refused:
+        return [refused]
+    for weight in weights:
+        for what, value, limit in (
+            ("levels of depth", weight.depth, MAX_DEPTH),
+            ("aliases", weight.aliases, MAX_ALIASES),
+            ("root fields", weight.fields, MAX_ROOT_FIELDS),
+            ("cost", weight.cost, MAX_COST),
+        ):
+            if value > limit:
+                return [_too(what, limit)]
+    return []
+
+
+def weigh(document: DocumentNode) -> list[Weight]:
+    """Return the weight of each operation. Raises RequestRefused for what is too large to be weighed."""
     fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
     if len(fragments) > MAX_FRAGMENTS:
-        return [_too("fragments", MAX_FRAGMENTS)]
+        raise _too("fragments", MAX_FRAGMENTS)
     scales = _Scales(fragments)
-    for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode):
-            try:
-                weight = scales.selection(definition.selection_set)
-            except RequestRefused as refused:
-                return [refused]
-            for what, value, limit in (
-                ("levels of depth", weight.depth, MAX_DEPTH),
-                ("aliases", weight.aliases, MAX_ALIASES),
-                ("root fields", weight.fields, MAX_ROOT_FIELDS),
-                ("cost", weight.cost, MAX_COST),
-            ):
-                if value > limit:
-                    return [_too(what, limit)]
-    return []
+    return [
+        scales.selection(d.selection_set)
+        for d in document.definitions
+        if isinstance(d, OperationDefinitionNode)
+    ]
 
 
 class _Scales:
@@ -121,8 +132,9 @@ class _Scales:
         return Weight(
             depth=below.depth + 1,
             aliases=below.aliases + (node.alias is not None),
-            cost=min(1 + below.cost * _rows(node), MAX_COST + 1),
+            cost=min(1 + below.cost * _rows(node, pages=below.pages), MAX_COST + 1),
             fields=1,
+            pages=node.name.value in ("nodes", "edges"),
         )
 
     def _fragment(self, name: str, level: int) -> Weight:
@@ -134,18 +146,15 @@ class _Scales:
         return self._weighed[name]
 
 
-def _rows(node: FieldNode) -> int:
-    """Return how many rows a field may answer with: it is a list when what is below asks for nodes or edges."""
+def _rows(node: FieldNode, *, pages: bool) -> int:
+    """Return how many rows a field may answer with."""
     for argument in node.arguments or ():
         if argument.name.value in ("first", "ids"):
             value = argument.value
             if isinstance(value, IntValueNode) and len(value.value) < 6:
                 return min(max(int(value.value), 1), LONGEST_PAGE)
             return LONGEST_PAGE
-    below = node.selection_set.selections if node.selection_set else ()
-    listed = any(isinstance(n, FieldNode) and n.name.value in ("nodes", "edges") for n in below)
-    spread = any(not isinstance(n, FieldNode) for n in below)
-    return UNPAGED_LIST if listed or (spread and node.name.value not in ("nodes", "edges", "node")) else 1
+    return UNPAGED_LIST if pages else 1
 
 
 def _too(what: str, limit: int) -> RequestRefused:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from graphql import GraphQLInterfaceType, GraphQLObjectType, parse
+from graphql import GraphQLInterfaceType, GraphQLObjectType, get_introspection_query, parse
 
-from aegate_graphql_api import guard
+from aegate_graphql_api import guard, limits
 from aegate_graphql_api.authorisation import authorise, needs_of
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import Caller, Permission
@@ -91,6 +91,34 @@ async def test_a_repeated_operation_is_parsed_and_validated_once() -> None:
         assert result.errors is None
     assert (guard.parsed.cache_info().hits, guard.parsed.cache_info().misses) == (19, 1)
     assert (guard.validated.cache_info().hits, guard.validated.cache_info().misses) == (19, 1)
+
+
+async def test_tools_may_read_the_schema() -> None:
+    everything = get_introspection_query(
+        specified_by_url=True,
+        directive_is_repeatable=True,
+        schema_description=True,
+        input_value_deprecation=True,
+    )
+    result = await schema.execute(everything, context_value=_Context())
+    assert result.errors is None
+    assert result.data is not None
+    assert len(result.data["__schema"]["types"]) > 50
+
+
+def test_a_document_costs_the_same_with_and_without_fragments() -> None:
+    plain = """{ queueItems(first: 50) { nodes { id state study { id patient { name sex } }
+        destination { ae breaker } instances(first: 5) { nodes { state status } } } } }"""
+    parts = """{ queueItems(first: 50) { ...Page } } fragment Page on QueueItemConnection { nodes { ...Item } }
+        fragment Item on QueueItem { id state study { ...Study } destination { ...Where }
+            instances(first: 5) { ...Some } }
+        fragment Study on Study { id patient { ...Who } } fragment Who on Patient { name sex }
+        fragment Where on Destination { ae breaker }
+        fragment Some on DeliveryInstanceConnection { nodes { state status } }"""
+    assert limits.weigh(parse(parts)) == limits.weigh(parse(plain))
+    assert limits.weigh(parse(plain))[0].cost == 1 + 50 * (1 + 2 + 5 + 3 + 1 + 5 * 3)
+    unpaged = "{ queueItems { ...Page } } fragment Page on QueueItemConnection { edges { node { id } } }"
+    assert limits.weigh(parse(unpaged))[0].cost == 1 + 50 * 3
 
 
 class _Context:

@@ -45,11 +45,17 @@ query Overview {
 }
 `;
 
+const NO_TOKEN = {
+  data: null,
+  errors: [{ message: "Enter a token at the top right: `aegate token create NAME` makes one." }],
+};
+
 const token = () => sessionStorage.getItem(TOKEN) ?? "";
 
 async function fetcher(operation, options) {
   const headers = { "Content-Type": "application/json", ...(options?.headers ?? {}) };
-  if (token() && !Object.keys(headers).some((name) => name.toLowerCase() === "authorization")) {
+  if (!Object.keys(headers).some((name) => name.toLowerCase() === "authorization")) {
+    if (!token()) return NO_TOKEN;
     headers.Authorization = `Bearer ${token()}`;
   }
   const answer = await fetch("/graphql", { method: "POST", headers, body: JSON.stringify(operation) });
@@ -67,15 +73,19 @@ const forgetful = {
 
 const root = ReactDOM.createRoot(document.getElementById("graphiql"));
 let shown = 0;
+let query = QUERY;
 
 function show() {
-  shown += 1; // another key: the schema is asked for again with the new token
+  shown += 1; // another key: the schema is asked for again with the new token; what was typed stays
   root.render(
     React.createElement(GraphiQL, {
       key: shown,
       fetcher,
-      defaultQuery: QUERY,
-      defaultEditorToolsVisibility: "headers",
+      defaultQuery: query,
+      onEditQuery: (typed) => {
+        query = typed;
+      },
+      defaultEditorToolsVisibility: "variables",
       isHeadersEditorEnabled: true,
       shouldPersistHeaders: false,
       storage: forgetful,
@@ -96,7 +106,7 @@ function tokenBar() {
     show();
   });
   bar.append("Token", input);
-  document.body.append(bar);
+  document.body.prepend(bar);
 }
 
 tokenBar();
