@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
-import time
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -16,6 +14,7 @@ from rich.console import Console
 from aegate_cli.data_folder import hold_data_folder
 from aegate_cli.first_token import ensure_token
 from aegate_cli.installation import Installation, standing_processes
+from aegate_cli.interrupts import Interrupts
 from aegate_cli.listeners import Listeners
 from aegate_cli.ports import ensure_bindable
 from aegate_cli.reconcile import Reconciler, log_problem
@@ -33,9 +32,6 @@ from aegate_core.events import (
 )
 from aegate_core.health import HealthServer, ProcessState
 from aegate_core.resources.validation import ValidationResult
-
-SAME_SIGNAL_S = 0.5
-"""Signals this close to the first one are the same wish."""
 
 log = Log("up")
 
@@ -169,24 +165,15 @@ def _ensure_ports(installation: Installation) -> None:
 
 
 def _listen_to_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
-    """First signal: stop. A later one: at once. A parent with threads that dies may signal several times in a row."""
-    first_at = 0.0
+    def on_stop() -> None:
+        if sys.stderr.isatty():
+            print(
+                "aegate: stopping; open associations may finish, Ctrl-C again ends at once", file=sys.stderr
+            )
+        stop.set()
 
-    def on_signal() -> None:
-        nonlocal first_at
-        now = time.monotonic()
-        if not stop.is_set():
-            first_at = now
-            if sys.stderr.isatty():
-                print(
-                    "aegate: stopping; open associations may finish, Ctrl-C again ends at once",
-                    file=sys.stderr,
-                )
-            stop.set()
-        elif now - first_at > SAME_SIGNAL_S:
-            print("aegate: ending at once", file=sys.stderr)
-            hurry.set()
+    def on_hurry() -> None:
+        print("aegate: ending at once", file=sys.stderr)
+        hurry.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    Interrupts(on_stop, on_hurry).listen()

@@ -17,9 +17,6 @@ def demo(
     stay: Annotated[
         bool | None, typer.Option("--stay/--exit", help="Stay up at the end. (default: on a terminal)")
     ] = None,
-    lose_nth: Annotated[
-        int | None, typer.Option(min=1, hidden=True, help="Let the PACS lose this object.")
-    ] = None,
 ) -> None:
     """A small hospital on this machine: a CT and an ultrasound send, aegate routes, a PACS and a workstation receive.
 
@@ -30,4 +27,4 @@ def demo(
     """
     from aegate_cli.demo.play import DemoOptions, play
 
-    raise typer.Exit(play(DemoOptions(hospital, sys.stdout.isatty() if stay is None else stay, lose_nth)))
+    raise typer.Exit(play(DemoOptions(hospital, sys.stdout.isatty() if stay is None else stay)))

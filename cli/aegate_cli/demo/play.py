@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from aegate_cli.demo.farewell import invitation
 from aegate_cli.demo.graphql import PLAN, PROGRESS, GraphQL
 from aegate_cli.demo.progress import StudyProgress, progress_table, study_progress
 from aegate_cli.demo.scene import PARTS, RECEIVERS, Scene, find_hospital, set_scene
+from aegate_cli.interrupts import Interrupts
 from aegate_core.errors import AegateError, PeerError
 from aegate_core.health import read_state
 from aegate_graphql_api.tokens import create_token
@@ -44,8 +45,6 @@ class DemoOptions:
     hospital: Path | None = None
     stay: bool = False
     """Stay up at the end, for somebody who wants to try things."""
-    lose_nth: int | None = None
-    """Make the PACS throw away this object after it said success: the demo must find out."""
 
 
 def play(options: DemoOptions) -> int:
@@ -81,6 +80,10 @@ class _Play:
         self._console = console
         self._started = time.monotonic()
         self._api_trouble = ""
+        self._leave = asyncio.Event()
+        """Set when somebody who stayed wants to go."""
+        self._is_staying = False
+        self._processes: list[troupe.Process] = []
         self._standing: dict[str, troupe.Process] = {}
         """Processes that must not end before the demo does."""
 
@@ -88,20 +91,26 @@ class _Play:
         """Do it all. Raises DemoFailed; a signal cancels it, and all processes stop on the way out."""
         task = asyncio.current_task()
         assert task is not None  # this is a coroutine
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+        def stop() -> None:
+            if self._is_staying:
+                self._leave.set()
+            else:
+                task.cancel()
+
+        Interrupts(stop, self._hurry).listen()
         async with AsyncExitStack() as stack:
             aegate = await stack.enter_async_context(
                 troupe.running(*troupe.up_arguments(self._scene), scene=self._scene)
             )
             for name in RECEIVERS:
-                lose_nth = self._options.lose_nth if name == "pacs" else None
-                arguments = troupe.receiver_arguments(name, self._scene, lose_nth)
+                arguments = troupe.receiver_arguments(name, self._scene)
                 receiver = await stack.enter_async_context(troupe.running(*arguments, scene=self._scene))
                 self._standing[name] = receiver
             modalities = [
                 await stack.enter_async_context(troupe.modality(part, self._scene)) for part in PARTS
             ]
+            self._processes = [aegate, *self._standing.values(), *(m.process for m in modalities)]
             api, token = await self._until_ready(aegate)
             await asyncio.gather(*(asyncio.wait_for(m.made.wait(), READY_WITHIN_S) for m in modalities))
             self._say(
@@ -223,12 +232,17 @@ class _Play:
         return compare(receiver, expected, read_received(self._scene.received(receiver)), all_sent=everything)
 
     async def _stay(self, token: str) -> None:
+        self._is_staying = True
         self._say(invitation(self._scene, token))
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await stop.wait()
-        self._say("stopping; Ctrl-C again would leave that to the processes themselves")
+        await self._leave.wait()
+        self._say("stopping; open associations may finish, Ctrl-C again ends at once")
+
+    def _hurry(self) -> None:
+        """Tell all processes once more: `aegate up` takes a second signal as a wish to end at once."""
+        for process in self._processes:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
 
 
 def _last_line(log: Path) -> str:

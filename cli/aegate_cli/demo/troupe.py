@@ -102,9 +102,8 @@ async def modality(part: Part, scene: Scene) -> AsyncIterator[Modality]:
                 await listening
 
 
-def receiver_arguments(name: str, scene: Scene, lose_nth: int | None) -> tuple[str, ...]:
-    """Return how a receiver is started; ``lose_nth`` makes it a broken one."""
-    lose = ("--lose-nth", str(lose_nth)) if lose_nth else ()
+def receiver_arguments(name: str, scene: Scene) -> tuple[str, ...]:
+    """Return how a receiver is started."""
     return (
         "aegate_cli",
         "sink",
@@ -113,7 +112,6 @@ def receiver_arguments(name: str, scene: Scene, lose_nth: int | None) -> tuple[s
         str(scene.ports[name]),
         "--title",
         RECEIVERS[name][0],
-        *lose,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -161,6 +162,21 @@ def test_sigterm_stops_all_and_leaves_nothing(tmp_path: Path) -> None:
         stopped = {e["process"]: e["code"] for e in up.events("child.stopped")}
         assert stopped == {"listener": 0, "indexer": 0, "worker": 0, "api": 0}
         assert up.events("child.killed") == []
+
+
+def test_signals_at_once_are_one_wish_and_a_later_one_ends_at_once(tmp_path: Path) -> None:
+    with installation(tmp_path, {"ct1.yaml": device("ct1")}) as up:
+        open_association = _associated(up.dicom_port, "CT1")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            up.child.send_signal(number)
+        eventually(lambda: "worker" in [e["process"] for e in up.events("child.stopped")], deadline_s=20)
+        assert open_association.send_c_echo().Status == 0
+        assert up.events("child.killed") == []
+        stopping_at = datetime.fromisoformat(up.events("process.stopping")[0]["time"]).timestamp()
+        eventually(lambda: time.time() > stopping_at + 1.1, deadline_s=3)
+        up.child.send_signal(signal.SIGINT)
+        assert up.child.wait(10) == 0
+        assert [e["process"] for e in up.events("child.killed")] == ["listener"]
 
 
 @pytest.mark.parametrize("option", ["--dicom-port", "--http-listen"])
