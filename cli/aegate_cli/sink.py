@@ -27,10 +27,6 @@ def sink(  # noqa: PLR0913 - a command has the options that people need
         int | None,
         typer.Option(min=1, help="Answer this C-STORE, counted from 1, with 0xA900: to see what happens."),
     ] = None,
-    lose_nth: Annotated[
-        int | None,
-        typer.Option(min=1, help="Answer this one with success and throw it away, as broken peers do."),
-    ] = None,
 ) -> None:
     """Receive like somebody else's PACS: everything, as it comes, into DIR. Until Ctrl-C.
 
@@ -58,8 +54,6 @@ def sink(  # noqa: PLR0913 - a command has the options that people need
         shown = 0
         while not stop.wait(0.2):
             received = receiver.received
-            for number_, one in enumerate(received[shown:], shown + 1):
-                if number_ == lose_nth:
-                    one.path.unlink(missing_ok=True)
+            for one in received[shown:]:
                 typer.echo(f"{one.sop_instance_uid} from {one.calling_title}")
             shown = len(received)
