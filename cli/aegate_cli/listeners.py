@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aegate_cli.installation import Installation
-from aegate_cli.ports import Endpoint, PortUnavailable, ensure_bindable
+from aegate_cli.ports import Endpoint, PortUnavailable, ensure_bindable, reachable_host
 from aegate_cli.supervisor import ProcessView, Supervisor
 from aegate_core.decisions.listener_config import ListenerConfig, is_admitted, listener_configs
 from aegate_core.dicom.identifiers import ResourceKey
@@ -70,6 +70,15 @@ class Listeners:
             if is_admitted(ae) and (trouble := self._trouble(served.get(ae.key), views)):
                 found[ae.key] = trouble
         return found
+
+    def endpoints(self) -> dict[ResourceKey, str]:
+        """Return host:port where each device calls us; AEs whose listener has no port (yet) are not in it."""
+        return {
+            entity.ae: str(Endpoint(reachable_host(r.config.host, entity.node), r.config.port))
+            for name, r in self._rendered.items()
+            if name not in self._blocked
+            for entity in r.config.entities
+        }
 
     def _trouble(self, name: str | None, views: Mapping[str, ProcessView]) -> str | None:
         if name is None:

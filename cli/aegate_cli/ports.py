@@ -87,6 +87,23 @@ def explain_bind(error: OSError, endpoint: Endpoint, *, purpose: str, remedy: st
     return f"{where}: {error.strerror or error}. {remedy}"
 
 
+def reachable_host(listening: str, node: str) -> str:
+    """Return under which of our addresses ``node`` reaches what listens on ``listening``.
+
+    For 0.0.0.0 and :: that is the address from which this machine would call the node (no packet is sent), and our
+    host's name where the node is a name or cannot be reached.
+    """
+    if listening not in ("0.0.0.0", "::"):
+        return listening
+    family = socket.AF_INET6 if ":" in node else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(ipaddress.ip_address(node)), 9))
+            return str(probe.getsockname()[0])
+        except (ValueError, OSError):
+            return socket.gethostname()
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that nobody has just now."""
     with socket.socket() as probe:

@@ -135,6 +135,7 @@ class Reconciler:
         observed = Observed(
             secrets=secret_names(self._installation.secrets),
             listener_troubles=self._listeners.troubles(entities),
+            endpoints=self._listeners.endpoints(),
         )
         is_due = time.monotonic() - self._applied_at > LOOK_AGAIN_S
         if (desired, observed) == self._applied and not is_due:

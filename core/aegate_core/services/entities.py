@@ -114,6 +114,8 @@ class Observed:
     """The names that exist; None where that is not known."""
     listener_troubles: Mapping[ResourceKey, str] = field(default_factory=dict)
     """AEs whose listener does not answer (yet), with a sentence that says why."""
+    endpoints: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """host:port where each device calls us; AEs without a listener are not in it."""
 
 
 NOTHING_OBSERVED = Observed()
@@ -148,7 +150,7 @@ async def apply_configuration(
             errors=errors,
             listener_troubles=observed.listener_troubles,
         )
-        wished = _wished(living, stored, surroundings, now)
+        wished = _wished(living, stored, surroundings, observed.endpoints, now)
         changes = await _write(tx, wished, stored, now)
         entities = [r for r in living if isinstance(r, ApplicationEntity)]
         await sync_destinations(tx, entities, invalid=_invalid(wished), now=now)
@@ -209,6 +211,7 @@ def _wished(
     living: Sequence[Resource],
     stored: Mapping[ResourceRef, Projection],
     surroundings: Surroundings,
+    endpoints: Mapping[ResourceKey, str],
     now: datetime,
 ) -> dict[ResourceRef, Projection]:
     decided = decide_conditions(living, surroundings)
@@ -220,7 +223,10 @@ def _wished(
         conditions = with_transition_times(decided[ref], before.conditions if before else (), now=now)
         created = resource.metadata.created_at
         wished[ref] = project(
-            resource, conditions, created_at=datetime.fromisoformat(created) if created else now
+            resource,
+            conditions,
+            created_at=datetime.fromisoformat(created) if created else now,
+            endpoint=endpoints.get(ref.key, "") if ref.kind == "ApplicationEntity" else "",
         )
     return wished
 

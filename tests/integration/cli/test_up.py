@@ -38,6 +38,11 @@ def ready_reason(up: Up, name: str) -> str:
     return str(conditions[name]["Ready"]["reason"]) if name in conditions else "absent"
 
 
+def endpoints(up: Up) -> dict[str, str | None]:
+    nodes = up.ask("{ applicationEntities { nodes { name endpoint } } }")["applicationEntities"]["nodes"]
+    return {node["name"]: node["endpoint"] for node in nodes}
+
+
 def test_an_image_goes_its_whole_way(tmp_path: Path, empty_database_url: str) -> None:
     with store_scp(tmp_path, title="PACS") as pacs:
         manifests = {
@@ -126,8 +131,10 @@ def test_a_busy_port_of_an_ae_is_a_condition_and_heals(tmp_path: Path) -> None:
         with installation(tmp_path, manifests) as up:
             eventually(lambda: ready_reason(up, "us1") == "ListenerNotReady", deadline_s=10)
             assert ready_reason(up, "ct1") == "Ready"
+            assert endpoints(up) == {"ct1": f"127.0.0.1:{up.dicom_port}", "us1": None}
             taken.close()
             eventually(lambda: ready_reason(up, "us1") == "Ready", deadline_s=15)
+            assert endpoints(up) == {"ct1": f"127.0.0.1:{up.dicom_port}", "us1": f"127.0.0.1:{port}"}
 
 
 def test_a_second_start_is_refused_and_a_killed_process_is_started_again(tmp_path: Path) -> None:

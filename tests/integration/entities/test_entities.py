@@ -255,6 +255,16 @@ async def test_listener_trouble_comes_and_goes(db: Database) -> None:
     assert condition(healed.conditions[CT_REF]).is_true
 
 
+async def test_the_endpoint_of_a_listener_is_kept_until_there_is_none(db: Database) -> None:
+    served = Observed(endpoints={CT: "10.0.0.1:11112"})
+    await apply_configuration(db, hospital(), observed=served, now=T0)
+    assert ((await row(db))["endpoint"], (await row(db, "pacs"))["endpoint"]) == ("10.0.0.1:11112", None)
+    again = await apply_configuration(db, hospital(), observed=served, now=T0 + HOUR)
+    assert again.changes == {}
+    await apply_configuration(db, hospital(), now=T0 + 2 * HOUR)
+    assert (await row(db))["endpoint"] is None
+
+
 async def test_location_becomes_known(db: Database) -> None:
     wished = [resource(ae("ct1", locationCode="ER"))]
     before = await apply_configuration(db, wished, now=T0)

@@ -15,6 +15,7 @@ from aegate_cli.ports import (
     ensure_loopback,
     explain_bind,
     parse_endpoint,
+    reachable_host,
 )
 from aegate_cli.process import restart_delay_s
 from aegate_core.errors import InvalidValue
@@ -76,3 +77,16 @@ def test_only_ports_are_moved() -> None:
     assert move_ports(text, {11113: 1, 11115: 2}) == (
         "port: 1 # was 11113\nlistener: {port: 2}\nother: 11113\nport: 104\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("listening", "node", "host"),
+    [
+        ("10.0.0.1", "127.0.0.1", "10.0.0.1"),
+        ("0.0.0.0", "127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "ct1.example.org", socket.gethostname()),
+        ("::", "255.255.255.255", socket.gethostname()),
+    ],
+)
+def test_a_device_is_told_an_address_that_it_can_reach(listening: str, node: str, host: str) -> None:
+    assert reachable_host(listening, node) == host

@@ -41,6 +41,8 @@ class Projection:
     source: str
     created_at: datetime
     deleted_at: datetime | None = None
+    endpoint: str = ""
+    """host:port where a device calls us, of an AE that has a listener."""
 
     @property
     def is_live(self) -> bool:
@@ -119,6 +121,8 @@ async def write_projection(tx: Database, row: Projection, *, now: datetime) -> N
         "deleted_at": row.deleted_at,
         **_searched(resource),
     }
+    if isinstance(resource, ApplicationEntity):
+        values["endpoint"] = row.endpoint or None
     names = list(values)
     marks = ", ".join(f"${n}" for n in range(1, len(names) + 1))
     replaced = ", ".join(f"{name} = excluded.{name}" for name in names[2:])
@@ -140,7 +144,9 @@ async def bury_projection(tx: Database, ref: ResourceRef, *, now: datetime) -> N
     )
 
 
-def project(resource: Resource, conditions: tuple[Condition, ...], *, created_at: datetime) -> Projection:
+def project(
+    resource: Resource, conditions: tuple[Condition, ...], *, created_at: datetime, endpoint: str = ""
+) -> Projection:
     """Return the row that mirrors ``resource``, whose uid and generation are settled."""
     metadata = resource.metadata
     return Projection(
@@ -152,6 +158,7 @@ def project(resource: Resource, conditions: tuple[Condition, ...], *, created_at
         conditions=conditions,
         source=metadata.source,
         created_at=created_at,
+        endpoint=endpoint,
     )
 
 
@@ -170,6 +177,7 @@ def _projection(kind: str, row: Mapping[str, Any]) -> Projection:
         source=row["source"],
         created_at=as_datetime(row["created_at"]),
         deleted_at=None if deleted_at is None else as_datetime(deleted_at),
+        endpoint=row.get("endpoint") or "",
     )
 
 
