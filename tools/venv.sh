@@ -50,6 +50,10 @@ install_uv() {
 
 uv_pip() { .venv/bin/uv pip "$@" --quiet --python .venv/bin/python; }
 
+# Bytecode is written now, once: else all processes of the first start compile the same modules at the same time, and every
+# process does where PYTHONDONTWRITEBYTECODE is set.
+install_locked() { uv_pip install --compile-bytecode --require-hashes -r "$1"; }
+
 install_own() {
   local distribution own=()
   for distribution in */pyproject.toml; do own+=(-e "./${distribution%/*}"); done
@@ -62,13 +66,13 @@ case $1 in
   uv) touch .venv/.uv ;;
   run)
     echo "installing what running needs into .venv"
-    uv_pip install --require-hashes -r requirements-run.lock
+    install_locked requirements-run.lock
     install_own
     touch .venv/.run
     ;;
   all)
     echo "installing what running, testing and checking need into .venv"
-    uv_pip install --require-hashes -r requirements.lock
+    install_locked requirements.lock
     install_own
     touch .venv/.run .venv/.all
     ;;
