@@ -32,6 +32,9 @@ def sink(  # noqa: PLR0913 - a command has the options that people need
 
     Example: [bold]aegate sink ./received --port 11113 --title PACS[/bold]
     """
+    from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
+    leave_pixel_libraries_out()
     from aegate_cli.peer_options import parse_title
     from aegate_scp.sink import Sink, SinkOptions
 

@@ -54,6 +54,9 @@ def up(  # noqa: PLR0913 - a command has the options that people need
     Example: [bold]aegate up hospital --dicom-port 104 --database postgres://aegate@db/aegate --workers 4[/bold]
     """
     # pydicom, Tortoise and the CRDs take half a second to load: not for --help and completion.
+    from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
+    leave_pixel_libraries_out()
     from aegate_cli.command_line import UpOptions, read_options
     from aegate_cli.running import run_installation
 

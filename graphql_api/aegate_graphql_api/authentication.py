@@ -12,7 +12,8 @@ from typing import Protocol
 
 from aegate_core.errors import InvalidInput, InvalidValue
 from aegate_core.events import TOKENS_REFUSED, Log
-from aegate_graphql_api.permissions import Caller, Permission
+from aegate_graphql_api.permission import Permission
+from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.tokens import TokenRecord, digest, list_tokens
 
 log = Log("api")

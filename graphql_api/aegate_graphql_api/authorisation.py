@@ -25,7 +25,8 @@ from graphql import (
 )
 
 from aegate_graphql_api.errors import RequestRefused
-from aegate_graphql_api.permissions import Access, Caller, Permission
+from aegate_graphql_api.permission import Permission
+from aegate_graphql_api.permissions import Access, Caller
 
 Need = frozenset[Permission]
 """Any one of them is enough; empty: denied to everybody."""

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 import strawberry
 from strawberry.schema_directive import Location
 
+from aegate_graphql_api.permission import Permission
 
-@strawberry.enum(
+strawberry.enum(
+    Permission,
     description="What a token may do. TOKEN: held by every valid one. DICOM_QUEUE: the image queue and its settings "
-    "(read, hold, resume, retry, cancel, priority, send, routes). AE_EDITOR: Application Entities."
+    "(read, hold, resume, retry, cancel, priority, send, routes). AE_EDITOR: Application Entities.",
 )
-class Permission(StrEnum):
-    """What a token may do; TOKEN is what every valid one may."""
-
-    TOKEN = "TOKEN"
-    DICOM_QUEUE = "DICOM_QUEUE"
-    AE_EDITOR = "AE_EDITOR"
-
-
-GRANTABLE = (Permission.DICOM_QUEUE, Permission.AE_EDITOR)
 
 
 @strawberry.schema_directive(

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aegate_core.errors import Conflict, InvalidInput, InvalidValue, NotFound
-from aegate_graphql_api.permissions import GRANTABLE, Permission
+from aegate_graphql_api.permission import GRANTABLE, Permission
 
 PREFIX = "aegate_"
 VERSION = 1

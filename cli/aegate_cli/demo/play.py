@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 
 from aegate_cli.demo import troupe
-from aegate_cli.demo.compare import Comparison, compare, read_received
 from aegate_cli.demo.farewell import invitation
 from aegate_cli.demo.graphql import PLAN, PROGRESS, GraphQL
 from aegate_cli.demo.progress import StudyProgress, progress_table, study_progress
@@ -26,6 +25,9 @@ from aegate_cli.interrupts import Interrupts
 from aegate_core.errors import AegateError, PeerError
 from aegate_core.health import read_state
 from aegate_graphql_api.tokens import create_token
+
+if TYPE_CHECKING:
+    from aegate_cli.demo.compare import Comparison
 
 READY_WITHIN_S = 60.0
 ARRIVED_WITHIN_S = 120.0
@@ -226,6 +228,9 @@ class _Play:
         )
 
     def _compare(self, receiver: str, modalities: Sequence[troupe.Modality]) -> Comparison:
+        # pydicom comes in when it is needed, not before the processes that take so long to start have been started.
+        from aegate_cli.demo.compare import compare, read_received
+
         meant = [m for m in modalities if receiver in m.part.receivers]
         everything = frozenset(uid for m in modalities for uid in m.sent.digests)
         expected = {uid: digest for m in meant for uid, digest in m.sent.digests.items()}

@@ -7,7 +7,8 @@ from datetime import datetime
 import strawberry
 
 from aegate_graphql_api.context import Info
-from aegate_graphql_api.permissions import ANYONE, Permission
+from aegate_graphql_api.permission import Permission
+from aegate_graphql_api.permissions import ANYONE
 
 
 @strawberry.type(description="Who asks, and what they may do.", directives=[ANYONE])

@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 
+from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
 
 def main() -> int:
     """Run the indexer; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    leave_pixel_libraries_out()
     from aegate_scp.indexer.process import run
 
     return run(os.environ)

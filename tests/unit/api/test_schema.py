@@ -11,7 +11,8 @@ from graphql import GraphQLInterfaceType, GraphQLObjectType, get_introspection_q
 from aegate_graphql_api import guard, limits
 from aegate_graphql_api.authorisation import authorise, needs_of
 from aegate_graphql_api.errors import RequestRefused
-from aegate_graphql_api.permissions import Caller, Permission
+from aegate_graphql_api.permission import Permission
+from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.print_schema import schema_text
 from aegate_graphql_api.schema.root import schema
 

@@ -11,7 +11,7 @@ import pytest
 
 from aegate_core.errors import Conflict, InvalidInput, InvalidValue, NotFound
 from aegate_graphql_api.authentication import LocalTokens, refuse_exposure
-from aegate_graphql_api.permissions import Permission
+from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.settings import settings_from
 from aegate_graphql_api.tokens import create_token, list_tokens, revoke_token
 
