@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aegate_core.errors import Conflict, SchemaMismatch, StorageError, StorageFull
+from aegate_core.errors import Conflict, NotFound, SchemaMismatch, StorageError, StorageFull
 from aegate_core.settings import DataFolder
 
 FORMAT = 1
@@ -39,6 +39,24 @@ def default_data_folder(environ: dict[str, str] | os._Environ[str] = os.environ)
     """Return ``$XDG_DATA_HOME/aegate``: the same from every working directory, so that images never seem to vanish."""
     base = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "aegate"
+
+
+def open_data_folder(given: Path | None) -> DataFolder:
+    """Return a data folder that an `aegate up` made, without holding it; the default one when none is given.
+
+    Raises NotFound (none of ours), StorageError (no rights), SchemaMismatch (newer version).
+    """
+    root = (given or default_data_folder()).absolute()
+    try:
+        if not (root / "VERSION").is_file():
+            raise NotFound(
+                f"expected a data folder of aegate, got none at {root}: run `aegate up` first, or give --data"
+            )
+        _check_format(root)
+        list(root.iterdir())
+    except OSError as error:
+        raise storage_error(error, root) from error
+    return DataFolder(root)
 
 
 @contextmanager

@@ -70,13 +70,6 @@ def revoke(
 
 def tokens_file(data: Path | None) -> Path:
     """Return the token file of the data folder. Raises NotFound when no aegate has ever run there."""
-    from aegate_cli.data_folder import default_data_folder
-    from aegate_core.errors import NotFound
-    from aegate_core.settings import DataFolder
+    from aegate_cli.data_folder import open_data_folder
 
-    root = data or default_data_folder()
-    if not (root / "VERSION").is_file():
-        raise NotFound(
-            f"expected a data folder of aegate, got none at {root}: run `aegate up` first, or give --data"
-        )
-    return DataFolder(root).run / "tokens.json"
+    return open_data_folder(data).run / "tokens.json"

@@ -43,6 +43,31 @@ async def migrate(url: str) -> list[str]:
         return sorted(await _applied(executor.recorder) - before)
 
 
+async def ensure_schema(url: str) -> None:
+    """Raise SchemaMismatch unless the database has just the schema of this version; change nothing.
+
+    Raises DatabaseUnavailable when there is none.
+    """
+    async with open_database(url) as db:
+        executor = MigrationExecutor(db._client, tortoise_config(url)["apps"])
+        exists = await db.fetch(_HAS_MIGRATIONS[db.dialect], executor.recorder.table_name)
+        applied = await _applied(executor.recorder) if exists else set()
+        await executor.loader.build_graph()
+        known = executor.loader.graph.nodes.keys()
+        _refuse_newer(applied, known)
+        missing = sorted({key.name for key in known} - applied)
+        if missing:
+            raise SchemaMismatch(
+                f"the database must be of this version, and lacks {missing[0]}: start `aegate up` once, which adds it"
+            )
+
+
+_HAS_MIGRATIONS = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name = $1",
+    "postgres": "SELECT to_regclass($1)::text AS name WHERE to_regclass($1) IS NOT NULL",
+}
+
+
 async def _applied(recorder: MigrationRecorder) -> set[str]:
     return {key.name for key in await recorder.applied_migrations()}
 

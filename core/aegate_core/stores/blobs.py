@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NewType
 
@@ -74,6 +74,12 @@ class BlobStore:
     def open(self, key: str) -> BinaryIO:
         """Open a blob for reading. Raises InvalidValue, FileNotFoundError."""
         return self.path(key).open("rb")
+
+    def folders(self) -> Iterator[Path]:
+        """Yield every folder ``ab/cd`` that there is, in order; nothing when there is no store yet."""
+        for first in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if first.is_dir():
+                yield from (second for second in sorted(first.iterdir()) if second.is_dir())
 
     def _make_folders(self, wanted: Iterable[Path]) -> list[Path]:
         """Make the folders that lack; return all whose entries change: theirs, and the parents of new ones."""

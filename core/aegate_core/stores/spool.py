@@ -316,10 +316,29 @@ def scan(root: Path, *, unreadable: Callable[[Path, str], None] | None = None) -
         yield SpooledArrival(path, side)
 
 
+def holds(root: Path, arrival_id: ArrivalId) -> bool:
+    """Say whether the arrival is still in the spool, whoever received it."""
+    return any((folder / f"{arrival_id}.dcm").exists() for folder in _process_folders(root))
+
+
 def remove(spooled: SpooledArrival) -> None:
     """Take an arrival out of the spool, when row and blob are safe. Safe to repeat."""
-    spooled.path.unlink(missing_ok=True)
-    spooled.side_path.unlink(missing_ok=True)
+    take_out(spooled.path)
+
+
+def take_out(path: Path) -> None:
+    """Take an object and its side record out of the spool, when row and blob are safe. Safe to repeat."""
+    path.unlink(missing_ok=True)
+    path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def count_left_over(root: Path) -> int:
+    """Count what the next `sweep` will remove: files of dead listeners that were never acknowledged."""
+    return sum(
+        len(_never_acknowledged(list(_entries(folder))))
+        for folder in _process_folders(root)
+        if _is_dead(root, folder.name)
+    )
 
 
 def sweep(root: Path) -> Swept:
@@ -334,20 +353,23 @@ def sweep(root: Path) -> Swept:
             continue
         dead.add(folder.name)
         entries = list(_entries(folder))
-        objects = {p.stem for p in entries if p.suffix == ".dcm"}
-        arrivals += len(objects)
-        for path in entries:
-            if path.suffix == ".part":
-                path.unlink(missing_ok=True)
-                parts += 1
-            elif path.suffix == ".json" and path.stem not in objects:
-                path.unlink(missing_ok=True)
+        objects = sum(p.suffix == ".dcm" for p in entries)
+        arrivals += objects
+        for path in _never_acknowledged(entries):
+            path.unlink(missing_ok=True)
+            parts += path.suffix == ".part"
         if not objects:
             with contextlib.suppress(OSError):
                 folder.rmdir()
     for path in _entries(root / LOCKS):
         _is_dead(root, path.stem, leaves=path)
     return Swept(len(dead), parts, arrivals)
+
+
+def _never_acknowledged(entries: list[Path]) -> list[Path]:
+    """Return objects written in part, and side records without their object."""
+    objects = {p.stem for p in entries if p.suffix == ".dcm"}
+    return [p for p in entries if p.suffix == ".part" or (p.suffix == ".json" and p.stem not in objects)]
 
 
 def _process_name() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -16,6 +17,8 @@ from aegate_core.database import Database
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
+from aegate_core.dicom.part10 import PREAMBLE_BYTES, read_file_meta
+from aegate_core.errors import NotDICOM
 from aegate_core.resources.values import (
     ApplicationEntity,
     ImageRoute,
@@ -102,7 +105,7 @@ class Place:
                 transfer_syntax="1.2.840.10008.1.2.1",
                 sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
                 sop_instance_uid="1.2.3",
-                data_offset=132,
+                data_offset=data_offset(content),
                 size_bytes=len(content),
             )
         )
@@ -136,6 +139,14 @@ class Place:
             "d.hold_code, d.requested_by, d.id FROM delivery d JOIN destination dest ON dest.id = d.destination_id "
             "ORDER BY d.id"
         )
+
+
+def data_offset(content: bytes) -> int:
+    """Return where the data set begins; right after the preamble where there is no file meta to read."""
+    try:
+        return read_file_meta(BytesIO(content)).data_offset
+    except NotDICOM:
+        return PREAMBLE_BYTES
 
 
 def part10(ds: Dataset) -> bytes:
