@@ -107,6 +107,7 @@ class ListenerAssociation(Association):
     def end(self, how: str) -> None:
         """Abort from any thread, at once, even in the middle of a PDU; ``how`` goes to log and metric."""
         self.how = how
+        self._free_slot()
         self._abort_blocking(block=False)
         self._kill = True
         self.wake()
@@ -119,6 +120,7 @@ class ListenerAssociation(Association):
         except Exception as error:
             # The outermost loop of this thread. A text of pynetdicom may quote the peer: only the type is logged.
             self.how = "failed"
+            self._free_slot()
             self._abort_blocking(block=False)
             self._log(PROCESS_FAILED, process=self.name, error=type(error).__name__, code="ASSOCIATION")
             if not self._started_dul:

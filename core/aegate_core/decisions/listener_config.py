@@ -16,7 +16,7 @@ from typing import Any
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.errors import InvalidInput
-from aegate_core.resources.values import Ability, ApplicationEntity, ListenerMode, ListenerTLS
+from aegate_core.resources.values import ApplicationEntity, ListenerMode, ListenerTLS
 
 TLS_PORT = 2762
 """dicom-tls (PS3.8 9.1.1): for an AE with TLS that names no port."""
@@ -120,8 +120,8 @@ class ListenerDefaults:
 
 
 def is_admitted(ae: ApplicationEntity) -> bool:
-    """Say whether the AE may call us at all: printers, disabled AEs and those of mode None may not."""
-    return ae.enabled and ae.ability is not Ability.PRINT and ae.listener_mode is not ListenerMode.NONE
+    """Say whether the AE may call us: disabled AEs and those of mode None may not; a printer, if its mode says so."""
+    return ae.enabled and ae.listener_mode is not ListenerMode.NONE
 
 
 def listener_configs(

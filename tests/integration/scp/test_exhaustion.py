@@ -1,4 +1,4 @@
-"""Out of descriptors or threads: the device that calls is told so, and nobody else notices."""
+"""What runs out, and what must be given back: descriptors, threads, slots; nobody else notices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from aegate_core.decisions.listener_config import ListenerConfig
 from aegate_scp.listener import Listener
 from aegate_scp.metrics import ListenerMetrics
-from tests.integration.scp.listeners import entity
-from tests.integration.scp.wires import RELEASE_RQ, associate_rq, connected
+from tests.integration.scp.listeners import entity, running_listener
+from tests.integration.scp.wires import RELEASE_RQ, associate_rq, connected, pdu, pdv, store_rq
 from tests.integration.waiting import eventually
 
 
@@ -81,3 +82,51 @@ def test_association_without_a_thread_for_its_upper_layer_gives_everything_back(
         next_one.associate()
         next_one.send(RELEASE_RQ)
         assert next_one.receive_pdu()[0] == 6
+
+
+ENDS = {
+    "released": RELEASE_RQ,
+    "peer_aborted": pdu(4, pdv(3, store_rq()) + pdv(0, b"half")) + pdu(7, bytes(4)),
+    "connection_lost": pdu(4, pdv(3, store_rq()) + pdv(0, b"half")),
+    "malformed": pdu(4, b"abc"),
+}
+
+
+def test_nothing_stays_open_however_associations_end(tmp_path: Path) -> None:
+    with running_listener(tmp_path) as listener:
+        process = Path(f"/proc/{listener.child.pid}")
+
+        def open_now() -> tuple[int, int]:
+            return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+        def round_of_ends() -> None:
+            for last_words in ENDS.values():
+                with connected(listener.port) as peer:
+                    peer.associate()
+                    peer.send(pdu(4, pdv(3, store_rq()) + pdv(2, b"ab")))
+                    assert peer.status() == 0x0000
+                    peer.send(last_words)
+            with connected(listener.port) as stranger:
+                stranger.send(associate_rq(calling=b"NOBODY".ljust(16)))
+                assert stranger.receive_pdu()[0] == 3
+
+        round_of_ends()  # the folder of the AE is opened once and kept
+        eventually(lambda: len(listener.events("association.ended")) == len(ENDS))
+        eventually(lambda: open_now()[1] <= 6, what="threads have ended")
+        before = open_now()
+        for _ in range(10):
+            round_of_ends()
+
+        eventually(lambda: len(listener.events("association.ended")) == 11 * len(ENDS))
+        eventually(lambda: open_now() == before, what="descriptors and threads are those of before")
+        assert listener.open_associations() == 0
+        assert len(listener.arrivals()) == 11 * len(ENDS)
+        assert listener.leftovers() == []
+
+
+def test_more_associations_than_pynetdicom_allows_by_itself(tmp_path: Path) -> None:
+    with running_listener(tmp_path, entity(max_associations=25)) as listener, ExitStack() as stack:
+        for _ in range(25):
+            stack.enter_context(connected(listener.port)).associate()
+
+        assert listener.open_associations() == 25

@@ -104,6 +104,12 @@ def test_ae_that_may_not_call_is_in_no_listener(values: dict[str, Any]) -> None:
     assert names(listener_configs([entity("ct1", **values)], DEFAULTS)) == [("shared", 11112, [])]
 
 
+def test_printer_may_call_when_its_listener_mode_says_so() -> None:
+    printer = entity("lp1", ability=Ability.PRINT, listener=Listener(mode=ListenerMode.SHARED))
+
+    assert names(listener_configs([printer], DEFAULTS)) == [("shared", 11112, ["lp1"])]
+
+
 def test_everything_that_a_listener_asks_comes_from_the_spec() -> None:
     listener = Listener(
         max_associations=3,
