@@ -103,6 +103,8 @@ class Entrance:
             self._is_stopping = True
             os.eventfd_write(self._wake, 1)
             self._thread.join(timeout=5)
+            # Here, not in the thread: the number of a closed descriptor may belong to an image when it is written to.
+            os.close(self._wake)
 
     def trouble(self) -> str | None:
         """Return why nobody can come in, or None: the loop turns at least once a second."""
@@ -125,7 +127,6 @@ class Entrance:
                 self._forget(connection)
             self._listening.close()
             self._selector.close()
-            os.close(self._wake)
 
     def _turn(self) -> None:
         self._turned_at_s = time.monotonic()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from aegate_scp.metrics import ListenerMetrics
 from aegate_scp.server import Entrance
@@ -65,6 +69,25 @@ def test_request_that_comes_byte_by_byte_is_whole_in_the_end() -> None:
 
         assert peer.receive_pdu() == (3, bytes((0, 1, 1, 3)))
         assert host.requests == [associate_rq()]
+
+
+def test_stopping_writes_to_its_own_descriptor_however_fast_the_loop_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A number that was closed already may belong to an image by now."""
+    write = os.eventfd_write
+
+    def late(descriptor: int, value: int) -> None:
+        eventually(lambda: not any(t.name == "entrance" for t in threading.enumerate()))
+        write(descriptor, value)
+
+    with entrance(SendsAway(), request_timeout_s=10.0) as (port, _, served):
+        monkeypatch.setattr(os, "eventfd_write", late)
+
+        served.stop()
+
+        with socket.socket() as late_comer:
+            assert late_comer.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_stopping_closes_what_waits_and_the_port() -> None:
