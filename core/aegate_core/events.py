@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -205,8 +206,9 @@ class TerminalFormatter(logging.Formatter):
 def configure_logging(*, terminal: bool | None = None, level: int = logging.INFO) -> None:
     """Send all logs to standard error: readable on a terminal, JSON lines otherwise.
 
-    pynetdicom and pydicom are held at ERROR: below it they log identifiers and values of data sets. Exceptions that
-    nobody caught, in the process, in a thread or in a task, are logged by kind and place instead of a traceback.
+    pynetdicom and pydicom are held at ERROR: below it they log identifiers and values of data sets. Python's warnings
+    are not shown: pydicom's quote values, too. Exceptions that nobody caught, in the process, in a thread or in a task,
+    are logged by kind and place instead of a traceback.
     """
     readable = sys.stderr.isatty() if terminal is None else terminal
     handler = logging.StreamHandler(sys.stderr)
@@ -217,6 +219,7 @@ def configure_logging(*, terminal: bool | None = None, level: int = logging.INFO
     logging.getLogger("aegate").setLevel(level)
     for library in ("pynetdicom", "pydicom", "tortoise", "asyncio"):
         logging.getLogger(library).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
     sys.excepthook = _log_fault
     threading.excepthook = _log_thread_fault
 

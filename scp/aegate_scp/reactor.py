@@ -56,6 +56,8 @@ SOP_CLASS_NOT_SUPPORTED = 0x0122
 _PDU = struct.Struct(">BBL")
 _PDV = struct.Struct(">LBB")
 _P_DATA_TF = 0x04
+_A_ABORT = 0x07
+_ABORTED = _PDU.pack(_A_ABORT, 0, 4) + bytes(4)
 
 _DECODE_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, struct.error)
 """What pynetdicom's decoders raise on bytes that are no such PDU or message."""
@@ -201,6 +203,10 @@ class EventDrivenDUL(DULServiceProvider):
                 self._read_p_data(length)
             elif kind not in range(1, 8) or (kind != _P_DATA_TF and length > _MAX_CONTROL_BYTES):
                 raise Malformed
+            elif kind == _A_ABORT:
+                # Devices name sources that the Standard reserves (PS3.8 9.3.8): it is an abort all the same.
+                self._wire.take(length)
+                self._decode(_ABORTED)
             else:
                 self._decode(header + self._wire.take(length))
         except Malformed:
@@ -216,6 +222,7 @@ class EventDrivenDUL(DULServiceProvider):
         """Let pynetdicom decode a whole PDU; what it cannot read is an invalid PDU (Evt19)."""
         try:
             pdu, event = self._decode_pdu(bytearray(encoded))
+            pdu.to_primitive()  # as the state machine will: what cannot be one must not fail in there
         except _DECODE_ERRORS:
             self.event_queue.put("Evt19")
             return

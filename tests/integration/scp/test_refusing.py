@@ -223,6 +223,18 @@ def test_malformed_pdu_aborts_its_association_alone(listener: RunningListener, m
     assert echo(listener) == ""
 
 
+@pytest.mark.parametrize("source", [0, 1, 2, 255])
+def test_abort_is_an_abort_whatever_source_it_names(tmp_path: Path, source: int) -> None:
+    with running_listener(tmp_path) as listener, connected(listener.port) as peer:
+        peer.associate()
+        peer.send(pdu(7, bytes((0, 0, source, 99))))
+
+        assert peer.receive_pdu()[0] == 0
+        (ended,) = eventually(lambda: listener.events("association.ended"))
+        assert ended["how"] == "peer_aborted"
+        assert listener.events("process.failed") == []
+
+
 def test_broken_items_in_an_associate_request_abort_it_alone(listener: RunningListener) -> None:
     whole = associate_rq(extra=item(0x58, b"\xff"))
     cut = whole[:-6]
@@ -370,6 +382,13 @@ def test_patient_data_of_a_refused_object_stays_out_of_log_and_metrics(tmp_path:
         with connected(listener.port) as peer:
             peer.associate()
             peer.send(pdu(4, pdv(3, store_rq()) + pdv(0, sentinel.PATIENT_NAME.encode())))
+            # pydicom warns of a UID that is none, and quotes it.
+            body = element(0x0002, sentinel.PATIENT_NAME.encode()) + element(0x0100, b"\x30\0")
+            body += element(0x0110, b"\1\0") + element(0x0800, b"\1\1")
+            with connected(listener.port) as other:
+                other.associate()
+                other.send(pdu(4, pdv(3, element(0, struct.pack("<L", len(body))) + body)))
+                assert other.receive_pdu()[0] == 7
             name = element(0x0010, sentinel.PATIENT_NAME.encode())
             peer.send(pdu(4, pdv(3, name)))
             assert peer.receive_pdu()[0] == 7
