@@ -168,7 +168,8 @@ class SpoolFolder:
         """Let the lock go: what is left is for the sweeper."""
         for ae in list(self._folders):
             self._forget(ae)
-        (self.root / LOCKS / f"{self.process}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.root / LOCKS / f"{self.process}.lock").unlink()
         os.close(self._lock)
 
     def _begin(self, ae: ResourceKey, arrival_id: ArrivalId, header: bytes) -> SpoolFile:
