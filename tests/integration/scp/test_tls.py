@@ -18,10 +18,8 @@ from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.values import ApplicationEntity, Listener, ListenerTLS, Metadata
 from tests import dicom
-from tests.integration.cli.installations import device, installation
 from tests.integration.identities import Authority, Identity
 from tests.integration.peers import run_dcmtk
-from tests.integration.processes import free_port
 from tests.integration.scp.listeners import RunningListener, running_listener, write_config
 from tests.integration.scp.test_receiving import data_set_bytes, spooled_bytes
 from tests.integration.scp.wires import RELEASE_RQ, Peer, associate_rq, connected, pdu, pdv, store_rq
@@ -149,21 +147,6 @@ def test_title_and_address_are_checked_behind_tls_too(tmp_path: Path, certificat
         )
 
         assert "Calling AE Title Not Recognized" in done.stdout
-
-
-def test_aegate_up_serves_tls_from_the_secrets_folder(tmp_path: Path, certificates: Certificates) -> None:
-    port = free_port()
-    hospital = tmp_path / "hospital"
-    hospital.mkdir()
-    certificates.secrets.rename(hospital / "secrets")
-    listener = f"  listener: {{port: {port}, tls: {{secretName: ct-identity}}}}\n"
-    with installation(tmp_path, {"ct1.yaml": device("ct1", more=listener)}) as up:
-        assert storescu(port, *with_certificate(certificates.device)) == ""
-        assert storescu(port, *with_certificate(certificates.stranger))
-        assert storescu(port)
-        eventually(lambda: up.ask("{ studies { nodes { instanceCount } } }")["studies"]["nodes"])
-        ended = [(e["ae"], e["how"], e["instances"]) for e in up.events("association.ended")]
-        assert ended == [("default/ct1", "released", 1)]
 
 
 def client_context(identity: Identity) -> ssl.SSLContext:
