@@ -118,7 +118,7 @@ def test_nothing_stays_open_however_associations_end(tmp_path: Path) -> None:
             round_of_ends()
 
         eventually(lambda: len(listener.events("association.ended")) == 11 * len(ENDS))
-        eventually(lambda: all(now <= then for now, then in zip(open_now(), before, strict=True)))
+        eventually(lambda: all(n <= limit for n, limit in zip(open_now(), before, strict=True)))
         assert listener.open_associations() == 0
         assert len(listener.arrivals()) == 11 * len(ENDS)
         assert listener.leftovers() == []
