@@ -13,7 +13,7 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLSyntaxError
 
-from aegate_core.errors import AegateError, DatabaseUnavailable, SerializationConflict
+from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError
 from aegate_core.events import REQUEST_FAILED, Log
 
 log = Log("api")
@@ -38,6 +38,13 @@ CODES: Mapping[str, str] = {
 """Every code that may stand in ``extensions.code``, and what it means."""
 
 
+_OF_OURS: tuple[tuple[type[AegateError], str], ...] = (
+    (StorageError, "UNAVAILABLE"),
+    (NotFound, "NOT_FOUND"),
+    (InvalidInput, "INVALID_VALUE"),
+)
+
+
 class RequestRefused(GraphQLError):
     """An error for the caller with one of CODES; the message carries no value of the request."""
 
@@ -54,8 +61,9 @@ def present(error: GraphQLError) -> dict[str, Any]:
         refused = error if isinstance(error, RequestRefused) else original
         assert isinstance(refused, RequestRefused)
         return _formatted(error, refused.message, refused.extensions or {})
-    if isinstance(original, AegateError):
-        return _formatted(error, original.message, {"code": _code_of(original)})
+    for kind, code in _OF_OURS:
+        if isinstance(original, kind):
+            return _formatted(error, original.message, {"code": code})
     # While it runs an error has a path; without one, but with nodes, it comes from coercing what the caller gave.
     # Arguments are coerced while it runs, too.
     coercing = isinstance(original, GraphQLError) and _PLACE.match(original.message)
@@ -78,12 +86,6 @@ def _masked(original: BaseException) -> tuple[str, dict[str, object]]:
         f"internal error: tell your administrator the correlation id {correlation}",
         {"code": "INTERNAL", "correlationId": correlation},
     )
-
-
-def _code_of(error: AegateError) -> str:
-    if isinstance(error, DatabaseUnavailable | SerializationConflict):
-        return "UNAVAILABLE"
-    return error.code if error.code in CODES else "INVALID_VALUE"
 
 
 def _formatted(error: GraphQLError, message: str, extensions: Mapping[str, Any]) -> dict[str, Any]:

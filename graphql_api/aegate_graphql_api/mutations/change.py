@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aegate_core.database import Database
-from aegate_core.errors import (
-    AegateError,
-    DatabaseUnavailable,
-    InvalidInput,
-    NotFound,
-    SerializationConflict,
-    StorageFull,
-)
+from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError
 from aegate_core.events import MUTATION_DONE, Log
 from aegate_core.services.audit import Deed, record
 from aegate_graphql_api.context import Context
@@ -88,6 +81,6 @@ def _problem_of(error: AegateError | RequestRefused) -> Problem | None:
         return NotFoundProblem(code="NOT_FOUND", message=error.message)
     if isinstance(error, InvalidInput):
         return ValidationProblem(code="INVALID_VALUE", message=error.message, field_errors=[])
-    if isinstance(error, DatabaseUnavailable | SerializationConflict | StorageFull):
+    if isinstance(error, StorageError):
         return UnavailableProblem(code="UNAVAILABLE", message=error.message)
     return None

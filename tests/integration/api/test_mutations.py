@@ -88,6 +88,19 @@ async def test_each_change_of_a_request_answers_with_what_is_there_after_it(api:
     ]
 
 
+async def test_without_its_audit_row_nothing_is_changed(api: API) -> None:
+    before, one = await rows(api), (await items(api))["pacs"]
+    await api.db.execute("ALTER TABLE audit_event RENAME TO audit_event_away")
+    for query in (
+        "mutation($id: ID!) { cancelQueueItems(selection: {ids: [$id]}) { __typename } }",
+        "mutation($id: ID!) { bumpQueueItems(selection: {ids: [$id]}) { __typename } }",
+    ):
+        assert "QueueItemsChanged" not in (await api.post(query, id=one)).text
+    await api.db.execute("ALTER TABLE audit_event_away RENAME TO audit_event")
+    assert await rows(api) == before
+    assert await api.audit() == []
+
+
 async def test_cancel_then_retry(api: API) -> None:
     one = (await items(api))["ws1"]
     assert (await change(api, "cancelQueueItems", "selection: {ids: [$id]}", id=("ID!", one)))["changed"] == [

@@ -25,6 +25,7 @@ NEEDS_QUEUE = (
     "{ conflicts { nodes { id } } }",
     "{ quarantinedObjects { nodes { id } } }",
     "{ dashboard { unindexed } }",
+    '{ node(id: "x") { ... on Node { ... on Study { patient { name } } } } }',
     "query Q { ...F } fragment F on Query { dashboard { unindexed } }",
     "{ viewer { name } alias: dashboard @skip(if: true) { unindexed } }",
     'mutation { holdQueueItems(selection: {ids: ["x"]}) { __typename } }',
@@ -42,6 +43,10 @@ NEEDS_EDITOR = (
     "{ applicationEntities { nodes { title } } }",
     "{ destinations { nodes { applicationEntity { title } } } }",
     '{ node(id: "x") { ... on ApplicationEntity { title } } }',
+    '{ node(id: "x") { ...A } } fragment A on Node { ...B } fragment B on QueueItem { destination { ...C } } '
+    "fragment C on Destination { applicationEntity { spec } }",
+    """mutation { holdDestination(id: "RGVzdGluYXRpb246ZGVmYXVsdC9wYWNz") {
+        ... on DestinationChanged { destination { applicationEntity { title } } } } }""",
 )
 
 
