@@ -1,6 +1,6 @@
 """Partial indexes of the queue, the same SQL on SQLite and PostgreSQL; run after the migrations, safe to repeat.
 
-Only live states are indexed: ten million finished rows do not slow the claim (queue.md).
+Only live states and failures are indexed: ten million finished rows slow neither the claim nor the dashboard.
 """
 
 INDEXES: tuple[str, ...] = (
@@ -10,6 +10,7 @@ INDEXES: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS delivery_sending ON delivery (slot_id) WHERE state = 'IN_PROGRESS'",
     "CREATE INDEX IF NOT EXISTS delivery_live ON delivery (destination_id, state) "
     "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
+    "CREATE INDEX IF NOT EXISTS delivery_failed ON delivery (created_at, id) WHERE state = 'FAILED'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_pending ON delivery_instance (delivery_id, id) "
     "WHERE state = 'PENDING'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "
