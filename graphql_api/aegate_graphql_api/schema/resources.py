@@ -54,7 +54,7 @@ class ApplicationEntity(Node):
     document_type: str | None
     comment: str
     endpoint: str | None = strawberry.field(
-        description="Where the device reaches us on a cluster; null on one machine, where `aegate up` says it."
+        description="Where the device reaches us; null while there is no listener for it."
     )
     labels: JSON
     spec: JSON
