@@ -239,7 +239,7 @@ class _translated:  # noqa: N801 - reads as a word in `with _translated():`
         if error is None:
             return
         root = error.args[0] if isinstance(error, OperationalError) and error.args else error
-        if isinstance(root, sqlite3.OperationalError):
+        if isinstance(root, sqlite3.DatabaseError):
             _raise_for_sqlite(root, error)
         if isinstance(root, _RACE):
             raise SerializationConflict("the transaction lost a race: try again") from error
@@ -259,7 +259,7 @@ def _not_migrated() -> SchemaMismatch:
     )
 
 
-def _raise_for_sqlite(root: sqlite3.OperationalError, error: BaseException) -> None:
+def _raise_for_sqlite(root: sqlite3.DatabaseError, error: BaseException) -> None:
     code = getattr(root, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise SerializationConflict("another process held the database too long: try again") from error
@@ -270,6 +270,10 @@ def _raise_for_sqlite(root: sqlite3.OperationalError, error: BaseException) -> N
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
         raise DatabaseUnavailable(
             f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"
+        ) from error
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        raise DatabaseUnavailable(
+            f"the SQLite file is damaged or no database ({root.sqlite_errorname}): restore a backup of it"
         ) from error
 
 

@@ -41,6 +41,17 @@ async def test_an_unreachable_database_is_unavailable(api: API, tmp_path: Path) 
     assert (await api.client.get("/readyz")).status_code == 200
 
 
+async def test_a_damaged_file_is_unavailable(empty_api: API, tmp_path: Path) -> None:
+    (tmp_path / "damaged.sqlite3").write_bytes(b"this is no database " * 500)
+    async with open_database(f"sqlite://{tmp_path}/damaged.sqlite3") as db:
+        away = connect(Place(db, tmp_path, empty_api.place.spool), tmp_path / "away")
+        async with away.client:
+            error = await away.refused(ITEMS)
+            assert error["extensions"] == {"code": "UNAVAILABLE"}
+            assert error["message"].startswith("the SQLite file is damaged or no database")
+            assert (await away.client.get("/readyz")).status_code == 503
+
+
 def test_a_postgresql_that_stops_and_comes_back_is_taken_up_by_itself(tmp_path: Path) -> None:
     token = create_token(tmp_path / "tokens.json", "reader", ["DICOM_QUEUE"])
 
