@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Optional, cast
+from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import strawberry
 
 from aegate_core.database import as_datetime, as_json
+from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.dicom.text import search_text
+from aegate_core.services.studies import OpenUnit, open_units_of
 from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.index.list_studies import (
     INSTANCE_ORDER,
@@ -28,6 +30,9 @@ from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, number_of
 from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.search import NumberFilter, Term, TextFilter, TimeFilter, filter_of, terms
+
+if TYPE_CHECKING:
+    from aegate_graphql_api.schema.queue_item import WhyNotMoving
 
 
 @strawberry.type(description="A person as known in a partition.", directives=[QUEUE])
@@ -94,6 +99,8 @@ class Series(Node):
 class CloseUnit(Node):
     """A unit of closing."""
 
+    key: strawberry.Private[int]
+    study_key: strawberry.Private[int]
     series_instance_uid: str | None
     source_ae: str
     due_at: datetime | None = strawberry.field(
@@ -102,6 +109,24 @@ class CloseUnit(Node):
     closed_at: datetime | None
     outcome: str | None = strawberry.field(description="ROUTED, NO_ROUTE or STORED, of the last close.")
     closes: int
+
+    @strawberry.field(description="Why it is not complete yet; null when nothing of it waits.")
+    async def why_not_moving(
+        self, info: Info
+    ) -> Optional[Annotated[WhyNotMoving, strawberry.lazy("aegate_graphql_api.schema.queue_item")]]:  # noqa: UP045 - strawberry needs the name
+        """Answer for all units of the answer at once."""
+        from aegate_graphql_api.schema.queue_item import WhyNotMoving
+
+        waiting = cast("Mapping[int, OpenUnit]", await info.context.loader(load_open).load(self.study_key))
+        unit = waiting.get(self.key)
+        if unit is None:
+            return None
+        return WhyNotMoving(
+            code=NotMovingCode.WAITING_FOR_COMPLETE,
+            text=unit.reason,
+            next_step="it closes by itself; then it is routed",
+            until=unit.due_at if unit.due_at > info.context.now else None,
+        )
 
 
 @strawberry.type(description="A study in a partition.", directives=[QUEUE])
@@ -228,6 +253,14 @@ async def load_series(context: Context, keys: list[int]) -> list[list[Series]]:
     return [sorted(found[key], key=lambda s: s.key) for key in keys]
 
 
+async def load_open(context: Context, keys: list[int]) -> list[dict[int, OpenUnit]]:
+    """Load what is still open of studies, by unit."""
+    found: dict[int, dict[int, OpenUnit]] = defaultdict(dict)
+    for unit in await open_units_of(context.db, keys, now=context.now):
+        found[unit.study_id][unit.unit_id] = unit
+    return [found[key] for key in keys]
+
+
 async def load_units(context: Context, keys: list[int]) -> list[list[CloseUnit]]:
     """Load the close units of studies."""
     found: dict[int, list[CloseUnit]] = defaultdict(list)
@@ -303,6 +336,8 @@ def unit_of(row: Mapping[str, Any]) -> CloseUnit:
     """Return a row of UNITS as its type."""
     return CloseUnit(
         id=global_id("CloseUnit", row["id"]),
+        key=int(row["id"]),
+        study_key=int(row["study_key"]),
         series_instance_uid=row["series_uid"] or None,
         source_ae=row["ae"],
         due_at=moment(row["due_at"]),

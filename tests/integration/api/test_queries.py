@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from tests import sentinel
 from tests.dicom import ct_study, uid
 from tests.integration.api.clients import API
@@ -136,6 +138,23 @@ async def test_queue_items_say_why_they_wait(api: API) -> None:
     assert {i["state"] for i in item["instances"]["nodes"]} == {"PENDING"}
     assert item["history"]["nodes"][-1]["toState"] == "SCHEDULED"
     assert data["queueItems"]["totalCount"] == {"value": 2, "precision": "EXACT"}
+
+
+async def test_what_is_not_complete_yet_says_until_when_it_waits(api: API) -> None:
+    now = datetime.now(UTC)
+    api.place.receive_all(ct_study("late", 2), "ct1", now)
+    await api.place.index(now)
+    query = """query($uid: String) { studies(where: {studyInstanceUid: {eq: $uid}}) { nodes { closeUnits {
+        id dueAt outcome whyNotMoving { code text nextStep until } } } } }"""
+    (study,) = (await api.ask(query, uid=uid("late")))["studies"]["nodes"]
+    (unit,) = study["closeUnits"]
+    assert (unit["outcome"], unit["whyNotMoving"]["code"]) == (None, "WAITING_FOR_COMPLETE")
+    assert unit["whyNotMoving"]["until"] == unit["dueAt"]
+    assert unit["whyNotMoving"]["text"].startswith("waits for more images until")
+    node = "query($id: ID!) { node(id: $id) { ... on CloseUnit { whyNotMoving { until } } } }"
+    assert (await api.ask(node, id=unit["id"]))["node"]["whyNotMoving"] == {"until": unit["dueAt"]}
+    (closed,) = (await api.ask(query, uid=uid("one")))["studies"]["nodes"]
+    assert [(u["outcome"], u["whyNotMoving"]) for u in closed["closeUnits"]] == [("ROUTED", None)]
 
 
 async def test_queue_items_are_searched_and_filtered(api: API) -> None:
