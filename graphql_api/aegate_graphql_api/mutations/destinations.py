@@ -20,6 +20,7 @@ from aegate_graphql_api.mutations.problems import (
 )
 from aegate_graphql_api.mutations.queue_items import MOST_AT_ONCE, check_reason
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.close_unit import CloseOutcome
 from aegate_graphql_api.schema.destination import Destination, by_ae
 from aegate_graphql_api.schema.node import key_of, number_of
 from aegate_graphql_api.schema.queue_item import QueueItem, load_items
@@ -160,7 +161,7 @@ def _request(input: SendStudiesInput, actor: str) -> SendByHand:
 class Rerouted:
     """What the routes made of it now."""
 
-    outcome: str = strawberry.field(description="ROUTED, NO_ROUTE or STORED.")
+    outcome: CloseOutcome
     queued: int = strawberry.field(description="New queue items.")
 
 
@@ -177,7 +178,7 @@ async def reroute(info: Info, close_unit_id: strawberry.ID) -> RerouteResult:
     async def work(tx: Database) -> Outcome:
         unit = number_of(close_unit_id, "CloseUnit")
         closed = await studies.reroute(tx, unit, actor=context.caller.name, now=context.now)
-        answer = Rerouted(outcome=closed.outcome, queued=closed.deliveries)
+        answer = Rerouted(outcome=CloseOutcome(closed.outcome), queued=closed.deliveries)
         detail: dict[str, object] = {"outcome": closed.outcome, "queued": closed.deliveries}
         return Outcome(answer, f"CloseUnit:{unit}", detail)
 

@@ -181,7 +181,7 @@ async def _trouble(db: Database, open_: Mapping[str, int], failures: int) -> lis
         (
             TroubleKind.NO_ROUTE,
             open_["no_route"],
-            "complete units that no route matched: correct a route, then reroute",
+            "complete units that no route matched: see closeUnits(outcome: NO_ROUTE), correct a route, then reroute",
         ),
         (TroubleKind.QUARANTINED, open_["quarantined"], "received objects that could not be parsed"),
         (TroubleKind.CONFLICTS, open_["conflicts"], "conflicts that nobody resolved"),

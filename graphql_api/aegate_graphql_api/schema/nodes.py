@@ -14,7 +14,7 @@ from aegate_graphql_api.authorisation import declared, forbid
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
-from aegate_graphql_api.schema import resources, study, trouble
+from aegate_graphql_api.schema import close_unit, resources, study, trouble
 from aegate_graphql_api.schema.destination import Destination, by_ae
 from aegate_graphql_api.schema.node import Node, number_of, parse_id
 from aegate_graphql_api.schema.queue_item import QueueItem, load_items
@@ -60,7 +60,7 @@ KINDS: Mapping[str, tuple[type, Load]] = {
         (study.Study, _numbered(study.load_studies, study.Study)),
         (study.Series, _rows(SERIES, study.Series, study.series_of)),
         (study.Instance, _rows(INSTANCES, study.Instance, study.instance_of)),
-        (study.CloseUnit, _rows(UNITS, study.CloseUnit, study.unit_of)),
+        (close_unit.CloseUnit, _rows(UNITS, close_unit.CloseUnit, close_unit.unit_of)),
         (QueueItem, _numbered(load_items, QueueItem)),
         (Destination, _destination),
         (trouble.Conflict, _rows(CONFLICTS, trouble.Conflict, trouble.conflict_of)),

@@ -11,6 +11,7 @@ from aegate_graphql_api.guard import Guard
 from aegate_graphql_api.mutations.root import Mutation
 from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
 from aegate_graphql_api.schema import (
+    close_unit,
     dashboard,
     destination,
     explanation,
@@ -67,6 +68,11 @@ class Query:
     )
     destination = strawberry.field(
         resolver=destination.destination, description="One destination.", directives=[QUEUE]
+    )
+    close_units = strawberry.field(
+        resolver=close_unit.close_units,
+        description="What closes together, by the outcome of its last close; open: whether something of it waits.",
+        directives=[QUEUE],
     )
     dashboard = strawberry.field(
         resolver=dashboard.dashboard, description="Counts, trouble first.", directives=[QUEUE]

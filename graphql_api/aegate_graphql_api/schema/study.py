@@ -6,14 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
+from typing import Any, Optional, cast
 
 import strawberry
 
 from aegate_core.database import as_datetime, as_json
-from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.dicom.text import search_text
-from aegate_core.services.studies import OpenUnit, open_units_of
 from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.index.list_studies import (
     INSTANCE_ORDER,
@@ -21,18 +19,15 @@ from aegate_core.stores.index.list_studies import (
     SERIES,
     STUDIES,
     STUDY_ORDERS,
-    UNITS,
 )
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.close_unit import CloseUnit, load_units
 from aegate_graphql_api.schema.node import Node, global_id, number_of
 from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.search import NumberFilter, Term, TextFilter, TimeFilter, filter_of, terms
-
-if TYPE_CHECKING:
-    from aegate_graphql_api.schema.queue_item import WhyNotMoving
 
 
 @strawberry.type(description="A person as known in a partition.", directives=[QUEUE])
@@ -90,43 +85,6 @@ class Series(Node):
             "instances", INSTANCES, INSTANCE_ORDER, Compare("series", Op.EQ, self.key), self.key
         )
         return await connection(info.context.db, listing, instance_of, first=first, after=after)
-
-
-@strawberry.type(
-    description="What closes together and is then routed: a study or one of its series, from one AE.",
-    directives=[QUEUE],
-)
-class CloseUnit(Node):
-    """A unit of closing."""
-
-    key: strawberry.Private[int]
-    study_key: strawberry.Private[int]
-    series_instance_uid: str | None
-    source_ae: str
-    due_at: datetime | None = strawberry.field(
-        description="When it closes if nothing more arrives; null: nothing new."
-    )
-    closed_at: datetime | None
-    outcome: str | None = strawberry.field(description="ROUTED, NO_ROUTE or STORED, of the last close.")
-    closes: int
-
-    @strawberry.field(description="Why it is not complete yet; null when nothing of it waits.")
-    async def why_not_moving(
-        self, info: Info
-    ) -> Optional[Annotated[WhyNotMoving, strawberry.lazy("aegate_graphql_api.schema.queue_item")]]:  # noqa: UP045 - strawberry needs the name
-        """Answer for all units of the answer at once."""
-        from aegate_graphql_api.schema.queue_item import WhyNotMoving
-
-        waiting = cast("Mapping[int, OpenUnit]", await info.context.loader(load_open).load(self.study_key))
-        unit = waiting.get(self.key)
-        if unit is None:
-            return None
-        return WhyNotMoving(
-            code=NotMovingCode.WAITING_FOR_COMPLETE,
-            text=unit.reason,
-            next_step="it closes by itself; then it is routed",
-            until=unit.due_at if unit.due_at > info.context.now else None,
-        )
 
 
 @strawberry.type(description="A study in a partition.", directives=[QUEUE])
@@ -253,22 +211,6 @@ async def load_series(context: Context, keys: list[int]) -> list[list[Series]]:
     return [sorted(found[key], key=lambda s: s.key) for key in keys]
 
 
-async def load_open(context: Context, keys: list[int]) -> list[dict[int, OpenUnit]]:
-    """Load what is still open of studies, by unit."""
-    found: dict[int, dict[int, OpenUnit]] = defaultdict(dict)
-    for unit in await open_units_of(context.db, keys, now=context.now):
-        found[unit.study_id][unit.unit_id] = unit
-    return [found[key] for key in keys]
-
-
-async def load_units(context: Context, keys: list[int]) -> list[list[CloseUnit]]:
-    """Load the close units of studies."""
-    found: dict[int, list[CloseUnit]] = defaultdict(list)
-    for row in sorted(await read_by(context.db, UNITS, "study", keys), key=lambda r: int(str(r["id"]))):
-        found[int(str(row["study_key"]))].append(unit_of(row))
-    return [found[key] for key in keys]
-
-
 def study_of(row: Mapping[str, Any]) -> Study:
     """Return a row of STUDIES as its type."""
     return Study(
@@ -329,19 +271,4 @@ def instance_of(row: Mapping[str, Any]) -> Instance:
         source_ae=row["ae"],
         received_at=moment(row["received_at"]),
         **{name: row[name] for name in names.split()},
-    )
-
-
-def unit_of(row: Mapping[str, Any]) -> CloseUnit:
-    """Return a row of UNITS as its type."""
-    return CloseUnit(
-        id=global_id("CloseUnit", row["id"]),
-        key=int(row["id"]),
-        study_key=int(row["study_key"]),
-        series_instance_uid=row["series_uid"] or None,
-        source_ae=row["ae"],
-        due_at=moment(row["due_at"]),
-        closed_at=moment(row["closed_at"]),
-        outcome=row["outcome"],
-        closes=int(row["closes"]),
     )

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from aegate_core.database import Database, open_database
-from tests.integration.api.clients import API
+from tests.integration.api.clients import API, fill
+from tests.integration.intake.hospital import HOSPITAL, key
 from tests.integration.waiting import eventually_async
 
 ITEMS = """
@@ -246,3 +247,28 @@ async def test_reroute_finds_nothing_new(api: API) -> None:
     assert await rows(api) == before
     assert [a["action"] for a in await api.audit()] == ["reroute"]
     assert (await api.ask(query, id="Q2xvc2VVbml0Ojk5OTk"))["reroute"]["code"] == "NOT_FOUND"
+
+
+async def test_what_no_route_matched_is_found_and_routed_by_hand(empty_api: API) -> None:
+    api, place = empty_api, empty_api.place
+    await place.apply(*(r for r in HOSPITAL if r.metadata.key != key("ct-to-pacs")))
+    await fill(place)
+    query = """{ closeUnits(outcome: NO_ROUTE) { totalCount { value } nodes { id outcome
+        study { modalities } } } dashboard { noRoute trouble { kind text } } }"""
+    found = await api.ask(query, token=api.queue)
+    assert found["closeUnits"]["totalCount"]["value"] == found["dashboard"]["noRoute"] == 1
+    (unit,) = found["closeUnits"]["nodes"]
+    assert unit["study"] == {"modalities": ["CT"]}
+    assert [t["kind"] for t in found["dashboard"]["trouble"]] == ["NO_ROUTE"]
+    await place.apply()
+    reroute = """mutation($id: ID!) { reroute(closeUnitId: $id) {
+        ... on Rerouted { outcome queued } ... on Problem { message } } }"""
+    assert (await api.ask(reroute, id=unit["id"]))["reroute"] == {"outcome": "ROUTED", "queued": 1}
+    found = await api.ask(query)
+    assert (found["closeUnits"]["nodes"], found["dashboard"]["noRoute"]) == ([], 0)
+    data = await api.ask(
+        '{ queueItems(search: "to:pacs") { nodes { destinationAe instancesTotal requestedBy } } }'
+    )
+    assert data["queueItems"]["nodes"] == [
+        {"destinationAe": "default/pacs", "instancesTotal": 3, "requestedBy": "person:both"}
+    ]

@@ -153,6 +153,8 @@ async def test_what_is_not_complete_yet_says_until_when_it_waits(api: API) -> No
     assert unit["whyNotMoving"]["text"].startswith("waits for more images until")
     node = "query($id: ID!) { node(id: $id) { ... on CloseUnit { whyNotMoving { until } } } }"
     assert (await api.ask(node, id=unit["id"]))["node"]["whyNotMoving"] == {"until": unit["dueAt"]}
+    listed = await api.ask("{ closeUnits(open: true) { nodes { id study { studyInstanceUid } } } }")
+    assert listed["closeUnits"]["nodes"] == [{"id": unit["id"], "study": {"studyInstanceUid": uid("late")}}]
     (closed,) = (await api.ask(query, uid=uid("one")))["studies"]["nodes"]
     assert [(u["outcome"], u["whyNotMoving"]) for u in closed["closeUnits"]] == [("ROUTED", None)]
 

@@ -23,6 +23,7 @@ NEEDS_QUEUE = (
     '{ destination(id: "x") { id } }',
     '{ explainRoute(studyId: "x") { sources { level } } }',
     "{ conflicts { nodes { id } } }",
+    "{ closeUnits { nodes { id } } }",
     "{ quarantinedObjects { nodes { id } } }",
     "{ dashboard { unindexed } }",
     '{ node(id: "x") { ... on Node { ... on Study { patient { name } } } } }',

@@ -1,0 +1,130 @@
+"""CloseUnit: what closes together and is then routed; why it is not complete yet, and what no route wanted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
+
+import strawberry
+
+from aegate_core.decisions.moving import NotMovingCode
+from aegate_core.services.studies import OpenUnit, open_units_of
+from aegate_core.stores.index.list_studies import UNIT_ORDER, UNITS
+from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
+from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.context import Context, Info, moment
+from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.node import Node, global_id
+
+if TYPE_CHECKING:
+    from aegate_graphql_api.schema.queue_item import WhyNotMoving
+    from aegate_graphql_api.schema.study import Study
+
+
+@strawberry.enum(
+    description="What a close made of a unit. ROUTED: queued. NO_ROUTE: no route wanted it. STORED: it stays here, by "
+    "its AE's route level, or nothing of it was new."
+)
+class CloseOutcome(StrEnum):
+    """Outcomes of a close."""
+
+    ROUTED = "ROUTED"
+    NO_ROUTE = "NO_ROUTE"
+    STORED = "STORED"
+
+
+@strawberry.type(
+    description="What closes together and is then routed: a study or one of its series, from one AE.",
+    directives=[QUEUE],
+)
+class CloseUnit(Node):
+    """A unit of closing."""
+
+    key: strawberry.Private[int]
+    study_key: strawberry.Private[int]
+    series_instance_uid: str | None
+    source_ae: str
+    due_at: datetime | None = strawberry.field(
+        description="When it closes if nothing more arrives; null: nothing new."
+    )
+    closed_at: datetime | None
+    outcome: CloseOutcome | None = strawberry.field(description="Of the last close.")
+    closes: int
+
+    @strawberry.field(description="Why it is not complete yet; null when nothing of it waits.")
+    async def why_not_moving(
+        self, info: Info
+    ) -> Optional[Annotated[WhyNotMoving, strawberry.lazy("aegate_graphql_api.schema.queue_item")]]:  # noqa: UP045 - strawberry needs the name
+        """Answer for all units of the answer at once."""
+        from aegate_graphql_api.schema.queue_item import WhyNotMoving
+
+        waiting = cast("Mapping[int, OpenUnit]", await info.context.loader(load_open).load(self.study_key))
+        unit = waiting.get(self.key)
+        if unit is None:
+            return None
+        return WhyNotMoving(
+            code=NotMovingCode.WAITING_FOR_COMPLETE,
+            text=unit.reason,
+            next_step="it closes by itself; then it is routed",
+            until=unit.due_at if unit.due_at > info.context.now else None,
+        )
+
+    @strawberry.field(description="The study that it is of.")
+    async def study(
+        self, info: Info
+    ) -> Optional[Annotated[Study, strawberry.lazy("aegate_graphql_api.schema.study")]]:  # noqa: UP045 - strawberry needs the name
+        """Load the studies of all units of the answer at once."""
+        from aegate_graphql_api.schema.study import load_studies
+
+        return cast("Study | None", await info.context.loader(load_studies).load(self.study_key))
+
+
+async def close_units(
+    info: Info,
+    outcome: CloseOutcome | None = None,
+    open: bool | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
+) -> Connection[CloseUnit]:
+    """List units, newest first."""
+    where: list[Filter] = []
+    if outcome is not None:
+        where.append(Compare("outcome", Op.EQ, outcome.value))
+    if open is not None:
+        where.append(Compare("due_at", Op.IS_NULL, not open))
+    listing = Listing("closeUnits", UNITS, UNIT_ORDER, AllOf(tuple(where)), (outcome, open))
+    return await connection(info.context.db, listing, unit_of, first=first, after=after)
+
+
+async def load_open(context: Context, keys: list[int]) -> list[dict[int, OpenUnit]]:
+    """Load what is still open of studies, by unit."""
+    found: dict[int, dict[int, OpenUnit]] = defaultdict(dict)
+    for unit in await open_units_of(context.db, keys, now=context.now):
+        found[unit.study_id][unit.unit_id] = unit
+    return [found[key] for key in keys]
+
+
+async def load_units(context: Context, keys: list[int]) -> list[list[CloseUnit]]:
+    """Load the close units of studies."""
+    found: dict[int, list[CloseUnit]] = defaultdict(list)
+    for row in sorted(await read_by(context.db, UNITS, "study", keys), key=lambda r: int(str(r["id"]))):
+        found[int(str(row["study_key"]))].append(unit_of(row))
+    return [found[key] for key in keys]
+
+
+def unit_of(row: Mapping[str, Any]) -> CloseUnit:
+    """Return a row of UNITS as its type."""
+    return CloseUnit(
+        id=global_id("CloseUnit", row["id"]),
+        key=int(row["id"]),
+        study_key=int(row["study_key"]),
+        series_instance_uid=row["series_uid"] or None,
+        source_ae=row["ae"],
+        due_at=moment(row["due_at"]),
+        closed_at=moment(row["closed_at"]),
+        outcome=CloseOutcome(row["outcome"]) if row["outcome"] else None,
+        closes=int(row["closes"]),
+    )
