@@ -182,7 +182,7 @@ def _value(value: object, cast: str) -> object:
             return moment
     if cast == "bigint" and type(value) is int and abs(value) < 2**63:
         return value
-    if cast == "text" and isinstance(value, str) and "\0" not in value:
+    if cast == "text" and isinstance(value, str) and b"\0" not in value.encode():  # no lone surrogates either
         return value
     raise ValueError("another type")
 

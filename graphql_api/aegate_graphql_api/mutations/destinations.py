@@ -46,7 +46,7 @@ DestinationResult = Annotated[
 
 
 async def hold_destination(info: Info, id: strawberry.ID, reason: str | None = None) -> DestinationResult:
-    """Hold all that goes to a destination; what is being sent stops before its next instance."""
+    """Hold all that goes to a destination; what is being sent stops between two instances."""
     context = info.context
 
     async def work(tx: Database) -> Outcome:

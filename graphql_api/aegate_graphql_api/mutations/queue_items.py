@@ -55,7 +55,9 @@ class QueueItemsChanged:
         """Count."""
         return len(self.done)
 
-    @strawberry.field(description="How many are being sent now: it takes effect before their next instance.")
+    @strawberry.field(
+        description="How many are being sent now: it takes effect between two instances, within a second."
+    )
     def asked_count(self) -> int:
         """Count."""
         return len(self.wanted)

@@ -14,7 +14,7 @@ class Mutation:
 
     hold_queue_items: queue_items.QueueItemsResult = strawberry.field(
         resolver=queue_items.hold_queue_items,
-        description="Hold items; what is being sent stops before its next instance.",
+        description="Hold items; what is being sent stops between two instances, within a second.",
         directives=[QUEUE],
     )
     resume_queue_items: queue_items.QueueItemsResult = strawberry.field(
@@ -27,7 +27,7 @@ class Mutation:
     )
     cancel_queue_items: queue_items.QueueItemsResult = strawberry.field(
         resolver=queue_items.cancel_queue_items,
-        description="Cancel items; what was acknowledged stays delivered.",
+        description="Cancel items; what is being sent stops as with hold, what was acknowledged stays delivered.",
         directives=[QUEUE],
     )
     set_queue_item_priority: queue_items.QueueItemsResult = strawberry.field(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +75,26 @@ def test_values_become_arguments_and_patterns_are_escaped() -> None:
 )
 def test_cursors_come_back(text: str, number: int) -> None:
     assert decode_cursor(_encode((text, number), "0" * 16, ORDER), "0" * 16, ORDER) == (text, number)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["\ud800", 1], ["a\0", 1], ["a", 2**63], ["a", True], ["a", "1"], ["a"], ["a", 1, 2], {}, None, 1],
+)
+def test_cursors_with_other_values_are_refused(values: object) -> None:
+    forged = base64.urlsafe_b64encode(json.dumps([1, "0" * 16, values]).encode()).decode()
+    with pytest.raises(RequestRefused):
+        decode_cursor(forged, "0" * 16, ORDER)
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01", 7]
+)
+def test_cursors_with_other_times_are_refused(moment: object) -> None:
+    by_time = Order("T", (("at", "timestamptz"),))
+    forged = base64.urlsafe_b64encode(json.dumps([1, "0" * 16, [moment]]).encode()).decode()
+    with pytest.raises(RequestRefused):
+        decode_cursor(forged, "0" * 16, by_time)
 
 
 @given(st.text())
