@@ -218,6 +218,12 @@ async def resume_destination(
     return await wishes.resume_destination(tx, str(ae))
 
 
+async def probe_destination(tx: Database, ae: ResourceKey, *, now: datetime) -> bool:
+    """Probe a destination in trouble at once; return whether that changed anything. Raises NotFound."""
+    await _must_exist(tx, ae)
+    return await wishes.probe_destination(tx, str(ae), now=now)
+
+
 async def _must_exist(tx: Database, ae: ResourceKey) -> None:
     if await tx.fetch_one("SELECT id FROM destination WHERE ae = $1", str(ae)) is None:
         raise NotFound(

@@ -1,16 +1,17 @@
-"""Hold a destination, let it go on; send studies by hand; ask the routes again."""
+"""Hold a destination, let it go on, probe it; send studies by hand; ask the routes again."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Union, cast
 
 import strawberry
 
 from aegate_core.database import Database
-from aegate_core.dicom.identifiers import parse_resource_key
+from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.services import deliveries, studies
 from aegate_core.services.deliveries import SendByHand
-from aegate_graphql_api.context import Info
+from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     NotFoundProblem,
@@ -31,7 +32,7 @@ class DestinationChanged:
     """A destination after the change."""
 
     ae: strawberry.Private[str]
-    changed: bool = strawberry.field(description="False: it was so already.")
+    changed: bool = strawberry.field(description="False: it was so already, or it is not in trouble.")
 
     @strawberry.field(description="As it is now.")
     async def destination(self, info: Info) -> Destination | None:
@@ -47,34 +48,49 @@ DestinationResult = Annotated[
 
 async def hold_destination(info: Info, id: strawberry.ID, reason: str | None = None) -> DestinationResult:
     """Hold all that goes to a destination; what is being sent stops between two instances."""
-    context = info.context
+    actor, now = info.context.caller.name, info.context.now
 
-    async def work(tx: Database) -> Outcome:
-        check_reason(reason)
-        ae = key_of(id, "Destination")
-        changed = await deliveries.hold_destination(
-            tx, parse_resource_key(ae), actor=context.caller.name, reason=reason, now=context.now
-        )
-        detail: dict[str, object] = {"changed": changed, "reason": reason}
-        return Outcome(DestinationChanged(ae=ae, changed=changed), f"Destination:{ae}", detail)
+    async def act(tx: Database, ae: ResourceKey) -> bool:
+        return await deliveries.hold_destination(tx, ae, actor=actor, reason=reason, now=now)
 
-    return cast("DestinationResult", await change(context, "holdDestination", work))
+    return await _change(info.context, "holdDestination", id, reason, act)
 
 
 async def resume_destination(info: Info, id: strawberry.ID, reason: str | None = None) -> DestinationResult:
     """Let a held destination go on."""
-    context = info.context
+    actor, now = info.context.caller.name, info.context.now
 
+    async def act(tx: Database, ae: ResourceKey) -> bool:
+        return await deliveries.resume_destination(tx, ae, actor=actor, reason=reason, now=now)
+
+    return await _change(info.context, "resumeDestination", id, reason, act)
+
+
+async def retry_destination(info: Info, id: strawberry.ID, reason: str | None = None) -> DestinationResult:
+    """Probe a destination in trouble at once."""
+    now = info.context.now
+
+    async def act(tx: Database, ae: ResourceKey) -> bool:
+        return await deliveries.probe_destination(tx, ae, now=now)
+
+    return await _change(info.context, "retryDestination", id, reason, act)
+
+
+async def _change(
+    context: Context,
+    action: str,
+    id: strawberry.ID,
+    reason: str | None,
+    act: Callable[[Database, ResourceKey], Awaitable[bool]],
+) -> DestinationResult:
     async def work(tx: Database) -> Outcome:
         check_reason(reason)
         ae = key_of(id, "Destination")
-        changed = await deliveries.resume_destination(
-            tx, parse_resource_key(ae), actor=context.caller.name, reason=reason, now=context.now
-        )
+        changed = await act(tx, parse_resource_key(ae))
         detail: dict[str, object] = {"changed": changed, "reason": reason}
         return Outcome(DestinationChanged(ae=ae, changed=changed), f"Destination:{ae}", detail)
 
-    return cast("DestinationResult", await change(context, "resumeDestination", work))
+    return cast("DestinationResult", await change(context, action, work))
 
 
 @strawberry.type(

@@ -55,9 +55,7 @@ class QueueItemsChanged:
         """Count."""
         return len(self.done)
 
-    @strawberry.field(
-        description="How many are being sent now: it takes effect between two instances, within a second."
-    )
+    @strawberry.field(description="How many are being sent now: it takes effect between two instances, soon.")
     def asked_count(self) -> int:
         """Count."""
         return len(self.wanted)

@@ -50,6 +50,11 @@ class Mutation:
         description="Let a held destination go on.",
         directives=[QUEUE],
     )
+    retry_destination: destinations.DestinationResult = strawberry.field(
+        resolver=destinations.retry_destination,
+        description="Probe a destination in trouble at once: once it answers, what waits for it goes by itself.",
+        directives=[QUEUE],
+    )
     send_studies: destinations.SendResult = strawberry.field(
         resolver=destinations.send_studies,
         description="Send studies to destinations by hand.",

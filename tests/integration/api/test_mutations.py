@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from aegate_core.database import Database, open_database
+from aegate_core.services.pushing import take_probe
 from tests.integration.api.clients import API, fill
 from tests.integration.intake.hospital import HOSPITAL, key
 from tests.integration.waiting import eventually_async
@@ -209,6 +211,32 @@ async def test_hold_and_resume_a_destination(api: API) -> None:
     again = await change(api, "resumeDestination", "id: $id", id=("ID!", pacs))
     assert again["changed"] is False
     assert [a["target"] for a in await api.audit()] == ["Destination:default/pacs"] * 3
+
+
+async def test_a_destination_in_trouble_is_probed_at_once(api: API) -> None:
+    nodes = (await api.ask("{ destinations { nodes { id ae } } }"))["destinations"]["nodes"]
+    pacs = next(n["id"] for n in nodes if n["ae"] == "default/pacs")
+    sound = await change(api, "retryDestination", "id: $id", id=("ID!", pacs))
+    assert sound["changed"] is False
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    await api.db.execute(
+        "UPDATE destination SET breaker = 'OPEN', next_probe_at = $1 WHERE ae = 'default/pacs'", later
+    )
+    await change(api, "holdDestination", "id: $id", id=("ID!", pacs))
+    assert (await change(api, "retryDestination", "id: $id", id=("ID!", pacs)))["changed"] is False
+    assert await take_probe(api.db, now=datetime.now(UTC)) is None
+    await change(api, "resumeDestination", "id: $id", id=("ID!", pacs))
+    assert await take_probe(api.db, now=datetime.now(UTC)) is None
+    retried = await change(api, "retryDestination", 'id: $id, reason: "mended"', id=("ID!", pacs))
+    assert retried["changed"] is True
+    probe = await take_probe(api.db, now=datetime.now(UTC))
+    assert probe is not None
+    assert probe.ae == "default/pacs"
+    last = (await api.audit())[-1]
+    assert (last["action"], json.loads(last["detail"])) == (
+        "retryDestination",
+        {"changed": True, "reason": "mended"},
+    )
 
 
 async def test_send_studies_sends_once_for_a_key(api: API) -> None:

@@ -37,6 +37,7 @@ NEEDS_QUEUE = (
     'mutation { setQueueItemPriority(selection: {ids: ["x"]}, priority: 1) { __typename } }',
     'mutation { holdDestination(id: "x") { __typename } }',
     'mutation { resumeDestination(id: "x") { __typename } }',
+    'mutation { retryDestination(id: "x") { __typename } }',
     'mutation { reroute(closeUnitId: "x") { __typename } }',
     'mutation { sendStudies(input: {studyIds: [], destinationIds: [], idempotencyKey: "x"}) { __typename } }',
 )

@@ -158,5 +158,17 @@ async def resume_destination(tx: Database, ae: str) -> bool:
     )
 
 
+async def probe_destination(tx: Database, ae: str, *, now: datetime) -> bool:
+    """Let the next probe of a destination in trouble be due now; not of one that is held, gone or cannot be sent to."""
+    return bool(
+        await tx.execute(
+            "UPDATE destination SET next_probe_at = $2 WHERE ae = $1 AND breaker IN ('OPEN', 'REJECTED_BY_PEER') "
+            "AND next_probe_at > $2 AND gone_at IS NULL AND held_at IS NULL AND enabled AND invalid_condition IS NULL",
+            ae,
+            now,
+        )
+    )
+
+
 async def _ids(tx: Database, sql: str, *arguments: object) -> list[int]:
     return sorted(int(r["id"]) for r in await tx.fetch(sql, *arguments))
