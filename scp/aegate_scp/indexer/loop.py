@@ -189,7 +189,7 @@ class Indexer:
             )
         except (AegateError, OSError):
             raise
-        except Exception as fault:
+        except Exception as fault:  # a fault over one object must not keep all others out of the index
             if len(batch) == 1:
                 log(ARRIVAL_LEFT, arrival=batch[0].side.arrival_id, error=fault_text(fault))
                 return BatchResult(left=(batch[0].side.arrival_id,))
