@@ -1,7 +1,7 @@
 """Find and load the CRDs: the one source of what a manifest may say, for an API server and for us.
 
-They lie in ``crds/`` of a checkout, or in a folder ``crds`` inside this package where it was installed from a
-wheel.
+They lie in ``crds/`` of the repository. The folder ``crds`` of this package holds links to them, whose place the
+files themselves take in a wheel.
 """
 
 from __future__ import annotations
@@ -37,13 +37,8 @@ class CRD:
 
 
 def crds_folder() -> Path:
-    """Return the folder of the CRDs. Raises NotFound naming where it was looked for."""
-    package = Path(aegate_core.__file__).resolve().parent
-    places = (package / "crds", package.parent.parent / "crds")
-    for place in places:
-        if place.is_dir():
-            return place
-    raise NotFound(f"the CRDs must lie in {' or '.join(map(str, places))}, got neither: install aegate again")
+    """Return the folder of the CRDs."""
+    return Path(aegate_core.__file__).parent / "crds"
 
 
 def load_crds(folder: Path | None = None) -> dict[str, CRD]:
