@@ -126,7 +126,8 @@ class Listeners:
     @staticmethod
     def _obstacle(config: ListenerConfig) -> str | None:
         if config.tls:
-            for path in (config.tls.certificate, config.tls.key):
+            peers = () if config.tls.client_auth == "None" else (config.tls.ca,)
+            for path in (config.tls.certificate, config.tls.key, *peers):
                 if not Path(path).is_file():
                     return f"The listener on port {config.port} waits for {path}: put the certificate there."
         try:

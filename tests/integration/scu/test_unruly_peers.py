@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.resources.values import Push, PushTLS
 from aegate_core.services import deliveries
 from tests.dicom import ct_study
+from tests.integration.certificates import lay_out, make_authority
 from tests.integration.scu.clinic import breaker_is, clinic, entity, reaches, why
 
 _config.LOG_HANDLER_LEVEL = "none"
@@ -111,35 +111,15 @@ async def test_not_authorised_rejects_us_without_costing_anything(database_url: 
             assert [r[0] for r in await here.instances(delivery)] == ["PENDING", "PENDING"]
 
 
-def openssl(folder: Path, *arguments: str) -> None:
-    """Run openssl in ``folder``."""
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a CA and two identities of it: ``server`` (for localhost) and ``client``."""
-    folder = tmp_path_factory.mktemp("authority")
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    ca = ("-subj", "/CN=Test CA", "-addext", "basicConstraints=critical,CA:TRUE")
-    openssl(folder, "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", *ca)
-    for name, host in (("server", "localhost"), ("client", "client")):
-        (folder / f"{name}.ext").write_text(f"subjectAltName=DNS:{host}\n")
-        openssl(
-            folder, "req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={host}"
-        )
-        signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-        extension = ("-extfile", f"{name}.ext")
-        openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt", *extension)
-    return folder
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 def secrets_of(authority: Path, folder: Path) -> Path:
     """Lay out the workers' identity as secrets are laid out locally."""
-    identity = folder / "secrets" / "aegate-client"
-    identity.mkdir(parents=True)
-    for source, target in (("client.crt", "tls.crt"), ("client.key", "tls.key"), ("ca.crt", "ca.crt")):
-        (identity / target).write_bytes((authority / source).read_bytes())
+    lay_out(authority, "client", folder / "secrets" / "aegate-client")
     return folder / "secrets"
 
 

@@ -1,0 +1,100 @@
+"""`aegate up` on PostgreSQL: several workers, and a database that goes and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests import dicom
+from tests.integration.cli.installations import QUICK, ROUTE, Up, device, installation
+from tests.integration.peers import run_dcmtk, store_scp
+from tests.integration.postgres import PostgresServer, postgres_server
+from tests.integration.waiting import eventually
+
+ITEMS = "{ queueItems { nodes { state instancesDone attempts } } }"
+PROCESSES = ("listener", "indexer", "worker-1", "worker-2", "worker-3", "api")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that the test may stop."""
+    with postgres_server() as server:
+        yield server
+
+
+def send_study(up: Up, tmp_path: Path, name: str, count: int) -> set[str]:
+    """Send a study with storescu, all acknowledged, and return its SOP Instance UIDs."""
+    folder = tmp_path / name
+    folder.mkdir()
+    study = dicom.ct_study(name, count)
+    files = [dicom.write(ds, folder / f"{n}.dcm") for n, ds in enumerate(study)]
+    arguments = ("-aet", "CT1", "-aec", "AEGATE", "127.0.0.1", str(up.dicom_port), *files)
+    assert run_dcmtk("storescu", *arguments).returncode == 0
+    return {str(ds.SOPInstanceUID) for ds in study}
+
+
+def states(up: Up) -> list[str]:
+    return [item["state"] for item in up.ask(ITEMS)["queueItems"]["nodes"]]
+
+
+def test_several_workers_push_and_one_that_is_killed_holds_up_nothing(
+    tmp_path: Path, own_postgres: PostgresServer
+) -> None:
+    with store_scp(tmp_path, title="PACS") as pacs:
+        manifests = {
+            "ct1.yaml": device("ct1", more=QUICK),
+            "pacs.yaml": device("pacs", pacs.port),
+            "r.yaml": ROUTE,
+        }
+        more = ("--database", own_postgres.create("hospital"), "--workers", "3")
+        with installation(tmp_path, manifests, more=more) as up:
+            pids = {name: up.pid_of(name) for name in PROCESSES}
+            sent = [uid for n in range(6) for uid in send_study(up, tmp_path, f"study {n}", 2)]
+            os.kill(pids["worker-2"], signal.SIGKILL)
+            eventually(lambda: states(up) == ["COMPLETED"] * 6, deadline_s=60)
+            eventually(lambda: up.pid_of("worker-2") != pids["worker-2"], deadline_s=20)
+            received = {str(dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in pacs.received()}
+            assert received == set(sent)
+            assert [e["process"] for e in up.events("child.exited")] == ["worker-2"]
+        assert up.child.returncode == 0
+
+
+def test_a_database_that_comes_back_finds_everything_still_there(
+    tmp_path: Path, own_postgres: PostgresServer
+) -> None:
+    with store_scp(tmp_path, title="PACS") as pacs:
+        manifests = {
+            "ct1.yaml": device("ct1", more=QUICK),
+            "pacs.yaml": device("pacs", pacs.port),
+            "r.yaml": ROUTE,
+        }
+        with installation(tmp_path, manifests, more=("--database", own_postgres.create("hospital"))) as up:
+            sent = send_study(up, tmp_path, "before", 3)
+            eventually(lambda: states(up) == ["COMPLETED"], deadline_s=40)
+            own_postgres.stop()
+            sent |= send_study(up, tmp_path, "meanwhile", 5)
+            (up.folder / "ct2.yaml").write_text(device("ct2"))
+            eventually(
+                lambda: "up" in {e["component"] for e in up.events("database.away")},
+                deadline_s=40,
+            )
+            own_postgres.start()
+            eventually(lambda: "up" in {e["component"] for e in up.events("database.back")}, deadline_s=40)
+            eventually(lambda: states(up) == ["COMPLETED"] * 2, deadline_s=60)
+            received = {str(dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in pacs.received()}
+            assert received == sent
+            names = "{ applicationEntities { nodes { name } } }"
+            eventually(
+                lambda: (
+                    {n["name"] for n in up.ask(names)["applicationEntities"]["nodes"]}
+                    == {"ct1", "ct2", "pacs"}
+                ),
+                deadline_s=20,
+            )
+            assert up.events("child.exited") == []
+        assert up.child.returncode == 0
