@@ -42,7 +42,7 @@ class DataFolder:
 def database_url(environ: Mapping[str, str], data: DataFolder) -> str:
     """Return ``AEGATE_DATABASE_URL``, or the SQLite file of the data folder.
 
-    Raises InvalidValue for another scheme than sqlite:// or postgres://.
+    Raises InvalidValue for another scheme than sqlite:// or postgres://, and for an SQLite file without its whole path.
     """
     url = environ.get("AEGATE_DATABASE_URL") or f"sqlite://{data.database}"
     if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
@@ -50,6 +50,11 @@ def database_url(environ: Mapping[str, str], data: DataFolder) -> str:
         raise InvalidValue(
             f"database URL must start with sqlite:// or postgres://, got scheme {scheme!r}: "
             "use --database postgres://user@host/name or leave it out for SQLite in the data folder"
+        )
+    if url.startswith("sqlite://") and not url.startswith("sqlite:///"):
+        raise InvalidValue(
+            "database URL of SQLite must name a file by its whole path, such as sqlite:///var/lib/aegate.sqlite3, "
+            f"got {url!r}: mend it, or leave it out for SQLite in the data folder"
         )
     return url.replace("postgresql://", "postgres://", 1)
 

@@ -56,11 +56,23 @@ _AWAY = (
     asyncpg.PostgresSystemError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     DBConnectionError,
 )
 """It is stopped, cut off, out of memory, a standby after a failover, or does not let us in: it may come back."""
+_REFUSALS = (
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "refuses this user or its password: mend them in the URL, or admit the user in pg_hba.conf",
+    ),
+    (asyncpg.InvalidCatalogNameError, "is not there: make it with createdb, or mend its name in the URL"),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "does not let this user make or use its tables: make the user its owner (ALTER DATABASE … OWNER TO …)",
+    ),
+)
 _RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _WITHOUT_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 
@@ -83,9 +95,15 @@ def connection_config(url: str) -> dict[str, Any]:
         raise InvalidValue(
             "database URL must name a database, got none: use postgres://user@host:5432/aegate"
         )
+    try:
+        port = parts.port or int(query.get("port", ["5432"])[0])
+    except ValueError as error:
+        raise InvalidValue(
+            "database URL must have a port of 1 to 65535, got another: use postgres://user@host:5432/aegate"
+        ) from error
     credentials = {
         "host": query.get("host", [parts.hostname])[0],
-        "port": parts.port or int(query.get("port", ["5432"])[0]),
+        "port": port,
         "user": unquote(parts.username or "") or None,
         "password": unquote(parts.password or "") or None,
         "database": name,
@@ -248,9 +266,16 @@ class _translated:  # noqa: N801 - reads as a word in `with _translated():`
         if isinstance(root, asyncpg.DiskFullError):
             raise StorageFull("the database's disk is full: make room") from error
         if isinstance(root, _AWAY):
-            raise DatabaseUnavailable(
-                f"database does not answer ({type(root).__name__}): check that it runs and that the URL is right"
-            ) from error
+            raise DatabaseUnavailable(_why_away(root)) from error
+
+
+def _why_away(root: BaseException) -> str:
+    """Return what a person can do about it; never the server's own text, which may hold values."""
+    name = type(root).__name__
+    for kind, words in _REFUSALS:
+        if isinstance(root, kind):
+            return f"the database {words} ({name})"
+    return f"database does not answer ({name}): check that it runs and that the URL is right"
 
 
 def _not_migrated() -> SchemaMismatch:

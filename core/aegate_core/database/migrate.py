@@ -12,7 +12,7 @@ from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from tortoise.migrations.graph import MigrationKey
 from tortoise.migrations.recorder import MigrationRecorder
 
-from aegate_core.database.connection import APP, open_database, tortoise_config
+from aegate_core.database.connection import APP, Database, _translated, open_database, tortoise_config
 from aegate_core.errors import SchemaMismatch
 
 DECLARATIONS = ("aegate_core.stores.index.declarations", "aegate_core.stores.queue.declarations")
@@ -30,17 +30,22 @@ async def migrate(url: str) -> list[str]:
     async with open_database(url) as db, db.transaction():
         if not db.is_sqlite:
             await db.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-        executor = MigrationExecutor(db._client, tortoise_config(url)["apps"])
-        # Tortoise looks for its own table by a query that may fail, which would end PostgreSQL's transaction.
-        await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
-        before = await _applied(executor.recorder)
-        await executor.loader.build_graph()
-        _refuse_newer(before, executor.loader.graph.nodes.keys())
-        await executor.migrate([MigrationTarget(app_label=APP, name="__latest__")])
-        for module in DECLARATIONS:
-            for statement in import_module(module).statements(db.dialect):
-                await db.execute(statement)
-        return sorted(await _applied(executor.recorder) - before)
+        with _translated():  # the executor speaks to the driver, past Database
+            return await _migrate(db, url)
+
+
+async def _migrate(db: Database, url: str) -> list[str]:
+    executor = MigrationExecutor(db._client, tortoise_config(url)["apps"])
+    # Tortoise looks for its own table by a query that may fail, which would end PostgreSQL's transaction.
+    await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
+    before = await _applied(executor.recorder)
+    await executor.loader.build_graph()
+    _refuse_newer(before, executor.loader.graph.nodes.keys())
+    await executor.migrate([MigrationTarget(app_label=APP, name="__latest__")])
+    for module in DECLARATIONS:
+        for statement in import_module(module).statements(db.dialect):
+            await db.execute(statement)
+    return sorted(await _applied(executor.recorder) - before)
 
 
 async def ensure_schema(url: str) -> None:

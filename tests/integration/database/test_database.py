@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.database import Database, as_datetime, migrate, open_database
-from aegate_core.errors import DatabaseUnavailable, SchemaMismatch, SerializationConflict
+from aegate_core.errors import DatabaseUnavailable, InvalidValue, SchemaMismatch, SerializationConflict
 from aegate_core.stores.index.models import AuditEvent, Location
 from tests.integration.postgres import PostgresServer
 
@@ -96,6 +96,21 @@ async def test_an_absent_database_says_so() -> None:
         with pytest.raises(DatabaseUnavailable):
             async with db.transaction():
                 pass
+
+
+async def test_a_server_that_refuses_says_what_to_mend(postgres: PostgresServer) -> None:
+    postgres.create("guarded")
+    postgres.run("CREATE ROLE reader LOGIN")
+    said = {}
+    for user, database in (("reader", "guarded"), ("stranger", "guarded"), ("reader", "absent")):
+        with pytest.raises(DatabaseUnavailable) as caught:
+            await migrate(f"postgres://{user}@/{database}?host={postgres.folder}")
+        said[user, database] = caught.value.message
+    assert "make the user its owner" in said["reader", "guarded"]
+    assert "refuses this user or its password" in said["stranger", "guarded"]
+    assert "is not there: make it with createdb" in said["reader", "absent"]
+    with pytest.raises(InvalidValue, match="must have a port of 1 to 65535"):
+        await migrate("postgres://h:port/name")
 
 
 async def test_a_database_without_its_tables_says_so(empty_database_url: str) -> None:

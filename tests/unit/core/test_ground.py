@@ -90,6 +90,9 @@ def test_the_database_is_in_the_data_folder_unless_named() -> None:
     assert database_url({"AEGATE_DATABASE_URL": "postgresql://h/n"}, data) == "postgres://h/n"
     with pytest.raises(InvalidValue, match="got scheme 'mysql'"):
         database_url({"AEGATE_DATABASE_URL": "mysql://h/n"}, data)
+    for url in ("sqlite://", "sqlite://a.sqlite3", "sqlite://:memory:"):
+        with pytest.raises(InvalidValue, match="must name a file by its whole path"):
+            database_url({"AEGATE_DATABASE_URL": url}, data)
     assert [p.name for p in (data.spool, data.blobs, data.run)] == [
         "spool",
         "blobs",
