@@ -104,22 +104,25 @@ def files_below(folder: FilePath) -> Iterator[FilePath]:
 
 def _read_path(path: FilePath, reading: Reading) -> None:
     try:
-        if path.is_dir():
-            files = manifest_files(path)
-            if not files:
-                expected = f"files {', '.join('*' + s for s in SUFFIXES)} in the folder"
-                reading.unreadable.append(
-                    _whole(str(path), expected, "none", "give a folder that holds manifests")
-                )
-            for file in files:
-                _read_file(file, reading)
-        else:
-            _read_file(path, reading)
+        files = manifest_files(path) if path.is_dir() else [path]
     except OSError as error:
-        got = error.strerror or type(error).__name__
-        reading.unreadable.append(
-            _whole(str(path), "a readable file or folder", got, "check the path and its mode")
-        )
+        reading.unreadable.append(_unreadable(path, error))
+        return
+    if not files:
+        expected = f"files {', '.join('*' + s for s in SUFFIXES)} in the folder"
+        reading.unreadable.append(_whole(str(path), expected, "none", "give a folder that holds manifests"))
+    for file in files:
+        try:
+            _read_file(file, reading)
+        except OSError as error:
+            reading.unreadable.append(_unreadable(file, error))
+
+
+def _unreadable(path: FilePath, error: OSError) -> Problem:
+    """Name what cannot be read: within a folder that may be a folder below it."""
+    place = str(error.filename or path)
+    got = error.strerror or type(error).__name__
+    return _whole(place, "a readable file or folder", got, "check the path and its mode")
 
 
 def _read_file(file: FilePath, reading: Reading) -> None:
@@ -151,9 +154,9 @@ def _parse(name: str, raw: bytes, reading: Reading) -> None:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         reading.broken.add(name)
-        reading.problems.append(
-            _whole(name, "UTF-8 text", f"another byte at {error.start}", "save the file as UTF-8")
-        )
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = _whole(name, "UTF-8 text", f"another byte at {error.start}", "save the file as UTF-8")
+        reading.problems.append(replace(problem, line=line))
         return
     is_json = name.endswith(".json") or (name == STDIN_NAME and text.lstrip().startswith("{"))
     try:

@@ -48,6 +48,17 @@ def test_folder_is_read_with_those_below_it(tmp_path: Path) -> None:
     assert result.resources[1].metadata.source == f"{tmp_path}/devices/ct1.yaml:1"
 
 
+def test_one_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("/proc/self/mem")  # EIO for everybody, root too
+    (tmp_path / "b.yaml").write_text(GOOD)
+    result = check(tmp_path)
+    assert lines(result) == [
+        f"{tmp_path}/a.yaml: expected a readable file or folder, got Input/output error: "
+        "check the path and its mode"
+    ]
+    assert [str(r.key) for r in result.resources] == ["default/ct1"]
+
+
 def test_each_document_has_its_line(tmp_path: Path) -> None:
     file = tmp_path / "all.yaml"
     file.write_text("# a comment\n---\n" + GOOD + "---\n" + GOOD.replace("ct1", "ct2").replace("CT1", "CT2"))
@@ -169,9 +180,9 @@ def test_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
 def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_bytes("comment: Müller\n".encode("latin-1"))
+    file.write_bytes("# a comment\ncomment: Müller\n".encode("latin-1"))
     assert lines(check(file)) == [
-        f"{file}: expected UTF-8 text, got another byte at 10: save the file as UTF-8"
+        f"{file}:2: expected UTF-8 text, got another byte at 22: save the file as UTF-8"
     ]
     assert check(file).broken_files == {str(file)}
 
