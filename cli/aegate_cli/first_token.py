@@ -25,5 +25,6 @@ def ensure_token(installation: Installation, console: Console) -> None:
     else:
         # Not a person but a log: a secret does not belong there.
         console.print(
-            "Token   made and not shown, since this is no terminal: `aegate token create NAME` makes another"
+            "Token   made and not shown, since this is no terminal: `aegate token create NAME` makes another",
+            soft_wrap=True,
         )

@@ -132,7 +132,7 @@ def announcement(installation: Installation, health_port: int) -> str:
     lines = [
         f"DICOM   {installation.dicom} as {installation.title}; AEs with a listener.port have their own",
         f"GraphQL http://{installation.http}/graphql (in a browser /graphiql; `aegate token create` makes tokens)",
-        f"Health  http://127.0.0.1:{health_port}/readyz, metrics at /metrics",
+        f"Health  http://127.0.0.1:{health_port}/readyz, metrics at /metrics; the same on each process's health port",
         f"Data    {installation.data.root}",
     ]
     if installation.database_url.startswith("sqlite"):

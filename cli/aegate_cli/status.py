@@ -16,15 +16,15 @@ _STYLES = {"ready": "green", "degraded": "yellow", "starting": "cyan", "restarti
 def process_table(views: Iterable[ProcessView]) -> Table:
     """Return the table that `aegate up` prints."""
     table = Table(title="aegate", title_justify="left", header_style="bold")
-    for heading in ("process", "state", "pid", "port", "health and metrics", "restarts", ""):
-        table.add_column(heading)
+    for heading in ("process", "state", "pid", "port", "health", "restarts", ""):
+        table.add_column(heading, overflow="fold")
     for view in views:
         table.add_row(
             view.name,
             f"[{_STYLES.get(view.state, 'white')}]{view.state}[/]",
             str(view.pid or ""),
             str(view.port or ""),
-            f"http://127.0.0.1:{view.health_port}" if view.health_port else "",
+            str(view.health_port or ""),
             str(view.restarts),
             view.message,
         )

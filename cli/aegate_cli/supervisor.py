@@ -126,7 +126,8 @@ class Supervisor:
 def _view(child: Child) -> ProcessView:
     said = child.state
     state = "restarting" if child.waits_until is not None else said.state if said else "starting"
-    exit_message = f"ended with {child.last_exit}" if child.last_exit is not None else ""
+    has_ended = child.last_exit is not None and not child.is_ready
+    exit_message = f"ended with {child.last_exit}" if has_ended else ""
     return ProcessView(
         name=child.spec.name,
         state=state,

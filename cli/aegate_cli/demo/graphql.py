@@ -30,6 +30,8 @@ query DemoPlan($study: ID!) {
 }
 """
 
+DESTINATIONS = "query DemoDestinations { destinations { nodes { id ae } } }"
+
 
 @dataclass(frozen=True, slots=True)
 class GraphQL:

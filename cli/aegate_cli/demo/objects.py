@@ -23,14 +23,14 @@ US_FRAMES = 60
 US_ROWS, US_COLUMNS = 480, 640
 
 
-def ct_study() -> Iterator[Dataset]:
-    """Yield 120 slices of 512 x 512 pixels of 16 bits, in two series; no two have the same pixels."""
+def ct_study(slices_a_series: int = CT_SLICES_A_SERIES) -> Iterator[Dataset]:
+    """Yield slices of 512 x 512 pixels of 16 bits, in two series; no two have the same pixels."""
     study = _study("CT", "Head and neck, native and contrast")
     rows, columns = np.mgrid[-1 : 1 : CT_ROWS * 1j, -1 : 1 : CT_ROWS * 1j].astype(np.float32)
     noise = np.random.default_rng(20261124).normal(0, 12, (CT_ROWS, CT_ROWS)).astype(np.float32)
     for series in range(CT_SERIES):
         series_uid = generate_uid()
-        for number in range(CT_SLICES_A_SERIES):
+        for number in range(slices_a_series):
             ds = _instance(study, CT_IMAGE_STORAGE, series_uid, series + 1, number + 1)
             ds.SeriesDescription = ("native", "contrast")[series]
             ds.BodyPartExamined = "HEAD"
@@ -38,7 +38,7 @@ def ct_study() -> Iterator[Dataset]:
             ds.ImagePositionPatient = ["-115", "-115", f"{2.5 * number:.1f}"]
             ds.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
             ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "-1024", "1", "HU"
-            radius = 0.55 + 0.35 * np.sin(np.pi * (number + 1) / CT_SLICES_A_SERIES)
+            radius = 0.55 + 0.35 * np.sin(np.pi * (number + 1) / slices_a_series)
             pixels = 1024 + np.where(rows**2 / 1.2 + columns**2 < radius**2, 40.0 + 150 * series, -1000.0)
             pixels = (pixels + np.roll(noise, 7 * number + 311 * series, axis=1)).clip(0, 4095)
             _native_pixels(ds, pixels.astype("<u2"))

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.live import Live
 
 from aegate_cli.demo import troupe
-from aegate_cli.demo.farewell import invitation
-from aegate_cli.demo.graphql import PLAN, PROGRESS, GraphQL
+from aegate_cli.demo.farewell import invitation, make_spare_studies
+from aegate_cli.demo.graphql import DESTINATIONS, PLAN, PROGRESS, GraphQL
 from aegate_cli.demo.progress import StudyProgress, progress_table, study_progress
 from aegate_cli.demo.scene import PARTS, RECEIVERS, Scene, find_hospital, set_scene
 from aegate_cli.interrupts import Interrupts
@@ -124,7 +124,7 @@ class _Play:
             await self._check_plan(api, modalities)
             self._conclude(modalities, rows)
             if self._options.stay:
-                await self._stay(token)
+                await self._stay(api, token)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started
@@ -236,9 +236,12 @@ class _Play:
         expected = {uid: digest for m in meant for uid, digest in m.sent.digests.items()}
         return compare(receiver, expected, read_received(self._scene.received(receiver)), all_sent=everything)
 
-    async def _stay(self, token: str) -> None:
+    async def _stay(self, api: GraphQL, token: str) -> None:
+        spare = await asyncio.to_thread(make_spare_studies, self._scene.root / "spare")
+        answer = await asyncio.to_thread(api.ask, DESTINATIONS)
+        ids = {node["ae"]: node["id"] for node in answer["destinations"]["nodes"]}
         self._is_staying = True
-        self._say(invitation(self._scene, token))
+        self._say(invitation(self._scene, token, pacs_id=ids[RECEIVERS["pacs"][1]], spare=spare))
         await self._leave.wait()
         self._say("stopping; open associations may finish, Ctrl-C again ends at once")
 
