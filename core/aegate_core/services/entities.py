@@ -276,14 +276,15 @@ def _report(applied: Applied, before: Mapping[ResourceRef, Projection]) -> None:
     """Log what changed, after it was committed."""
     for ref, change in applied.changes.items():
         conditions = applied.conditions.get(ref, ())
-        log(
-            RESOURCE_APPLIED,
-            kind=ref.kind,
-            namespace=ref.key.namespace,
-            name=ref.key.name,
-            generation=conditions[0].observed_generation if conditions else None,
-            change=change,
-        )
+        if change != "observed":
+            log(
+                RESOURCE_APPLIED,
+                kind=ref.kind,
+                namespace=ref.key.namespace,
+                name=ref.key.name,
+                generation=conditions[0].observed_generation if conditions else None,
+                change=change,
+            )
         old = before.get(ref)
         _report_conditions(ref, conditions, old.conditions if old and old.is_live else ())
 
