@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aegate_cli.data_folder import storage_error
 from aegate_cli.installation import Installation
 from aegate_cli.ports import Endpoint, PortUnavailable, ensure_bindable, reachable_host
 from aegate_cli.supervisor import ProcessView, Supervisor
@@ -47,7 +48,10 @@ class Listeners:
         self._drains: set[asyncio.Task[None]] = set()
 
     def apply(self, entities: Iterable[ApplicationEntity]) -> None:
-        """Make the listeners what ``entities`` say. Repeating it changes nothing, and tries again what was blocked."""
+        """Make the listeners what ``entities`` say. Repeating it changes nothing, and tries again what was blocked.
+
+        Raises StorageError when a configuration cannot be written.
+        """
         wished = {c.name: c for c in listener_configs(entities, self._installation.listener_defaults)}
         for name in self._rendered.keys() - wished.keys():
             self._remove(name)
@@ -102,7 +106,10 @@ class Listeners:
             return
         generation = before.config.generation + 1 if before else 1
         numbered = replace(config, generation=generation)
-        write_atomically(self._path(config.name), numbered.to_json())
+        try:
+            write_atomically(self._path(config.name), numbered.to_json())
+        except OSError as error:
+            raise storage_error(error, self._installation.data.root) from error
         self._rendered[config.name] = _Rendered(numbered, time.monotonic())
 
     def _start(self, config: ListenerConfig) -> None:

@@ -15,11 +15,12 @@ from aegate_cli.installation import Installation
 from aegate_cli.listeners import Listeners
 from aegate_cli.watching import folder_changes
 from aegate_core.database import Database
-from aegate_core.errors import DatabaseUnavailable, SerializationConflict
+from aegate_core.errors import DatabaseUnavailable, SerializationConflict, StorageError
 from aegate_core.events import (
     DATABASE_AWAY,
     DATABASE_BACK,
     FOLDER_KEPT,
+    FOLDER_WAITS,
     RESOURCE_REFUSED,
     Log,
 )
@@ -58,6 +59,7 @@ class Reconciler:
         self._applied_at = 0.0
         self._wake = asyncio.Event()
         self._away_since: float | None = None
+        self._waits_for = ""
 
     @property
     def configuration(self) -> Configuration:
@@ -105,6 +107,14 @@ class Reconciler:
                 log(DATABASE_AWAY, error=error.code, retry_s=DATABASE_RETRY_S)
             self._applied, self._is_stale = None, True
             return DATABASE_RETRY_S
+        except StorageError as error:
+            # A full disk, above all: the listeners answer that themselves, and what runs goes on.
+            if self._waits_for != error.message:
+                self._waits_for = error.message
+                log(FOLDER_WAITS, error=error.message, code=error.code, retry_s=DATABASE_RETRY_S)
+            self._applied, self._is_stale = None, True
+            return DATABASE_RETRY_S
+        self._waits_for = ""
         if self._away_since is not None:
             log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
             self._away_since = None

@@ -125,6 +125,9 @@ CHILD_STARTED = _event("child.started", I, "process started", "process pid")
 CHILD_STOPPED = _event("child.stopped", I, "process stopped", "process code")
 CHILD_KILLED = _event("child.killed", W, "process did not stop in time; killed", "process pid")
 LISTENER_BLOCKED = _event("listener.blocked", E, "listener cannot start; trying again", "port reason")
+FOLDER_WAITS = _event(
+    "folder.waits", E, "what the folder says cannot be put in force; trying again", "error code retry_s"
+)
 FOLDER_KEPT = _event(
     "folder.kept", E, "nothing usable in the folder; everything stays as it was", "path resources"
 )

@@ -85,11 +85,18 @@ class ProcessState:
     """Of the configuration that it has loaded."""
     message: str = ""
 
-    def write(self, path: Path) -> None:
-        """Replace the state file in one step: a reader sees the old or the new one, never half."""
+    def write(self, path: Path) -> bool:
+        """Replace the state file in one step: a reader sees the old or the new one, never half.
+
+        False when it cannot be written: a full disk must not end a process that has work to do.
+        """
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self)))
-        part.replace(path)
+        try:
+            part.write_text(json.dumps(asdict(self)))
+            part.replace(path)
+        except OSError:
+            return False
+        return True
 
 
 def read_state(path: Path) -> ProcessState | None:

@@ -139,11 +139,8 @@ class ListenerProcess:
             generation=listener.config.generation if listener else 0,
             message=message,
         )
-        if said != self._state and self._settings.state_file:
-            try:
-                said.write(self._settings.state_file)
-            except OSError:
-                return  # A full disk must not end the associations: it is written when there is room again.
+        if said != self._state and self._settings.state_file and not said.write(self._settings.state_file):
+            return  # It is written when there is room again.
         self._state = said
 
     def _look(self) -> tuple[_Stamp, _Stamp]:

@@ -89,8 +89,8 @@ class IndexerProcess:
     def _say(self, state: str, message: str = "") -> None:
         """Write the state file when something has changed."""
         said = ProcessState("indexer", os.getpid(), state, health_port=self._health.port, message=message)
-        if said != self._state and self._settings.state_file:
-            said.write(self._settings.state_file)
+        if said != self._state and self._settings.state_file and not said.write(self._settings.state_file):
+            return  # It is written when there is room again.
         self._state = said
 
     def _alive(self) -> str | None:

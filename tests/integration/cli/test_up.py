@@ -145,6 +145,22 @@ def test_a_busy_port_of_an_ae_is_a_condition_and_heals(tmp_path: Path) -> None:
             assert endpoints(up) == {"ct1": f"127.0.0.1:{up.dicom_port}", "us1": f"127.0.0.1:{port}"}
 
 
+def test_a_data_folder_that_takes_nothing_for_a_while_stops_nobody(tmp_path: Path) -> None:
+    with installation(tmp_path, {"ct1.yaml": device("ct1")}) as up:
+        run, away = up.data / "run", up.data / "away"
+        run.rename(away)
+        (up.folder / "ct2.yaml").write_text(device("ct2"))
+        waits = eventually(lambda: up.events("folder.waits"), deadline_s=10)
+        assert f"data folder {up.data} cannot be used" in waits[0]["error"]
+        assert run_echo(up, "CT1")
+        away.rename(run)
+        eventually(lambda: run_echo(up, "CT2"), deadline_s=15)
+        eventually(lambda: ready_reason(up, "ct2") == "Ready", deadline_s=15)
+        assert up.events("child.exited") == []
+        assert len(up.events("folder.waits")) == 1
+    assert up.child.returncode == 0
+
+
 def test_a_second_start_is_refused_and_a_killed_process_is_started_again(tmp_path: Path) -> None:
     with installation(tmp_path, {"ct1.yaml": device("ct1")}) as up:
         second = aegate(*up.arguments)
