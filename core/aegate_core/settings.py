@@ -44,7 +44,9 @@ def database_url(environ: Mapping[str, str], data: DataFolder) -> str:
 
     Raises InvalidValue for another scheme than sqlite:// or postgres://, and for an SQLite file without its whole path.
     """
-    url = environ.get("AEGATE_DATABASE_URL") or f"sqlite://{data.database}"
+    url = environ.get("AEGATE_DATABASE_URL")
+    if not url:
+        return f"sqlite://{data.database}"
     if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
         scheme = url.split(":", 1)[0]
         raise InvalidValue(
