@@ -26,13 +26,23 @@ from aegate_scu.settings import WorkerSettings, read_settings
 from aegate_scu.worker import Worker
 
 PROCESS = "worker"
+SAY_AGAIN_S = 2.0
 log = Log("scu")
 
 
-def _say(settings: WorkerSettings, state: str, *, health_port: int = 0, message: str = "") -> None:
-    if settings.state_file is not None:
-        said = ProcessState(PROCESS, os.getpid(), state, health_port=health_port, message=message)
-        said.write(settings.state_file)
+def _say(settings: WorkerSettings, state: str, *, health_port: int = 0, message: str = "") -> bool:
+    if settings.state_file is None:
+        return True
+    said = ProcessState(PROCESS, os.getpid(), state, health_port=health_port, message=message)
+    return said.write(settings.state_file)
+
+
+async def _say_ready(settings: WorkerSettings, health_port: int) -> None:
+    """Write the state file; on a full disk, as soon as there is room."""
+    while True:
+        if _say(settings, "ready", health_port=health_port):
+            return
+        await asyncio.sleep(SAY_AGAIN_S)
 
 
 async def work(settings: WorkerSettings) -> None:
@@ -47,11 +57,12 @@ async def work(settings: WorkerSettings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, worker, number)
-        _say(settings, "ready", health_port=health.port)
+        saying = asyncio.create_task(_say_ready(settings, health.port))
         log(PROCESS_READY, process=PROCESS, health_port=health.port)
         try:
             await worker.run()
         finally:
+            saying.cancel()
             health.stop()
 
 

@@ -153,10 +153,15 @@ def test_a_data_folder_that_takes_nothing_for_a_while_stops_nobody(tmp_path: Pat
         waits = eventually(lambda: up.events("folder.waits"), deadline_s=10)
         assert f"data folder {up.data} cannot be used" in waits[0]["error"]
         assert run_echo(up, "CT1")
+        worker = up.pid_of("worker")
+        os.kill(worker, signal.SIGKILL)
+        ready = len(up.events("process.ready"))
+        eventually(lambda: len(up.events("process.ready")) > ready, deadline_s=20)
         away.rename(run)
         eventually(lambda: run_echo(up, "CT2"), deadline_s=15)
+        eventually(up.is_ready, deadline_s=15)
         eventually(lambda: ready_reason(up, "ct2") == "Ready", deadline_s=15)
-        assert up.events("child.exited") == []
+        assert [e["process"] for e in up.events("child.exited")] == ["worker"]
         assert len(up.events("folder.waits")) == 1
     assert up.child.returncode == 0
 
