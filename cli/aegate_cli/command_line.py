@@ -25,6 +25,7 @@ class UpOptions:
     title: str = "AEGATE"
     database: str | None = None
     workers: int = 1
+    restart_max_s: float = 30.0
 
 
 def read_options(options: UpOptions) -> Installation:
@@ -55,4 +56,5 @@ def read_options(options: UpOptions) -> Installation:
         http=http,
         title=title,
         workers=options.workers,
+        restart_max_s=options.restart_max_s,
     )

@@ -27,6 +27,7 @@ class Installation:
     http: Endpoint
     title: AETitle
     workers: int = 1
+    restart_max_s: float = 30.0
     grace_s: int = GRACE_S
     lock_fd: int | None = None
     """Descriptor of the data folder's lock; every process inherits it, so it is held until the last one ends."""

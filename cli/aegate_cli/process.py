@@ -38,9 +38,9 @@ class ProcessSpec:
     inherited_fds: tuple[int, ...] = ()
 
 
-def restart_delay_s(quick_ends_in_row: int) -> float:
-    """Return how long to wait before starting again: 0.5 s, doubled for each quick end in a row, up to 30 s."""
-    return min(FIRST_DELAY_S * 2.0 ** max(quick_ends_in_row - 1, 0), LONGEST_DELAY_S)
+def restart_delay_s(quick_ends_in_row: int, longest_s: float = LONGEST_DELAY_S) -> float:
+    """Return how long to wait before starting again: 0.5 s, doubled for each quick end in a row, to ``longest_s``."""
+    return min(FIRST_DELAY_S * 2.0 ** max(quick_ends_in_row - 1, 0), longest_s)
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class Child:
     restarts: int = 0
     last_exit: int | None = None
     grace_s: float = 30.0
+    restart_max_s: float = LONGEST_DELAY_S
     waits_until: float | None = None
     """Monotonic time of the next start, while it is waited for."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,7 +96,7 @@ class Child:
                     return
                 self.last_exit = process.returncode
             quick_ends = 1 if time.monotonic() - started > STEADY_AFTER_S else quick_ends + 1
-            delay_s = restart_delay_s(quick_ends)
+            delay_s = restart_delay_s(quick_ends, self.restart_max_s)
             self.restarts += 1
             log(CHILD_EXITED, process=self.spec.name, code=self.last_exit, retry_s=delay_s)
             self.waits_until = time.monotonic() + delay_s

@@ -65,7 +65,11 @@ class _Run:
         self._installation = installation
         self._stop = stop
         self._hurry = hurry
-        self._supervisor = Supervisor(grace_s=installation.grace_s, changed=self._process_changed)
+        self._supervisor = Supervisor(
+            grace_s=installation.grace_s,
+            restart_max_s=installation.restart_max_s,
+            changed=self._process_changed,
+        )
         self._reconciler = Reconciler(installation, db, Listeners(installation, self._supervisor))
         self._console = Console()
         self._is_announced = False

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from aegate_cli.process import Child, ProcessSpec
+from aegate_cli.process import LONGEST_DELAY_S, Child, ProcessSpec
 
 WATCH_S = 0.1
 """How often state files are read while a process is not ready."""
@@ -37,8 +37,15 @@ class ProcessView:
 class Supervisor:
     """Keeps processes running; `changed` is called after every change of what `views` returns."""
 
-    def __init__(self, *, grace_s: float, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        *,
+        grace_s: float,
+        restart_max_s: float = LONGEST_DELAY_S,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._grace_s = grace_s
+        self._restart_max_s = restart_max_s
         self._changed = changed
         self._children: dict[str, Child] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -58,7 +65,11 @@ class Supervisor:
         """Begin to run ``spec``; its name must be free."""
         if spec.name in self._children:
             raise ValueError(f"a process named {spec.name} runs already")
-        child = Child(spec, grace_s=self._grace_s if grace_s is None else grace_s)
+        child = Child(
+            spec,
+            grace_s=self._grace_s if grace_s is None else grace_s,
+            restart_max_s=self._restart_max_s,
+        )
         self._children[spec.name] = child
         self._tasks[spec.name] = asyncio.create_task(child.run(), name=spec.name)
 

@@ -42,6 +42,16 @@ def up(  # noqa: PLR0913 - a command has the options that people need
     workers: Annotated[
         int, typer.Option(min=1, max=32, help="Push workers; more than one needs PostgreSQL.")
     ] = 1,
+    restart_max_s: Annotated[
+        float,
+        typer.Option(
+            "--restart-max",
+            min=0.5,
+            metavar="S",
+            help="Longest pause before a process that keeps ending is started again.",
+            envvar="AEGATE_RESTART_MAX_S",
+        ),
+    ] = 30.0,
 ) -> None:
     """Receive, index, route and push images: all processes of aegate on this machine, until Ctrl-C.
 
@@ -69,5 +79,6 @@ def up(  # noqa: PLR0913 - a command has the options that people need
         title=title,
         database=database,
         workers=workers,
+        restart_max_s=restart_max_s,
     )
     raise typer.Exit(run_installation(read_options(options)))

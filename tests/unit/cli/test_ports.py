@@ -70,6 +70,7 @@ def test_each_refusal_says_what_to_do(number: int, said: str) -> None:
 
 def test_a_process_that_keeps_ending_is_started_ever_more_slowly() -> None:
     assert [restart_delay_s(n) for n in (0, 1, 2, 3, 7, 50)] == [0.5, 0.5, 1.0, 2.0, 30.0, 30.0]
+    assert [restart_delay_s(n, longest_s=1.5) for n in (1, 2, 3)] == [0.5, 1.0, 1.5]
 
 
 def test_only_ports_are_moved() -> None:
