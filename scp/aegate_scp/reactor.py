@@ -21,6 +21,7 @@ from pynetdicom.pdu_primitives import A_ABORT, P_DATA
 
 from aegate_core.errors import InvalidInput
 from aegate_core.events import PROCESS_FAILED, Log
+from aegate_core.steps import Step, reached
 from aegate_scp import messages
 from aegate_scp.receive import PROCESSING_FAILURE, Answer, StoreReceiver
 from aegate_scp.wire import ConnectionLost, Interrupted, Wire
@@ -295,6 +296,7 @@ class EventDrivenDUL(DULServiceProvider):
             self._idle_timer.restart()
             self.is_storing = False
             self._answer(context_id, elements, answer)
+            reached(Step.ANSWERED)
 
     def _answer(self, context_id: int, elements: dict[int, bytes], answer: Answer) -> None:
         response = messages.store_response(elements, answer.status, answer.comment)

@@ -24,6 +24,7 @@ from aegate_core.events import INSTANCE_QUARANTINED, Log
 from aegate_core.services.conflicts import raise_missed_conflicts
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.indexing import Prepared, write_batch
+from aegate_core.steps import Step, reached
 from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.index.receiving import REFUSED
 from aegate_core.stores.spool import SpooledArrival, remove
@@ -71,8 +72,10 @@ async def index_batch(
     DatabaseUnavailable, StorageError, StorageFull: nothing is lost then, and the same batch may be given again.
     """
     known = await load_configuration(db, configuration)
+    reached(Step.BATCH_TAKEN)
     prepared, left = await asyncio.to_thread(prepare, blobs, spooled)
     counts = await _write(db, prepared, known, now)
+    reached(Step.COMMITTED)
     await raise_missed_conflicts(db, [p.header.sop_instance_uid for p in prepared if p.header], now=now)
     await asyncio.to_thread(_clear, spooled, {p.side.arrival_id for p in prepared})
     return BatchResult(

@@ -18,6 +18,7 @@ from typing import BinaryIO, NewType
 
 from aegate_core.dicom.identifiers import ArrivalId, parse_arrival_id
 from aegate_core.errors import InvalidValue, StorageError, StorageFull
+from aegate_core.steps import Step, reached
 
 BlobKey = NewType("BlobKey", str)
 """``ab/cd/<arrival id>.dcm``."""
@@ -56,7 +57,9 @@ class BlobStore:
             folders = self._make_folders(Path(key).parent for key in keys)
             for key, (_, path) in zip(keys, arrivals, strict=True):
                 _place(path, self.root / key)
+            reached(Step.BLOB_PLACED)
             _make_durable(self.root, [*(self.root / key for key in keys), *folders])
+            reached(Step.BLOB_FSYNCED)
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_arrival_id, parse_resource_key
 from aegate_core.errors import InvalidInput, StorageError, StorageFull
+from aegate_core.steps import Step, reached
 
 LOCKS = ".listeners"
 """Folder of the lock files below the root; no namespace can have that name."""
@@ -241,10 +242,15 @@ class SpoolFile:
         """
         part, side, final = f"{self._id}.dcm.part", f"{self._id}.json", f"{self._id}.dcm"
         try:
+            reached(Step.WRITTEN)
             os.fsync(self._file)
+            reached(Step.FSYNCED)
             _write_durable(side, record.to_json().encode(), self._folder)
+            reached(Step.SIDE_RECORDED)
             os.rename(part, final, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            reached(Step.RENAMED)
             os.fsync(self._folder)
+            reached(Step.FOLDER_FSYNCED)
         except OSError as error:
             # The rename may have happened: the peer hears a failure, so nobody may index it.
             for name in (final, part, side):
@@ -330,7 +336,9 @@ def remove(spooled: SpooledArrival) -> None:
 def take_out(path: Path) -> None:
     """Take an object and its side record out of the spool, when row and blob are safe. Safe to repeat."""
     path.unlink(missing_ok=True)
+    reached(Step.OBJECT_UNLINKED)
     path.with_suffix(".json").unlink(missing_ok=True)
+    reached(Step.SPOOL_LEFT)
 
 
 def count_left_over(root: Path) -> int:
