@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt lock clean
+.PHONY: help demo test crash steps check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -16,6 +16,14 @@ demo: .venv/.run  ## a whole small hospital on this machine: two modalities send
 
 test: .venv/.all  ## unit and integration tests, on SQLite and PostgreSQL, with dcmtk and Orthanc as peers
 	@tools/test.sh
+
+crash: .venv/.all  ## kill processes at random while devices send, and count what was lost: RUNS=100 SEED=7 DATABASE=postgres
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.crash --runs $(or $(RUNS),100) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
+
+steps: .venv/.all  ## kill at every step between socket and index, KILLS=20 times each
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.steps --kills $(or $(KILLS),20) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
 check: .venv/.all  ## what needs no peers: format, lint, types, import floors, layout, lock
 	@tools/check.sh

@@ -67,6 +67,13 @@ class PostgresServer:
             self._running.wait(30)
             self._running = None
 
+    def kill(self) -> None:
+        """End it as a crash does, all its processes with it."""
+        assert self._running is not None
+        self._running.kill()
+        self._running.wait(30)
+        self._running = None
+
     def _as_server(self) -> list[str]:
         """Return what ends a program with us; as root it runs as the user postgres: the server refuses root."""
         as_user: list[str] = []

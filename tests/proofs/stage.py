@@ -1,0 +1,166 @@
+"""The system under proof: a real `aegate up`, a receiver, a database of its own; any process of it can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aegate_core.health import read_state
+from tests.integration.cli.installations import AEGATE, device, up_arguments
+from tests.integration.postgres import PostgresServer, postgres_server
+from tests.integration.processes import free_port, is_listening, process, stop
+from tests.integration.waiting import eventually
+
+START_S = 90
+QUIET = "  study: {quietPeriodSeconds: 1, maxAgeSeconds: 30}\n"
+ROUTE = """
+apiVersion: aegate.dev/v1alpha1
+kind: ImageRoute
+metadata: {name: all-to-pacs}
+spec:
+  from: {aes: [ct1, us1]}
+  to: [pacs]
+"""
+
+
+@dataclass
+class Stage:
+    """A running installation, with what is needed to kill and start it."""
+
+    root: Path
+    sink_port: int
+    postgres: PostgresServer | None
+    url: str
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    """SOP Instance UID → digest, of everything that any device saw acknowledged in earlier steps."""
+    ports: dict[str, int] = field(default_factory=lambda: {n: free_port() for n in ("ct1", "us1", "http")})
+    _up: subprocess.Popen[bytes] | None = None
+    _read: int = 0
+    _pids: dict[str, int] = field(default_factory=dict)
+    _deaths: int = 0
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.root / "data"
+
+    @property
+    def log(self) -> Path:
+        """What all processes said, over all starts."""
+        return self.root / "up.log"
+
+    @property
+    def received(self) -> Path:
+        """The receiver's folder."""
+        return self.root / "received"
+
+    def begin(self) -> None:
+        """Write the resources and start."""
+        folder = self.root / "hospital"
+        folder.mkdir()
+        (folder / "ct1.yaml").write_text(device("ct1", more=QUIET))
+        own_port = f"  listener: {{port: {self.ports['us1']}}}\n"
+        (folder / "us1.yaml").write_text(device("us1", more=QUIET + own_port))
+        (folder / "pacs.yaml").write_text(device("pacs", self.sink_port))
+        (folder / "route.yaml").write_text(ROUTE)
+        self.start()
+
+    def start(self, **environ: str) -> None:
+        """Start `aegate up` with more in its environment; it is not waited for."""
+        arguments = up_arguments(self.root / "hospital", self.data, self.ports["ct1"], self.ports["http"])
+        self._pids.clear()
+        with self.log.open("ab") as log:
+            self._up = subprocess.Popen(
+                [*AEGATE, *arguments, "--database", self.url],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "AEGATE_RESTART_MAX_S": "0.5", **environ},
+            )
+
+    def is_ready(self) -> bool:
+        """Whether it says that all its processes are ready."""
+        assert self._up is not None
+        assert self._up.poll() is None, f"aegate up ended by itself with {self._up.returncode}: {self.log}"
+        said = read_state(self.data / "run" / "up.state")
+        return said is not None and said.state == "ready" and said.pid == self._up.pid
+
+    def until_ready(self) -> None:
+        """Wait for that."""
+        eventually(self.is_ready, deadline_s=START_S, what="aegate up is ready")
+
+    def deaths(self) -> int:
+        """Return how many children died of SIGKILL so far."""
+        self._learn()
+        return self._deaths
+
+    def names(self) -> list[str]:
+        """Return what can be killed now: the processes that run, and the supervisor."""
+        self._learn()
+        server = ["postgres"] if self.postgres is not None else []
+        return [*sorted(self._pids), "supervisor", *server]
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL a process and bring about what brings it back; False when it was not there."""
+        if name == "postgres":
+            assert self.postgres is not None
+            self.postgres.kill()
+            self.postgres.start()
+            return True
+        if name == "supervisor":
+            assert self._up is not None
+            self._up.kill()
+            self._up.wait()
+            self.start()
+            return True
+        try:
+            os.kill(self._pids[name], signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def end(self) -> int:
+        """Stop it in good order and return its exit code."""
+        assert self._up is not None
+        return stop(self._up, timeout_s=60)
+
+    def _learn(self) -> None:
+        """Read which process id each child was started with last."""
+        with self.log.open("rb") as log:
+            log.seek(self._read)
+            lines = log.readlines()
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self._read += len(line)
+            if not line.startswith(b'{"time"') or b'"child.' not in line:
+                continue
+            said = json.loads(line)
+            if said["event"] == "child.started":
+                self._pids[said["process"]] = int(said["pid"])
+            self._deaths += said["event"] == "child.exited" and said["code"] == -signal.SIGKILL
+
+
+@contextmanager
+def stage(root: Path, *, database: str) -> Iterator[Stage]:
+    """Set a stage below ``root`` on ``sqlite`` or ``postgres``; everything it started is ended afterwards."""
+    with ExitStack() as stack:
+        port = free_port()
+        command = [sys.executable, "-m", "aegate_cli", "sink", root / "received"]
+        listen = ["--port", str(port), "--title", "PACS"]
+        stack.enter_context(process([*command, *listen], log=root / "sink.log"))
+        eventually(lambda: is_listening(port), deadline_s=30, what="the receiver listens")
+        server = stack.enter_context(postgres_server()) if database == "postgres" else None
+        url = server.create("aegate") if server else f"sqlite://{root / 'data' / 'aegate.sqlite3'}"
+        here = Stage(root, port, server, url)
+        here.begin()
+        stack.callback(here.end)
+        here.until_ready()
+        yield here

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The peers of the tests, from tests/apt-packages.txt: installed through apt where they are missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/apt.sh
+
+missing=()
+while read -r package file; do
+  case $package in '' | '#'*) continue ;; esac
+  compgen -G "$file" >/dev/null || missing+=("$package")
+done <tests/apt-packages.txt
+if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
