@@ -74,7 +74,6 @@ class Header:
     """One object's header; every text fits its column and '' stands for absent."""
 
     transfer_syntax_uid: UID
-    data_offset: int
     sop_class_uid: UID
     sop_instance_uid: UID
     study_instance_uid: UID
@@ -180,7 +179,6 @@ def _header(ds: Dataset, meta: FileMeta) -> Header:
     elements = header_json(ds, first=_INDEXED)
     return Header(
         transfer_syntax_uid=meta.transfer_syntax_uid,
-        data_offset=meta.data_offset,
         sop_class_uid=_uid(elements, "00080016", "SOPClassUID (0008,0016)"),
         sop_instance_uid=_uid(elements, "00080018", "SOPInstanceUID (0008,0018)"),
         study_instance_uid=_uid(elements, "0020000D", "StudyInstanceUID (0020,000D)"),

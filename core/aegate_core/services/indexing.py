@@ -76,10 +76,14 @@ async def write_batch(
     tx: Database, batch: Sequence[Prepared], configuration: Configuration, *, now: datetime
 ) -> Counter[Outcome]:
     """Write the rows of ``batch``; return how many arrivals of each outcome were new to the index."""
-    ordered = sorted(batch, key=lambda p: p.side.arrival_id)
+    known = await receiving.known_arrivals(tx, [p.side.arrival_id for p in batch])
+    ordered = sorted((p for p in batch if p.side.arrival_id not in known), key=lambda p: p.side.arrival_id)
+    if not ordered:
+        return Counter()
     entities = await senders(tx, configuration, {p.side.ae for p in ordered})
     parsed = [(p, p.header) for p in ordered if p.header is not None]
     studies = await _lock_studies(tx, parsed, entities, configuration, now) if parsed else {}
+    # Another indexer may have had the same arrivals: with the studies locked its work is done.
     known = await receiving.known_arrivals(tx, [p.side.arrival_id for p in ordered])
     fresh = [
         _Indexed(
@@ -420,7 +424,8 @@ async def _move_units(
     for i in fresh:
         for series_uid in _unit_series(i, configuration) if i.is_routable else ():
             times.setdefault((i.study.id, series_uid, str(i.side.ae)), []).append(i)
-    last = {key: max(i.side.received_at for i in items) for key, items in times.items()}
+    came = {i.side.arrival_id: _came(i, now) for i in fresh}
+    last = {key: max(came[i.side.arrival_id] for i in items) for key, items in times.items()}
     await closing.ensure_units(tx, [(*key, at) for key, at in last.items()])
     stamp, moved = now, []
     for unit in await closing.lock_units(tx, sorted({key[0] for key in times})):
@@ -429,11 +434,16 @@ async def _move_units(
             continue
         if unit.closed_at is not None:
             stamp = max(stamp, unit.closed_at + timedelta(microseconds=1))
-        first = min([*(i.side.received_at for i in items), *_still_uncovered(unit)])
-        newest = max(unit.last_arrival_at, *(i.side.received_at for i in items))
+        first = min([*(came[i.side.arrival_id] for i in items), *_still_uncovered(unit)])
+        newest = max(unit.last_arrival_at, *(came[i.side.arrival_id] for i in items))
         moved.append((unit.id, first, newest, due_at(newest, first, items[0].entity.study)))
     await closing.move(tx, moved)
     return stamp
+
+
+def _came(i: _Indexed, now: datetime) -> datetime:
+    """Return when it counts as received: a clock that was ahead then must not keep its unit open until then."""
+    return min(i.side.received_at, now)
 
 
 def _still_uncovered(unit: closing.Unit) -> list[datetime]:

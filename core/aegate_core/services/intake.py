@@ -109,12 +109,12 @@ def prepare(
 
 
 def _read(arrival: SpooledArrival) -> Prepared:
+    # The digest first: a bad sector is an error here, under the file that the header maps it would end the process.
+    digest = digest_data_set(arrival.path, arrival.side.data_offset)
     try:
-        header = read_header(arrival.path)
+        return Prepared(arrival.side, "", digest, read_header(arrival.path))
     except NotDICOM as refusal:
-        digest = digest_data_set(arrival.path, arrival.side.data_offset)
         return Prepared(arrival.side, "", digest, None, refusal.message)
-    return Prepared(arrival.side, "", digest_data_set(arrival.path, header.data_offset), header)
 
 
 def _place(blobs: BlobStore, arrivals: Sequence[SpooledArrival]) -> dict[ArrivalId, str]:

@@ -82,6 +82,14 @@ async def test_steady_stream_closes_at_the_maximum_age(place: Place) -> None:
         assert closed == ([("ROUTED", 1, 13)] if n == 12 else []), n
 
 
+async def test_clock_that_was_ahead_keeps_nothing_open(place: Place) -> None:
+    place.receive(dicom.ct(), when=at(7200))
+    await place.index(at(1))
+
+    assert await close(place, 60) == []
+    assert await close(place, 61) == [("ROUTED", 1, 1)]
+
+
 async def test_quiet_period_edited_live_holds_for_what_waits(place: Place) -> None:
     place.receive(dicom.ct())
     await place.index(at(1))

@@ -10,7 +10,9 @@ from aegate_core.database import as_json, open_database
 from aegate_core.dicom.text import search_text
 from aegate_core.resources.values import Level, PatientPartition
 from aegate_core.services.entities import load_configuration
+from aegate_core.services.indexing import write_batch
 from aegate_core.services.intake import BatchResult, index_batch, prepare
+from aegate_core.services.studies import close_due
 from aegate_core.stores.spool import remove
 from tests import dicom, sentinel
 from tests.integration.intake.hospital import HOSPITAL, T0, Metadata, Place, at, entity, key, part10
@@ -147,6 +149,21 @@ async def test_other_content_under_one_uid_is_a_conflict_and_the_newest_counts(p
     assert await place.db.fetch_value("SELECT instance_count FROM study") == 1
 
 
+async def test_older_object_that_is_indexed_late_does_not_replace_the_newer(place: Place) -> None:
+    old, new = dicom.ct(), dicom.ct()
+    new.ImageComments = "other"
+    arrivals = [place.receive(old), place.receive(new)]
+    spooled = place.spooled()
+
+    for arrival in reversed(spooled):
+        await place.index_some([arrival], at(1))
+
+    assert await place.db.fetch_value("SELECT current_arrival_id FROM instance") == arrivals[1]
+    assert await place.db.fetch("SELECT arrival_id, other_arrival_id FROM conflict") == [
+        {"arrival_id": arrivals[0], "other_arrival_id": arrivals[1]}
+    ]
+
+
 async def test_one_uid_in_two_studies_is_kept_twice_with_a_conflict(place: Place) -> None:
     one, two = dicom.ct(), dicom.ct()
     two.StudyInstanceUID, two.SeriesInstanceUID = dicom.uid("other"), dicom.uid("other series")
@@ -254,6 +271,37 @@ async def test_known_person_changes_only_through_a_trusted_device(
     assert patient["sex"] == sex
     studies = await place.db.fetch("SELECT search_text FROM study")
     assert [("married" in s["search_text"]) for s in studies] == [trusted, trusted]
+
+
+async def test_what_a_trusted_device_says_leaves_the_type_of_closed_studies(place: Place) -> None:
+    await place.apply(entity("ct1", update_database_from_dicom=True, document_type="Trauma"), *HOSPITAL[1:])
+    place.receive(dicom.ct())
+    await place.index(at(1))
+    await close_due(place.db, now=at(100))
+    await place.apply(entity("ct1", update_database_from_dicom=True), *HOSPITAL[1:])
+    changed = dicom.ct(dicom.Instance(study="study 2"))
+    changed.PatientName = sentinel.PATIENT_NAME + "^Married"
+    place.receive(changed)
+    await place.index(at(101))
+
+    studies = await place.db.fetch("SELECT document_type, search_text FROM study ORDER BY id")
+    assert [(s["document_type"], "married" in s["search_text"]) for s in studies] == [
+        ("Trauma", True),
+        ("CT", True),
+    ]
+
+
+async def test_arrivals_that_are_indexed_make_no_rows_anew_when_their_device_moved(place: Place) -> None:
+    place.receive(dicom.ct())
+    spooled = place.spooled()
+    prepared, _ = prepare(place.blobs, spooled)
+    await place.index_some(spooled, at(1))
+    await place.apply(entity("ct1", patient_partition="north"), *HOSPITAL[1:])
+
+    known = await load_configuration(place.db)
+    async with place.db.transaction() as tx:
+        assert not await write_batch(tx, prepared, known, now=at(2))
+    assert [await place.count(t) for t in ("study", "patient")] == [1, 1]
 
 
 async def test_document_type_is_the_first_telling_modality_or_the_devices_own(place: Place) -> None:

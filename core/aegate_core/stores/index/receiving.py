@@ -109,6 +109,8 @@ REFUSED = (
 )
 """What the database raises when a row's *values* are at fault: the object is, not the database."""
 
+_IS_CLOSED = "EXISTS (SELECT 1 FROM close_unit u WHERE u.study_id = s.id AND u.closes > 0) AS is_closed "
+
 _PATIENT = tuple(f.name for f in fields(PatientRow))
 _STUDY_FACTS = (
     *("accession_number", "study_id", "study_date", "study_time", "description", "referring_physician"),
@@ -130,9 +132,10 @@ async def ensure_patients(
     )
     rows = await tx.fetch(
         "SELECT id, partition, issuer, patient_id, unidentified_study_uid FROM patient "
-        "WHERE patient_id = ANY($1) AND partition = ANY($2)",
+        "WHERE patient_id = ANY($1) AND partition = ANY($2) AND unidentified_study_uid = ANY($3)",
         sorted({key.patient_id for key in wished}),
         sorted({key.partition for key in wished}),
+        sorted({key.unidentified_study_uid for key in wished}),
     )
     found = {
         PatientKey(r["partition"], r["issuer"], r["patient_id"], r["unidentified_study_uid"]): int(r["id"])
@@ -202,8 +205,7 @@ async def ensure_studies(tx: Database, wished: Sequence[StudyRow]) -> dict[Study
         ],
     )
     rows = await tx.fetch(
-        "SELECT s.*, p.issuer, p.patient_id AS pid, p.unidentified_study_uid, "
-        "EXISTS (SELECT 1 FROM close_unit u WHERE u.study_id = s.id AND u.closes > 0) AS is_closed "
+        f"SELECT s.*, p.issuer, p.patient_id AS pid, p.unidentified_study_uid, {_IS_CLOSED}"
         "FROM study s JOIN patient p ON p.id = s.patient_id "
         "WHERE s.study_instance_uid = ANY($1) AND s.partition = ANY($2) "
         "ORDER BY s.partition, s.study_instance_uid FOR UPDATE OF s",
@@ -247,7 +249,7 @@ async def write_studies(tx: Database, studies: Iterable[StudyRow]) -> None:
 async def studies_of_patient(tx: Database, patient_row_id: int) -> list[StudyRow]:
     """Return all studies of a person, locked."""
     rows = await tx.fetch(
-        "SELECT s.*, p.issuer, p.patient_id AS pid, p.unidentified_study_uid, 1 = 0 AS is_closed "
+        f"SELECT s.*, p.issuer, p.patient_id AS pid, p.unidentified_study_uid, {_IS_CLOSED}"
         "FROM study s JOIN patient p ON p.id = s.patient_id WHERE s.patient_id = $1 ORDER BY s.id FOR UPDATE OF s",
         patient_row_id,
     )
@@ -375,9 +377,9 @@ async def instance_ids(tx: Database, keys: Iterable[InstanceKey]) -> dict[Instan
 
 
 async def make_current(tx: Database, current: Mapping[int, str]) -> None:
-    """Point instances (by row id) at their newest arrivals."""
+    """Point instances (by row id) at newer arrivals; an older one that comes late does not count."""
     await tx.execute_many(
-        "UPDATE instance SET current_arrival_id = $2 WHERE id = $1",
+        "UPDATE instance SET current_arrival_id = $2 WHERE id = $1 AND current_arrival_id < $2",
         [(i, current[i]) for i in sorted(current)],
     )
 
