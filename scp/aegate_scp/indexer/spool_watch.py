@@ -20,8 +20,8 @@ from aegate_core.stores.spool import LOCKS
 LOOK_EVERY_S = 2.0
 """Also without word from the kernel: network file systems give none, and its queue may overflow."""
 
-DEBOUNCE_MS, STEP_MS = 50, 10
-"""Arrivals that come within 50 ms make one batch; 10 ms of quiet end it earlier."""
+DEBOUNCE_MS, STEP_MS = 50, 25
+"""Arrivals that come within 50 ms make one batch; 25 ms of quiet end it earlier. A step wakes an idle process, too."""
 
 
 def survey(root: Path, *, without: Collection[str] = ()) -> dict[str, Waiting]:
