@@ -57,7 +57,7 @@ STEPS = st.one_of(
         st.builds(
             Receive,
             DEVICES,
-            st.sampled_from("AB"),
+            st.sampled_from("AAAB"),
             st.sampled_from("xy"),
             st.integers(1, 2),
             st.integers(1, 2),
@@ -65,14 +65,14 @@ STEPS = st.one_of(
     ]
     * 4,
     *[st.builds(Index, st.integers(1, 9), st.booleans())] * 2,
-    *[st.builds(Close, st.sampled_from([1, 30, 61, 700]))] * 2,
+    *[st.builds(Close, st.sampled_from([1, 61, 61, 700]))] * 2,
     st.builds(Edit, DEVICES, LEVELS),
 )
 _examples = iter(range(1_000_000))
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(steps=st.lists(STEPS, min_size=4, max_size=24))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(steps=st.lists(STEPS, min_size=10, max_size=30))
 async def test_counts_are_true_and_each_newest_object_goes_out_once(place: Place, steps: list[Any]) -> None:
     example = f"example {next(_examples)} "
     levels = {"ct1": Level.STUDY, "us1": Level.IMAGE}
