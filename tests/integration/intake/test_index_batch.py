@@ -216,6 +216,74 @@ async def test_hostile_texts_do_not_stop_the_database(place: Place) -> None:
     assert len(await place.db.fetch_value("SELECT description FROM study")) == 255
 
 
+def nested(depth: int) -> dicom.Dataset:
+    inner = dicom.Dataset()
+    for _ in range(depth):
+        outer = dicom.Dataset()
+        outer.RequestAttributesSequence = [inner]
+        inner = outer
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00091010, "UV", 2**64 - 1),
+        (0x00091010, "SV", -(2**63)),
+        (0x00091010, "FD", [float("nan"), float("inf"), 5e-324, 1.7e308]),
+        (0x00280008, "IS", "999999999999"),
+        (0x00200013, "UT", "9" * 500),
+        (0x00080020, "UT", "99999999\\20261399"),
+        (0x00100030, "UT", "unborn and much too long"),
+        (0x00100010, "UT", "A=B=C=D^^^^^^\\" + "é" * 1000),
+        (0x00100020, "UT", "\x00\x01\x1f\u202e\ufeff\U0010ffff"),
+        (0x00080060, "UT", "x" * 300),
+        (0x00400275, "SQ", [nested(200)]),
+        (0x0020000D, "UT", "1." + "2" * 63),
+        (0x0020000E, "UT", "no UID"),
+    ],
+)
+async def test_odd_object_is_indexed_or_quarantined_and_hurts_no_other(
+    place: Place, tag: int, vr: str, value: object
+) -> None:
+    one, odd, two = dicom.ct_study("study 1", 3)
+    if tag in odd:
+        del odd[tag]
+    odd.add_new(tag, vr, value)
+    content = part10(odd)
+    arrivals = [place.receive(one), place.receive(content), place.receive(two)]
+
+    result = await place.index(at(1))
+
+    assert (result.arrivals, result.new + result.quarantined) == (3, 3)
+    assert place.spooled() == []
+    outcomes = await place.db.fetch("SELECT id, outcome FROM arrival ORDER BY id")
+    assert [(r["id"], r["outcome"]) for r in outcomes][::2] == [(arrivals[0], "NEW"), (arrivals[2], "NEW")]
+    assert await place.db.fetch_value("SELECT sum(instance_count) FROM study") == result.new
+
+
+async def test_object_that_the_database_refuses_is_quarantined_alone(place: Place) -> None:
+    objects = dicom.ct_study("study 1", 9)
+    refused = objects[4].SOPInstanceUID
+    if place.db.is_sqlite:
+        await place.db.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON arrival WHEN NEW.sop_instance_uid = '{refused}' "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+    else:
+        await place.db.execute(
+            f"ALTER TABLE arrival ADD CONSTRAINT refuse CHECK (sop_instance_uid <> '{refused}')"
+        )
+    arrivals = place.receive_all(objects)
+
+    assert await place.index(at(1)) == BatchResult(new=8, quarantined=1)
+    assert place.spooled() == []
+    (row,) = await place.db.fetch("SELECT arrival_id, reason FROM quarantined_object")
+    assert row["arrival_id"] == arrivals[4]
+    assert row["reason"].startswith("the database refused its header (")
+    assert await place.db.fetch_value("SELECT instance_count FROM study") == 8
+
+
 async def test_object_without_patient_id_has_a_person_of_its_own(place: Place) -> None:
     for n in (1, 2):
         ds = dicom.ct(dicom.Instance(study=f"study {n}", patient_id=""))
