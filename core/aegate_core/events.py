@@ -83,7 +83,7 @@ INDEX_FAILED = _event(
     "index.failed", E, "batch cannot be indexed now; trying again", "error retry_s arrivals"
 )
 ARRIVAL_LEFT = _event(
-    "arrival.left", E, "a fault of ours: the arrival stays in the spool; trying again later", "arrival error"
+    "arrival.left", E, "cannot be indexed now; it stays in the spool, trying again later", "arrival error"
 )
 
 # Workers.

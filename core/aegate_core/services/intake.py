@@ -9,6 +9,7 @@ the rest of its batch goes on.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from aegate_core.dicom.digest import digest_data_set
 from aegate_core.dicom.header import read_header
 from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.errors import NotDICOM
-from aegate_core.events import INSTANCE_QUARANTINED, Log
+from aegate_core.events import ARRIVAL_LEFT, INSTANCE_QUARANTINED, Log
 from aegate_core.services.conflicts import raise_missed_conflicts
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.indexing import Prepared, write_batch
@@ -101,7 +102,9 @@ def prepare(
             read.append((arrival, _read(arrival)))
         except FileNotFoundError:
             continue
-        except OSError:
+        except OSError as error:
+            reason = f"it cannot be read ({errno.errorcode.get(error.errno or 0, 'unknown')})"
+            log(ARRIVAL_LEFT, arrival=arrival.side.arrival_id, error=reason)
             left.append(arrival.side.arrival_id)
     placed = _place(blobs, [arrival for arrival, _ in read])
     done = [replace(p, blob_key=placed[p.side.arrival_id]) for _, p in read if p.side.arrival_id in placed]

@@ -166,6 +166,7 @@ class Indexer:
         """Index up to `AT_ONCE` arrivals; return whether that got anywhere."""
         self._configuration = await load_configuration(self._db, self._configuration)
         taken = await asyncio.to_thread(self._take, min(total, AT_ONCE))
+        self._metrics.unreadable.set(len(self._stuck))
         look_again = time.monotonic() + LOOK_AGAIN_S
         indexed = 0
         for batch in batches(taken):
@@ -176,6 +177,7 @@ class Indexer:
             self._is_busy_time = True
             if self._stopping.is_set() or time.monotonic() > look_again:
                 break
+        self._metrics.unreadable.set(len(self._stuck))
         return indexed > 0
 
     async def _index_batch(self, batch: Sequence[SpooledArrival]) -> BatchResult:
@@ -203,7 +205,13 @@ class Indexer:
     def _take(self, count: int) -> list[SpooledArrival]:
         """Return arrivals out of the spool; what cannot be read is passed over until it is looked at again."""
         stuck: set[str] = set()
-        found = scan(self._spool, unreadable=lambda path, _reason: stuck.add(path.stem))
+
+        def leave(path: Path, reason: str) -> None:
+            if path.stem not in self._stuck:
+                stuck.add(path.stem)
+                log(ARRIVAL_LEFT, arrival=path.stem, error=f"its side record cannot be read ({reason})")
+
+        found = scan(self._spool, unreadable=leave)
         taken = list(islice((a for a in found if a.side.arrival_id not in self._stuck), count))
         self._stuck |= stuck
         return taken
@@ -211,7 +219,6 @@ class Indexer:
     def _count(self, result: BatchResult, seconds: float) -> None:
         self._metrics.count(result, seconds)
         self._stuck |= set(result.left)
-        self._metrics.unreadable.set(len(self._stuck))
         self._tally.results.append(result)
         self._tally.seconds += seconds
         if time.monotonic() - self._tally.since >= LOG_EVERY_S:

@@ -102,12 +102,15 @@ async def test_long_backlog_is_said_before_its_first_batch(place: Place) -> None
     assert await place.db.fetch_value("SELECT instance_count FROM study") == count
 
 
-async def test_object_without_a_readable_side_record_holds_nothing_up(place: Place) -> None:
+async def test_object_without_a_readable_side_record_holds_nothing_up(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = place.receive(dicom.ct())
     (spooled,) = place.spooled()
     spooled.side_path.write_text("not what a listener writes")
-    place.receive(dicom.ct(dicom.Instance(number=2)))
-    async with indexing(place):
+    async with indexing(place) as (_, metrics, _said):
+        await eventually_async(lambda: metrics.registry.get_sample_value("aegate_spool_unreadable") == 1)
+        place.receive(dicom.ct(dicom.Instance(number=2)))
         await eventually_async(lambda: arrived(place, 1))
 
         async def is_clear() -> bool:
@@ -117,6 +120,8 @@ async def test_object_without_a_readable_side_record_holds_nothing_up(place: Pla
         await eventually_async(is_clear, deadline_s=5)
     assert spooled.path.exists()
     assert spooled.path.stem == broken
+    left = [r for r in caplog.records if getattr(r, "event_fields", {}).get("arrival") == broken]
+    assert len(left) == 1
 
 
 async def test_arrivals_do_not_hurry_a_database_that_is_away(place: Place, tmp_path: Path) -> None:
