@@ -242,6 +242,5 @@ def _numbers(raw: bytes, vr: str, *, little_endian: bool) -> list[object]:
 
 
 def _size(entry: JSON) -> int:
-    values = entry.get("Value", ())
-    assert isinstance(values, Sequence)
-    return sum(len(str(v)) for v in values)
+    values = entry.get("Value")
+    return sum(len(str(v)) for v in values) if isinstance(values, list) else 0
