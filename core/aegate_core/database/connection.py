@@ -293,6 +293,10 @@ def _raise_for_sqlite(root: sqlite3.DatabaseError, error: BaseException) -> None
         raise StorageFull("the database's disk is full: make room") from error
     if str(root).startswith(("no such table", "no such column")):
         raise _not_migrated() from error
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        raise DatabaseUnavailable(
+            f"the SQLite file is damaged ({root.sqlite_errorname}): stop aegate and restore a copy of it"
+        ) from error
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
         raise DatabaseUnavailable(
             f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"

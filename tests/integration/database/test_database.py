@@ -136,6 +136,17 @@ async def test_a_connection_lost_within_a_transaction_is_a_database_that_is_away
         assert await db.fetch_value("SELECT count(*) FROM location") == 0
 
 
+async def test_a_damaged_sqlite_file_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.sqlite3"
+    path.write_bytes(b"no database" * 1000)
+    async with open_database(f"sqlite://{path}") as db:
+        with pytest.raises(DatabaseUnavailable, match=r"damaged \(SQLITE_NOTADB\): .* restore"):
+            await db.fetch("SELECT 1 FROM location")
+        with pytest.raises(DatabaseUnavailable):
+            async with db.transaction():
+                pass
+
+
 async def test_a_standby_after_a_failover_is_a_database_that_is_away(
     postgres: PostgresServer, postgres_template: str
 ) -> None:
