@@ -30,6 +30,8 @@ from aegate_core.steps import Step, reached
 LOCKS = ".listeners"
 """Folder of the lock files below the root; no namespace can have that name."""
 
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -386,9 +388,14 @@ def _process_name() -> str:
     return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
+def is_namespace(name: str) -> bool:
+    """Say whether a folder below the root is a namespace's: a volume has its own there (lost+found, .snapshot)."""
+    return _NAMESPACE.fullmatch(name) is not None
+
+
 def _process_folders(root: Path) -> Iterator[Path]:
     for namespace in sorted(_entries(root)):
-        if namespace.name != LOCKS:
+        if is_namespace(namespace.name):
             for ae in sorted(_entries(namespace)):
                 yield from sorted(_entries(ae))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from aegate_core.stores.index.progress import Waiting
-from aegate_core.stores.spool import LOCKS
+from aegate_core.stores.spool import is_namespace
 
 LOOK_EVERY_S = 2.0
 """Also without word from the kernel: network file systems give none, and its queue may overflow."""
@@ -30,7 +30,7 @@ def survey(root: Path, *, without: Collection[str] = ()) -> dict[str, Waiting]:
     """
     found: dict[str, Waiting] = {}
     for namespace in _folders(root):
-        for ae in _folders(namespace) if namespace.name != LOCKS else ():
+        for ae in _folders(namespace) if is_namespace(namespace.name) else ():
             ids = [name for folder in _folders(ae) for name in _objects(folder) if name not in without]
             if ids:
                 found[f"{namespace.name}/{ae.name}"] = Waiting(_time_of(min(ids)), len(ids))

@@ -197,7 +197,9 @@ def test_survey_reads_names_alone(tmp_path: Path) -> None:
     old, new = new_arrival_id(1_000_000), new_arrival_id(2_000_000)
     for name in (f"{old}.dcm", f"{new}.dcm", f"{new}.json", f"{new_arrival_id(5)}.dcm.part"):
         (folder / name).touch()
-    (tmp_path / ".listeners").mkdir()
+    for foreign in (".listeners", "lost+found"):
+        (tmp_path / foreign / "ct1" / "p1").mkdir(parents=True)
+        (tmp_path / foreign / "ct1" / "p1" / f"{old}.dcm").touch()
 
     (waiting,) = survey(tmp_path).values()
     assert (waiting.arrivals, waiting.oldest_received_at.timestamp()) == (2, 1000)

@@ -161,6 +161,21 @@ def test_arrivals_of_all_listeners_come_oldest_first(root: Path, folder: SpoolFo
     assert [a.side.arrival_id for a in scan(root)] == sorted(stored)
 
 
+@pytest.mark.parametrize("name", ["lost+found", ".snapshot", "Upper"])
+def test_folders_that_are_no_namespace_are_left_alone(root: Path, folder: SpoolFolder, name: str) -> None:
+    stored = store(folder)
+    (arrival,) = scan(root)
+    foreign = root / name / "ct1" / "p1"
+    foreign.mkdir(parents=True)
+    for suffix in (".dcm", ".json"):
+        (foreign / f"{stored}{suffix}").write_bytes(arrival.path.with_suffix(suffix).read_bytes())
+    (foreign / "other.dcm.part").touch()
+
+    assert list(scan(root)) == [arrival]
+    assert sweep(root) == Swept(0, 0, 0)
+    assert (foreign / "other.dcm.part").exists()
+
+
 def test_removed_arrival_is_gone_and_removing_is_safe_to_repeat(root: Path, folder: SpoolFolder) -> None:
     store(folder)
     (arrival,) = scan(root)
