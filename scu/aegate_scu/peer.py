@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
@@ -25,12 +24,8 @@ from aegate_core.decisions.contexts import ProposedContext
 from aegate_core.decisions.retry import Verdict, judge_rejection
 from aegate_core.errors import PeerError
 from aegate_core.resources.values import ApplicationEntity
-from aegate_scu import reactor
+from aegate_scu import reactor, storing
 from aegate_scu.outgoing import Outgoing
-
-_config.LOG_HANDLER_LEVEL = "none"
-_config.LOG_REQUEST_IDENTIFIERS = False
-_config.LOG_RESPONSE_IDENTIFIERS = False
 
 _PRIORITY_MEDIUM = 0
 
@@ -99,7 +94,10 @@ class PeerAssociation:
         return bool(self._assoc.is_established)
 
     def store(self, sop_class: str, sop_instance: str, syntax: str, made: Outgoing) -> int | None:
-        """Send one object and return the peer's status; None when it gave none, or the association broke."""
+        """Send one object and return the peer's status; None when it gave none, or the association broke.
+
+        Raises OSError where the object's file cannot be read to its end; the association is over then.
+        """
         if not self.is_alive:
             return None
         self._message_id = self._message_id % 65535 + 1
@@ -112,23 +110,7 @@ class PeerAssociation:
             request._dataset_path = (made.path, made.offset)
         else:
             request.DataSet = BytesIO(made.data)
-        response = self._exchange(request, self._contexts[ProposedContext(sop_class, syntax)])
-        status = None if response is None else response.Status
-        return None if status is None else int(status)
-
-    def _exchange(self, request: C_STORE, context_id: int) -> C_STORE | None:
-        """Send and wait, pynetdicom's own reactor standing still: else it might take the answer for itself."""
-        assoc = self._assoc
-        reactor.hold(assoc)
-        try:
-            assoc.dimse.send_msg(request, context_id)
-            _, response = assoc.dimse.get_msg(block=True)
-        finally:
-            assoc._reactor_checkpoint.set()
-        if isinstance(response, C_STORE) and response.is_valid_response:
-            return response
-        self.abort()
-        return None
+        return storing.store(self._assoc, request, self._contexts[ProposedContext(sop_class, syntax)])
 
     def echo(self) -> int | None:
         """Send a C-ECHO and return the status; None when there was no answer."""
@@ -144,55 +126,61 @@ class PeerAssociation:
 
     def abort(self) -> None:
         """End at once."""
-        if self.is_alive:
-            self._assoc.abort()
+        storing.abort(self._assoc)
 
 
 def associate(peer: PeerAddress, contexts: Sequence[ProposedContext]) -> PeerAssociation:
-    """Return an association that proposes one context for each pair. Raises NoAssociation or NoContext."""
+    """Return an association that proposes one context for each pair. Raises NoAssociation or NoContext.
+
+    A name of several addresses is called at one after another, until one takes the connection.
+    """
+    connected: list[bool] = []
+    for address in _addresses(peer.entity):
+        assoc = _call(peer, address, contexts, connected)
+        if connected:
+            break
+    if not assoc.is_established:
+        raise _why_not(assoc, peer.entity, connected=bool(connected))
+    if not storing.takes_data(assoc):
+        storing.abort(assoc)
+        raise NoAssociation(
+            f"PDU_LENGTH: {peer.entity.title} takes PDUs of {assoc.dimse.maximum_pdu_size} bytes, too short for data"
+        )
+    return PeerAssociation(assoc)
+
+
+def _call(
+    peer: PeerAddress, address: str, contexts: Sequence[ProposedContext], connected: list[bool]
+) -> Association:
+    """Return what came of calling at one address; ``connected`` gets an entry when there was a connection."""
     entity, times = peer.entity, peer.entity.timeouts
     ae = _ClosingAE(ae_title=peer.calling_title)
     ae.connection_timeout = times.connect_s
     ae.acse_timeout = times.acse_s
     ae.dimse_timeout = times.dimse_response_s
     ae.network_timeout = times.network_idle_s
-    address = _resolved(entity)
-    connected: list[bool] = []
     name = (entity.push.tls and entity.push.tls.server_name) or entity.node
-    assoc = ae.associate(
+
+    def prepare(event: evt.Event) -> None:
+        connected.append(True)
+        storing.prepare_socket(event.assoc, times.dimse_response_s)
+
+    return ae.associate(
         address,
         entity.port,
         contexts=[build_context(c.sop_class, [c.transfer_syntax]) for c in contexts],
         ae_title=entity.title.value,
         tls_args=(peer.tls, name) if peer.tls else None,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _on_open(times.dimse_response_s, connected))],
+        evt_handlers=[(evt.EVT_CONN_OPEN, prepare)],
     )
-    if assoc.is_established:
-        return PeerAssociation(assoc)
-    raise _why_not(assoc, entity, connected=bool(connected))
 
 
-def _resolved(entity: ApplicationEntity) -> str:
+def _addresses(entity: ApplicationEntity) -> list[str]:
     try:
         found = socket.getaddrinfo(entity.node, entity.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise NoAssociation(f"CONNECT: the name of {entity.key} cannot be resolved") from error
-    return str(found[0][4][0])
-
-
-def _on_open(send_timeout_s: int, connected: list[bool]) -> Callable[[evt.Event], None]:
-    def prepare(event: evt.Event) -> None:
-        """Send at once (Nagle costs 40 ms an object), and never hang on a peer that stopped reading."""
-        connected.append(True)
-        reactor.install(event.assoc)
-        transport = event.assoc.dul.socket
-        sock = transport.socket if transport is not None else None
-        if sock is None:
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", send_timeout_s, 0))
-
-    return prepare
+    return list(dict.fromkeys(str(f[4][0]) for f in found))
 
 
 def _why_not(assoc: Association, entity: ApplicationEntity, *, connected: bool) -> PeerError:

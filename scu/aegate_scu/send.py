@@ -6,7 +6,6 @@ that cannot be sent is one outcome among the others and never stops the rest.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,25 +15,22 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pynetdicom import AE, _config, evt
+from pydicom.uid import UID
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context
 
+from aegate_core.decisions.retry import Verdict, judge_status
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.part10 import read_file_meta
 from aegate_core.errors import NotDICOM, PeerError
-from aegate_scu import reactor
-
-_config.LOG_HANDLER_LEVEL = "none"
-_config.LOG_REQUEST_IDENTIFIERS = False
-_config.LOG_RESPONSE_IDENTIFIERS = False
-# A path that is given to send_c_store goes out as it stands in the file, in pieces, and is not decoded.
-_config.STORE_SEND_CHUNKED_DATASET = True
+from aegate_scu import reactor, storing
 
 MOST_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd numbers up to 255)."""
 VERIFICATION = "1.2.840.10008.1.1"
-_WARNINGS = (0x0107, 0x0116)
+_PRIORITY_MEDIUM = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +54,7 @@ class Prepared:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    data_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ class Outcome:
     @property
     def is_stored(self) -> bool:
         """Whether the peer says that it has the object: success or warning (PS3.4 B.2.3)."""
-        return self.status is not None and (self.status in (0, *_WARNINGS) or self.status & 0xF000 == 0xB000)
+        return judge_status(self.status) in (Verdict.STORED, Verdict.WARNING)
 
 
 def prepare(path: Path) -> Prepared:
@@ -91,7 +88,7 @@ def prepare(path: Path) -> Prepared:
         raise NotDICOM(
             "expected SOPClassUID and SOPInstanceUID (PS3.4 B.3), got none: this is no image to send"
         )
-    return Prepared(path, sop_class, sop_instance, str(meta.transfer_syntax_uid))
+    return Prepared(path, sop_class, sop_instance, str(meta.transfer_syntax_uid), meta.data_offset)
 
 
 def send_files(paths: Iterable[Path], remote: Remote) -> Iterator[Outcome]:
@@ -137,33 +134,47 @@ def echo(remote: Remote) -> int:
 def _send_batch(batch: list[Prepared], remote: Remote) -> Iterator[Outcome]:
     contexts = dict.fromkeys((f.sop_class_uid, f.transfer_syntax_uid) for f in batch)
     association = _associate(remote, list(contexts))
-    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
+    accepted = {
+        (str(c.abstract_syntax), str(c.transfer_syntax[0])): c.context_id
+        for c in association.accepted_contexts
+        if c.context_id is not None
+    }
     try:
-        for file in batch:
-            yield _send_one(file, association, accepted)
+        for number, file in enumerate(batch):
+            context_id = accepted.get((file.sop_class_uid, file.transfer_syntax_uid))
+            yield _send_one(file, association, context_id, message_id=number % 65535 + 1)
     finally:
         _close(association)
 
 
-def _send_one(file: Prepared, association: Association, accepted: set[tuple[str, str]]) -> Outcome:
-    if (file.sop_class_uid, file.transfer_syntax_uid) not in accepted:
+def _send_one(
+    file: Prepared, association: Association, context_id: int | None, *, message_id: int
+) -> Outcome:
+    problem, status = "", None
+    if context_id is None:
         problem = f"the peer takes no {file.sop_class_uid} in {file.transfer_syntax_uid}"
-        return Outcome(file.path, file.sop_instance_uid, problem=problem)
-    if not association.is_established:
-        return Outcome(
-            file.path, file.sop_instance_uid, problem="the association had ended before it was sent"
-        )
-    reactor.hold(association)
-    try:
-        status = association.send_c_store(file.path)
-    except (ValueError, AttributeError, RuntimeError, OSError) as error:
-        problem = f"cannot be sent ({type(error).__name__}): the file may have changed meanwhile"
-        return Outcome(file.path, file.sop_instance_uid, problem=problem)
-    if "Status" not in status:
-        return Outcome(
-            file.path, file.sop_instance_uid, problem="no answer: the peer aborted or was too slow"
-        )
-    return Outcome(file.path, file.sop_instance_uid, status=int(status.Status))
+    elif not association.is_established:
+        problem = "the association had ended before it was sent"
+    else:
+        try:
+            # Open before the first byte goes out: a file that is gone by now does not cost the association.
+            with file.path.open("rb"):
+                status = storing.store(association, _request(file, message_id), context_id)
+        except (ValueError, OSError) as error:
+            problem = f"cannot be sent ({type(error).__name__}): the file may have changed meanwhile"
+        else:
+            problem = "" if status is not None else "no answer: the peer aborted or was too slow"
+    return Outcome(file.path, file.sop_instance_uid, status, problem)
+
+
+def _request(file: Prepared, message_id: int) -> C_STORE:
+    request = C_STORE()
+    request.MessageID = message_id
+    request.Priority = _PRIORITY_MEDIUM
+    request.AffectedSOPClassUID = UID(file.sop_class_uid)
+    request.AffectedSOPInstanceUID = UID(file.sop_instance_uid)
+    request._dataset_path = (file.path, file.data_offset)
+    return request
 
 
 def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Association:
@@ -174,15 +185,19 @@ def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Associati
     ae.dimse_timeout = remote.dimse_timeout_s
     ae.network_timeout = remote.dimse_timeout_s
     heard: list[str] = []
+
+    def prepare(event: evt.Event) -> None:
+        storing.prepare_socket(event.assoc, remote.dimse_timeout_s)
+
     association = ae.associate(
         remote.host,
         remote.port,
         contexts=[build_context(abstract, transfer) for abstract, transfer in contexts],
         ae_title=remote.called_title.value,
         max_pdu=0,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), (evt.EVT_ACSE_RECV, _note_rejection(heard))],
+        evt_handlers=[(evt.EVT_CONN_OPEN, prepare), (evt.EVT_ACSE_RECV, _note_rejection(heard))],
     )
-    if association.is_established:
+    if association.is_established and storing.takes_data(association):
         return association
     where = f"{remote.called_title} at {remote.host}:{remote.port}"
     if association.is_rejected:
@@ -195,12 +210,6 @@ def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Associati
         raise PeerError(f"{where} does not answer: check host and port, and that it runs")
     _close(association)
     raise PeerError(f"{where} aborted the association, or takes none of what was offered: look into its log")
-
-
-def _without_delay(event: Any) -> None:
-    """Send small PDUs at once: waiting for the peer's delayed acknowledgement costs 40 ms an object."""
-    reactor.install(event.assoc)
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _note_rejection(heard: list[str]) -> Callable[[Any], None]:

@@ -1,0 +1,143 @@
+"""One C-STORE on an association (PS3.7 9.1.1): the data set goes out in pieces, the answer that counts is its own.
+
+The surprise: pynetdicom puts a whole message into its sending queue, so memory would grow with the object, and the
+wait for the answer would begin before the object is out. Here a piece is made only when the one before it is gone.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from typing import Any
+
+from pynetdicom import _config
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+
+from aegate_scu import reactor
+
+_config.LOG_HANDLER_LEVEL = "none"
+_config.LOG_REQUEST_IDENTIFIERS = False
+_config.LOG_RESPONSE_IDENTIFIERS = False
+
+MOST_PDU_BYTES = 128 * 1024
+"""What we put into one P-DATA-TF at most, also where the peer takes any length: a piece stands in memory whole."""
+
+LEAST_PDU_BYTES = 16
+"""A peer that takes less (PS3.8 D.1.1) cannot be sent to: a PDV needs 6 bytes before the first of its data."""
+
+_PIECES = 16
+"""How many pieces may wait to be sent. By feel: enough that the sending thread never runs dry."""
+
+_LOOK_S = 0.5
+
+
+def takes_data(association: Any) -> bool:
+    """Whether the PDUs that the peer takes are long enough to hold anything."""
+    longest = int(association.dimse.maximum_pdu_size)
+    return longest == 0 or longest >= LEAST_PDU_BYTES
+
+
+def prepare_socket(association: Any, timeout_s: float) -> None:
+    """Send at once, acknowledge at once, and never hang on a peer that stopped reading, or sent half a PDU.
+
+    Nagle's algorithm costs 40 ms an object, ours as well as the peer's, whose answer waits for our acknowledgement.
+    Call it when the connection opens, before pynetdicom's reactor runs.
+    """
+    reactor.install(association)
+    transport = association.dul.socket
+    sock = transport.socket if transport is not None else None
+    if sock is None:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    limit = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)
+    receive = transport.recv
+
+    def acknowledge(size: int) -> bytearray:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # it does not last
+        return bytearray(receive(size))
+
+    transport.recv = acknowledge
+    _outlive_nonsense(association)
+
+
+def _outlive_nonsense(association: Any) -> None:
+    """End the association when pynetdicom fails over what the peer sent; its thread would die and leave it open."""
+    machine = association.dul.state_machine
+    act = machine.do_action
+
+    def guarded(event: str) -> None:
+        try:
+            act(event)
+        except Exception:  # pynetdicom raises whatever it runs into: an AttributeError for a response of no kind
+            association.is_established, association.is_aborted, association._kill = False, True, True
+            association.dul.kill_dul()
+            if association.dul.socket is not None:
+                association.dul.socket.close()
+            association.dimse.msg_queue.put((None, None))
+
+    machine.do_action = guarded
+
+
+def store(association: Any, request: C_STORE, context_id: int) -> int | None:
+    """Send one object and return the peer's status for it.
+
+    None: it gave none, its answer has no status, or the association broke. Raises OSError where the object's file
+    cannot be read to its end. In all these cases the association is over: half a message may be out.
+    """
+    status = None
+    reactor.hold(association)
+    try:
+        if _send(association, request, context_id):
+            status = _answer(association, request)
+    finally:
+        association._reactor_checkpoint.set()
+        if status is None:
+            abort(association)
+    return status
+
+
+def abort(association: Any) -> None:
+    """End an association at once; harmless where it has ended."""
+    if association.is_established:
+        association.abort()
+
+
+def _send(association: Any, request: C_STORE, context_id: int) -> bool:
+    """Send a request piece by piece; return whether all of it went into the connection."""
+    message = C_STORE_RQ()
+    message.primitive_to_message(request)
+    longest = min(int(association.dimse.maximum_pdu_size) or MOST_PDU_BYTES, MOST_PDU_BYTES)
+    # PDVs hold an even number of bytes (PS3.8 Annex E).
+    for piece in message.encode_msg(context_id, longest & ~1):
+        if not _wait_for_room(association.dul):
+            return False
+        association.dul.send_pdu(piece)
+    return True
+
+
+def _wait_for_room(dul: Any) -> bool:
+    """Return when another piece may wait; False when nobody sends any more."""
+    waiting = dul.to_provider_queue
+    with waiting.not_full:
+        while len(waiting.queue) >= _PIECES:
+            if not dul.is_alive():
+                return False
+            waiting.not_full.wait(_LOOK_S)
+    return bool(dul.is_alive())
+
+
+def _answer(association: Any, request: C_STORE) -> int | None:
+    """Return the status of the response to ``request``; one to an earlier message says nothing of this one."""
+    end = time.monotonic() + (association.dimse_timeout or 0)
+    while True:
+        _, response = association.dimse.get_msg(block=True)
+        if not isinstance(response, C_STORE) or not response.is_valid_response or response.Status is None:
+            return None
+        if response.MessageIDBeingRespondedTo == request.MessageID:
+            return int(response.Status)
+        if time.monotonic() > end:
+            return None
