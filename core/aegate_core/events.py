@@ -100,6 +100,12 @@ DELIVERY_RETRY = _event(
 INSTANCE_DEAD = _event(
     "instance.dead_lettered", W, "instance refused by the peer", "delivery destination arrival status"
 )
+BLOB_NOT_SENT = _event(
+    "blob.not_sent",
+    E,
+    "our storage does not give what arrived; tried again",
+    "delivery destination arrival error",
+)
 BREAKER_OPENED = _event(
     "breaker.opened", W, "destination in trouble: its items wait", "destination reason next_probe"
 )

@@ -9,6 +9,8 @@ Text elements keep their bytes, whatever their character set: decoding a wrong o
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +19,15 @@ from pydicom import config, dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
 
 from aegate_core.decisions.contexts import IMPLICIT_LE, NATIVE
+from aegate_core.dicom.digest import digest_data_set
 from aegate_core.dicom.part10 import read_file_meta
-from aegate_core.errors import AegateError
+from aegate_core.errors import AegateError, StorageError
 
 config.settings.reading_validation_mode = config.IGNORE
 config.settings.writing_validation_mode = config.IGNORE
@@ -65,6 +69,22 @@ class CannotConvert(AegateError):
     code = "TRANSCODING_FAILED"
 
 
+class BlobDamaged(StorageError):
+    """What our storage gives is not what arrived: it is not sent."""
+
+    code = "BLOB_DAMAGED"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An arrival as it lies in our storage."""
+
+    path: Path
+    transfer_syntax: str
+    sha256: str
+    """Of its data set, taken when it arrived."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """What goes out: a part of a stored file, or bytes made for this destination."""
@@ -76,32 +96,39 @@ class Outgoing:
     """Digest of ``data``; None where the stored bytes go."""
 
 
-def outgoing(arrival: Path, source_syntax: str, target_syntax: str) -> Outgoing:
-    """Return the data set's bytes of ``arrival`` for ``target_syntax``.
+def outgoing(arrival: Stored, target_syntax: str) -> Outgoing:
+    """Return the data set's bytes of ``arrival`` for ``target_syntax``, whose source is read once before, as a check.
 
-    Raises CannotConvert, NotDICOM, or OSError where the file is not readable.
+    Raises CannotConvert; OSError where the file is not readable; BlobDamaged or NotDICOM where it is not what arrived.
     """
-    if source_syntax == target_syntax:
-        with arrival.open("rb") as file:
-            return Outgoing(arrival, read_file_meta(file).data_offset)
-    data = _converted(arrival, source_syntax, implicit=target_syntax == IMPLICIT_LE)
+    with arrival.path.open("rb") as file:
+        offset = read_file_meta(file).data_offset
+    if digest_data_set(arrival.path, offset) != arrival.sha256:
+        raise BlobDamaged(
+            "a stored object must have the digest it arrived with, got another: restore the blob"
+        )
+    if arrival.transfer_syntax == target_syntax:
+        return Outgoing(arrival.path, offset)
+    data = _converted(arrival, implicit=target_syntax == IMPLICIT_LE)
     return Outgoing(None, 0, data, hashlib.sha256(data).hexdigest())
 
 
-def _converted(arrival: Path, source_syntax: str, *, implicit: bool) -> bytes:
+def _converted(arrival: Stored, *, implicit: bool) -> bytes:
     try:
-        dataset = dcmread(arrival)
-        if source_syntax not in NATIVE and "PixelData" in dataset:
+        dataset = dcmread(arrival.path)
+        if arrival.transfer_syntax not in NATIVE and "PixelData" in dataset:
             # The object stays the same SOP instance: only its encoding changes (PS3.5 10.1).
             dataset.decompress(generate_instance_uid=False)
         return _encoded(dataset, implicit=implicit)
-    except OSError:
-        raise
     except (
         ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, NotImplementedError, OverflowError,
+        EOFError, OSError, InvalidDicomError, struct.error, zlib.error,
     ) as error:  # fmt: skip # pydicom and its plugins raise all of these for objects that they cannot decode
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the object
         raise CannotConvert(
-            f"object cannot be converted from {source_syntax} ({type(error).__name__}): the peer takes no syntax of it"
+            f"object cannot be converted from {arrival.transfer_syntax} ({type(error).__name__}): the peer takes no "
+            "syntax of it"
         ) from error
 
 

@@ -16,11 +16,11 @@ from aegate_core.decisions.contexts import (
     choose_syntax,
     plan_associations,
 )
-from aegate_core.decisions.retry import Verdict, judge_status, status_code
-from aegate_core.errors import InvalidInput, StorageError
+from aegate_core.decisions.retry import BLOB_DAMAGED, BLOB_UNREADABLE, Verdict, judge_status, status_code
+from aegate_core.errors import InvalidInput, NotDICOM, StorageError
 from aegate_core.services.pushing import Answer, Claim, ClaimedInstance, Ending, Wishes
 from aegate_core.stores.blobs import BlobStore
-from aegate_scu.outgoing import CannotConvert, Outgoing, outgoing
+from aegate_scu.outgoing import BlobDamaged, CannotConvert, Outgoing, Stored, outgoing
 from aegate_scu.peer import NoAssociation, NoContext, PeerAddress, PeerAssociation, associate
 
 
@@ -63,7 +63,7 @@ class _Over(Exception):
 
 
 def push(job: Push) -> Ending:
-    """Send all instances of the claim; return how it ended. Blocks: run it in a thread."""
+    """Send all instances of the claim; return how it ended, also by a fault of ours. Blocks: run it in a thread."""
     waiting = list(job.claim.instances)
     try:
         for planned in plan_associations(_kind(i) for i in waiting):
@@ -73,7 +73,14 @@ def push(job: Push) -> Ending:
                 _over_one_association(job, planned, mine)
     except _Over as over:
         return over.ending
+    except Exception as error:
+        # The outermost place of this thread. Left to itself, the claim would be taken up again and again, unseen.
+        return Ending(_fault(error))
     return Ending()
+
+
+def _fault(error: Exception) -> str:
+    return f"FAULT: {type(error).__name__} in this worker"
 
 
 def _kind(instance: ClaimedInstance) -> ObjectKind:
@@ -96,13 +103,26 @@ def _over_one_association(
             if not job.control.may_go_on():
                 break
             if not job.control.wishes.unwanted(instance.delivery_id):
-                _send(job, assoc, instance)
+                _send_or_end(job, assoc, instance)
     finally:
         # A slot that may be somebody else's by now is left at once; a release would wait for the peer.
         if job.control.lost:
             assoc.abort()
         else:
             assoc.release()
+
+
+def _send_or_end(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
+    """Send one instance. A fault of ours is put down to it, as if it had broken the association: the others go on."""
+    if not assoc.is_alive:
+        raise _Over(Ending(f"BROKEN: {job.peer.entity.title} ended the association"))
+    try:
+        _send(job, assoc, instance)
+    except _Over:
+        raise
+    except Exception as error:
+        assoc.abort()
+        raise _Over(Ending(_fault(error), broke_on=instance)) from error
 
 
 def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
@@ -112,15 +132,18 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
         return
     started = time.monotonic()
     try:
-        made = outgoing(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, syntax)
+        stored = Stored(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, instance.sha256)
+        made = outgoing(stored, syntax)
+        status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
     except CannotConvert as error:
         job.report(Answer(instance, Verdict.REFUSED, error_code=error.code), 0.0)
-        return
-    except (OSError, InvalidInput, StorageError):
-        job.report(Answer(instance, Verdict.SUSPECT, error_code="BLOB_UNREADABLE"), 0.0)
-        return
-    status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
-    _judge(job, instance, made, status, time.monotonic() - started)
+    except (OSError, InvalidInput, StorageError) as error:
+        code = BLOB_DAMAGED if isinstance(error, NotDICOM | BlobDamaged) else BLOB_UNREADABLE
+        job.report(Answer(instance, Verdict.UNREADABLE, error_code=code), 0.0)
+        if not assoc.is_alive:
+            raise _Over(Ending()) from error
+    else:
+        _judge(job, instance, made, status, time.monotonic() - started)
 
 
 def _judge(job: Push, instance: ClaimedInstance, made: Outgoing, status: int | None, seconds: float) -> None:

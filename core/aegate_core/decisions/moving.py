@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from aegate_core.decisions.breaker import BreakerState
+from aegate_core.decisions.retry import BLOB_DAMAGED, BLOB_UNREADABLE
 
 
 class NotMovingCode(StrEnum):
@@ -103,10 +104,14 @@ def why_not_moving(
     if item.state == "FAILED":
         return _dead(item)
     if item.state == "IN_PROGRESS":
-        return _sending(item, now)
+        return _sending(item, now) if workers.alive else _no_worker(workers)
     if item.state == "HELD":
         return _held(item, destination)
-    return _closed_to_all(destination) or _open_to_others(item, destination, workers)
+    closed = _closed_to_all(destination)
+    if closed is None and not workers.alive:
+        # Before what passes by itself: without a worker nothing is probed or tried again.
+        return _no_worker(workers)
+    return closed or _breaker(destination) or _open_to_others(item, destination)
 
 
 def _dead(item: ItemFacts) -> WhyNotMoving:
@@ -176,7 +181,7 @@ def _closed_to_all(destination: DestinationFacts) -> WhyNotMoving | None:
         return WhyNotMoving(
             NotMovingCode.DESTINATION_HELD, text, "nothing happens by itself: resume the destination"
         )
-    return _breaker(destination)
+    return None
 
 
 def _breaker(destination: DestinationFacts) -> WhyNotMoving | None:
@@ -193,24 +198,31 @@ def _breaker(destination: DestinationFacts) -> WhyNotMoving | None:
     return WhyNotMoving(NotMovingCode.BREAKER_OPEN, text, step, until=until)
 
 
-def _open_to_others(item: ItemFacts, destination: DestinationFacts, workers: WorkerFacts) -> WhyNotMoving:
+def _no_worker(workers: WorkerFacts) -> WhyNotMoving:
+    seen = "none was ever seen"
+    if workers.last_seen_at is not None:
+        seen = f"the last one was seen at {_clock(workers.last_seen_at)}"
+    return WhyNotMoving(
+        NotMovingCode.NO_WORKER, f"no worker runs; {seen}", "start a worker: it goes by itself then"
+    )
+
+
+def _backoff(item: ItemFacts) -> WhyNotMoving:
+    text, then = item.error_message or item.error_code or "no answer", ""
+    if item.attempts:
+        text = f"tried {item.attempts} times, last: {text}"
+    if item.error_code in (BLOB_UNREADABLE, BLOB_DAMAGED):
+        fault = "cannot be read" if item.error_code == BLOB_UNREADABLE else "is not what arrived"
+        text = f"our own storage is at fault, not the receiver: the file of at least one instance {fault}"
+        then = "; mend the volume or restore the file, and it goes by itself"
+    at = _clock(item.available_at) or "soon"
+    step = f"it is tried again {'at ' if item.available_at else ''}{at}{then}"
+    return WhyNotMoving(NotMovingCode.BACKOFF, text, step, until=item.available_at)
+
+
+def _open_to_others(item: ItemFacts, destination: DestinationFacts) -> WhyNotMoving:
     if item.state == "RETRY":
-        text = f"tried {item.attempts} times, last: {item.error_message or item.error_code or 'no answer'}"
-        step = (
-            f"it is tried again at {_clock(item.available_at)}"
-            if item.available_at
-            else "it is tried again soon"
-        )
-        return WhyNotMoving(NotMovingCode.BACKOFF, text, step, until=item.available_at)
-    if not workers.alive:
-        seen = (
-            f"the last one was seen at {_clock(workers.last_seen_at)}"
-            if workers.last_seen_at
-            else "none was ever seen"
-        )
-        return WhyNotMoving(
-            NotMovingCode.NO_WORKER, f"no worker runs; {seen}", "start a worker: it goes by itself then"
-        )
+        return _backoff(item)
     if destination.slots_used >= destination.max_connections:
         text = f"{destination.slots_used} of {destination.max_connections} connections to {destination.ae} are in use"
         return WhyNotMoving(

@@ -24,11 +24,23 @@ class Verdict(StrEnum):
     """The destination: costs nothing, the breaker counts."""
     REJECTED = "REJECTED"
     """The destination does not want us: costs nothing, the breaker opens at once."""
+    UNREADABLE = "UNREADABLE"
+    """Our own storage does not give the object as it was stored: costs nothing, says nothing of peer or object."""
 
 
 SUSPECT_TRIES = 3
 SUSPECT_BACKOFF_S = (10, 60)
 """By feel: a PACS that is busy with a lock is free after seconds, one that restarts after a minute."""
+
+BLOB_UNREADABLE = "BLOB_UNREADABLE"
+BLOB_DAMAGED = "BLOB_DAMAGED"
+"""Codes of what our own storage does not give: it cannot be read, or is not what arrived."""
+
+UNREADABLE_BACKOFF_S = 60
+"""By feel: a volume that was away is back after minutes, and a look at a file costs little."""
+
+TROUBLE_BACKOFF_S = 5
+"""How long an instance waits on which the destination had trouble: others go first, should it be of this one alone."""
 
 POISON_BREAKS = 3
 BREAK_BACKOFF_S = 5
@@ -41,7 +53,7 @@ def judge_status(status: int | None) -> Verdict:
         return Verdict.TROUBLE
     if status == 0x0000:
         return Verdict.STORED
-    if status in (0x0107, 0x0111) or 0xB000 <= status <= 0xBFFF:
+    if status in (0x0107, 0x0111, 0x0116) or 0xB000 <= status <= 0xBFFF:
         return Verdict.WARNING
     if 0xA700 <= status <= 0xA7FF:
         return Verdict.TROUBLE
@@ -79,8 +91,11 @@ def decide_instance(verdict: Verdict, attempts: int, *, costs: bool = True, now:
         return InstanceFate(verdict.value, attempts)
     if verdict is Verdict.REFUSED:
         return InstanceFate("DEAD", attempts)
-    if verdict is not Verdict.SUSPECT:
+    if verdict is Verdict.REJECTED:
         return InstanceFate("PENDING", attempts)
+    if verdict is not Verdict.SUSPECT:
+        wait_s = UNREADABLE_BACKOFF_S if verdict is Verdict.UNREADABLE else TROUBLE_BACKOFF_S
+        return InstanceFate("PENDING", attempts, now + timedelta(seconds=wait_s))
     tried = attempts + 1
     if costs and tried >= SUSPECT_TRIES:
         return InstanceFate("DEAD", tried)

@@ -14,6 +14,8 @@ from aegate_core.database import Database
 from aegate_core.decisions import breaker as circuit
 from aegate_core.decisions.breaker import Breaker, BreakerState
 from aegate_core.decisions.retry import (
+    BLOB_DAMAGED,
+    BLOB_UNREADABLE,
     Tally,
     Verdict,
     break_backoff,
@@ -105,7 +107,7 @@ async def renew(db: Database, held: Claim, lease: timedelta, *, now: datetime) -
 
 
 async def wishes(db: Database, held: Claim) -> Wishes:
-    """Return what people want of what is being sent."""
+    """Return what people want of what is being sent. Raises SlotLost."""
     return await slots.wishes(db, held.slot_id, held.token)
 
 
@@ -265,11 +267,12 @@ def _again(delivery: DeliveryProgress, ending: Ending, moment: Moment) -> Transi
     if delivery.next_due_at is None:
         note = Note("aegate", moment.now, code[:32], ending.trouble)
         return Transition("IN_PROGRESS", "SCHEDULED", note, _UNSLOTTED | {"available_at": moment.now})
+    ours = code in (BLOB_UNREADABLE, BLOB_DAMAGED)
     columns: dict[str, object] = {
         "available_at": delivery.next_due_at,
-        "attempts": delivery.attempts + 1,
+        "attempts": delivery.attempts,
         "error_code": code[:32],
-        "error_message": ending.trouble or f"the peer answered {code}",
+        "error_message": ending.trouble or (None if ours else f"the peer answered {code}"),
     }
     return Transition(
         "IN_PROGRESS", "RETRY", Note("aegate", moment.now, code[:32], ending.trouble), _UNSLOTTED | columns

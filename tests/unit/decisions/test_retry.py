@@ -34,6 +34,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
         (0xBFFF, Verdict.WARNING),
         (0x0107, Verdict.WARNING),
         (0x0111, Verdict.WARNING),
+        (0x0116, Verdict.WARNING),
         (0xA700, Verdict.TROUBLE),
         (0xA7FF, Verdict.TROUBLE),
         (0xA800, Verdict.REFUSED),
@@ -57,7 +58,7 @@ def test_status_is_judged_as_the_table_says(status: int | None, verdict: Verdict
 @given(st.integers(0, 0xFFFF))
 def test_only_success_and_warnings_count_as_stored(status: int) -> None:
     stored = judge_status(status) in (Verdict.STORED, Verdict.WARNING)
-    assert stored == (status in (0x0000, 0x0107, 0x0111) or 0xB000 <= status <= 0xBFFF)
+    assert stored == (status in (0x0000, 0x0107, 0x0111, 0x0116) or 0xB000 <= status <= 0xBFFF)
 
 
 @pytest.mark.parametrize(("result", "verdict"), [(1, Verdict.REJECTED), (2, Verdict.TROUBLE)])

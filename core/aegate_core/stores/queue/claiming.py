@@ -26,6 +26,8 @@ class ClaimedInstance:
     study_id: int
     arrival_id: str
     blob_key: str
+    sha256: str
+    """Of the data set as it arrived: what goes out is compared with it."""
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
@@ -74,7 +76,7 @@ ORDER BY rank, id LIMIT $3 FOR UPDATE SKIP LOCKED
 _INSTANCES = """
 SELECT i.id AS id, i.delivery_id AS delivery_id, q.study_id AS study_id, i.arrival_id AS arrival_id,
   i.attempts AS attempts, i.breaks AS breaks, i.broke_at AS broke_at, i.available_at AS available_at,
-  a.blob_key AS blob_key, a.sop_class_uid AS sop_class_uid, a.sop_instance_uid AS sop_instance_uid,
+  a.blob_key AS blob_key, a.sha256 AS sha256, a.sop_class_uid AS sop_class_uid, a.sop_instance_uid AS sop_instance_uid,
   a.transfer_syntax_uid AS transfer_syntax_uid
 FROM delivery_instance i JOIN delivery q ON q.id = i.delivery_id JOIN arrival a ON a.id = i.arrival_id
 WHERE i.delivery_id = ANY($1) AND i.state = 'PENDING'
@@ -169,6 +171,7 @@ async def _instances(tx: Database, ids: Sequence[int], now: datetime) -> tuple[C
             study_id=int(r["study_id"]),
             arrival_id=str(r["arrival_id"]),
             blob_key=str(r["blob_key"]),
+            sha256=str(r["sha256"]),
             sop_class_uid=str(r["sop_class_uid"]),
             sop_instance_uid=str(r["sop_instance_uid"]),
             transfer_syntax_uid=str(r["transfer_syntax_uid"]),

@@ -87,6 +87,7 @@ class DeliveryProgress:
 
     id: int
     attempts: int
+    """The most tries that a pending instance has had: what the destination was to blame for is not among them."""
     states: dict[str, int]
     next_due_at: datetime | None
     """When the first pending instance may be tried again; None: at once, or nothing is pending."""
@@ -99,13 +100,13 @@ class DeliveryProgress:
 async def progress(tx: Database, delivery_ids: Sequence[int]) -> list[DeliveryProgress]:
     """Return how far the deliveries are, from the instances' rows themselves."""
     heads = await tx.fetch(
-        "SELECT id, attempts, cancel_requested_by, hold_requested_by, hold_reason FROM delivery "
+        "SELECT id, cancel_requested_by, hold_requested_by, hold_reason FROM delivery "
         "WHERE id = ANY($1) ORDER BY id",
         list(delivery_ids),
     )
     counts = await tx.fetch(
         "SELECT delivery_id, state, count(*) AS n, count(available_at) AS later, min(available_at) AS due, "
-        "min(error_code) AS error FROM delivery_instance WHERE delivery_id = ANY($1) GROUP BY delivery_id, state",
+        "min(error_code) AS error, max(attempts) AS attempts FROM delivery_instance WHERE delivery_id = ANY($1) GROUP BY delivery_id, state",
         list(delivery_ids),
     )
     return [_progress(head, [c for c in counts if c["delivery_id"] == head["id"]]) for head in heads]
@@ -117,7 +118,7 @@ def _progress(head: dict[str, object], counts: Sequence[dict[str, object]]) -> D
     all_later = pending is not None and pending["later"] == pending["n"]
     return DeliveryProgress(
         id=int(str(head["id"])),
-        attempts=int(str(head["attempts"])),
+        attempts=0 if pending is None else int(str(pending["attempts"])),
         states={state: int(str(c["n"])) for state, c in by_state.items()},
         next_due_at=as_datetime(pending["due"]) if pending is not None and all_later else None,
         first_error=_text((dead or pending or {}).get("error")),
