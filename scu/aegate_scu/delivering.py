@@ -12,14 +12,14 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from aegate_core.database import Database
 from aegate_core.decisions.breaker import BreakerState
-from aegate_core.decisions.retry import status_code
-from aegate_core.errors import DatabaseUnavailable, SerializationConflict
+from aegate_core.decisions.retry import Verdict, status_code
+from aegate_core.errors import StorageError
 from aegate_core.events import (
+    BLOB_NOT_SENT,
     BREAKER_CLOSED,
     BREAKER_OPENED,
     DELIVERY_CLAIMED,
@@ -32,6 +32,7 @@ from aegate_core.events import (
 from aegate_core.services import pushing
 from aegate_core.services.pushing import Answer, Claim, Ending, Moment, Settled, SlotLost
 from aegate_core.stores.blobs import BlobStore
+from aegate_scu.clock import DatabaseClock
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
 from aegate_scu.push import Control, Push, push
@@ -48,20 +49,20 @@ RETRY_S = 1.0
 log = Log("scu")
 
 
-def moment() -> Moment:
-    """Return the clock and the dice of now."""
-    return Moment(datetime.now(UTC), random.random())
-
-
 @dataclass
 class Delivering:
     """What one claim needs while it is sent."""
 
     db: Database
+    clock: DatabaseClock
     settings: WorkerSettings
     metrics: WorkerMetrics
     executor: Executor
     blobs: BlobStore
+
+    def moment(self) -> Moment:
+        """Return the clock and the dice of now."""
+        return Moment(self.clock.now(), random.random())
 
 
 async def deliver(env: Delivering, claim: Claim, peer: PeerAddress, control: Control) -> None:
@@ -84,15 +85,17 @@ async def deliver(env: Delivering, claim: Claim, peer: PeerAddress, control: Con
     try:
         await _accompany(env, claim, control, answers, sending)
         ending = await sending
-        settled = await persist(lambda: pushing.settle(env.db, claim, ending, moment()))
+        settled = await persist(lambda: pushing.settle(env.db, claim, ending, env.moment()))
         _log_settled(env, claim, settled, ending, time.monotonic() - began)
     except SlotLost:
         control.lost = True
         env.metrics.slots_lost.inc()
         for delivery_id in claim.delivery_ids:
             log(SLOT_LOST, delivery=delivery_id, destination=claim.ae, slot=claim.slot_n, token=claim.token)
-        await sending
     finally:
+        # Whatever ended this: nothing goes out that nobody would record.
+        control.stop.set()
+        await asyncio.wait({sending})
         open_gauge.dec()
 
 
@@ -109,7 +112,7 @@ async def _accompany(
         batch = await _next_batch(answers, sending)
         if batch:
             await _record(env, claim, batch)
-            _log_dead(claim, batch)
+            _log_failed(claim, batch)
         if sending.done():
             continue
         if time.monotonic() >= renew_at:
@@ -119,13 +122,16 @@ async def _accompany(
 
 
 async def _record(env: Delivering, claim: Claim, batch: list[Answer]) -> None:
-    await persist(lambda: pushing.record(env.db, claim, batch, moment()))
+    await persist(lambda: pushing.record(env.db, claim, batch, env.moment()))
 
 
 async def _renew(env: Delivering, claim: Claim, control: Control) -> None:
-    asked = time.monotonic()
-    await persist(lambda: pushing.renew(env.db, claim, env.settings.lease, now=datetime.now(UTC)))
-    control.lease_until = asked + env.settings.lease.total_seconds()
+    async def once() -> None:
+        asked = time.monotonic()
+        await pushing.renew(env.db, claim, env.settings.lease, now=env.clock.now())
+        control.lease_until = asked + env.settings.lease.total_seconds()
+
+    await persist(once)
 
 
 async def _next_batch(answers: asyncio.Queue[Answer], sending: asyncio.Future[Ending]) -> list[Answer]:
@@ -156,7 +162,7 @@ async def persist(work: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await work()
-        except (DatabaseUnavailable, SerializationConflict):
+        except StorageError:
             await asyncio.sleep(RETRY_S)
 
 
@@ -173,17 +179,18 @@ def _log_claim(claim: Claim) -> None:
         )
 
 
-def _log_dead(claim: Claim, batch: list[Answer]) -> None:
+def _log_failed(claim: Claim, batch: list[Answer]) -> None:
     for answer in batch:
-        if answer.verdict.value == "REFUSED":
-            status = answer.error_code or status_code(answer.status)
-            log(
-                INSTANCE_DEAD,
-                delivery=answer.instance.delivery_id,
-                destination=claim.ae,
-                arrival=answer.instance.arrival_id,
-                status=status,
-            )
+        instance = answer.instance
+        of: dict[str, int | str] = {
+            "delivery": instance.delivery_id,
+            "destination": claim.ae,
+            "arrival": instance.arrival_id,
+        }
+        if answer.verdict is Verdict.REFUSED:
+            log(INSTANCE_DEAD, **of, status=answer.error_code or status_code(answer.status))
+        elif answer.verdict is Verdict.UNREADABLE:
+            log(BLOB_NOT_SENT, **of, error=answer.error_code)
 
 
 def _log_settled(env: Delivering, claim: Claim, settled: Settled, ending: Ending, seconds: float) -> None:

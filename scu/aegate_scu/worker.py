@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import timedelta
 
 from aegate_core.database import Database
 from aegate_core.dicom.identifiers import parse_resource_key
@@ -19,11 +19,12 @@ from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, PROBE_FAILED, WORK_
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.services import pushing
 from aegate_core.services.entities import Configuration, load_configuration
-from aegate_core.services.pushing import Claim, Ending, Probe
+from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
 from aegate_core.services.studies import close_due
 from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.queue import upkeep
-from aegate_scu.delivering import Delivering, deliver, moment, persist
+from aegate_scu.clock import DatabaseClock
+from aegate_scu.delivering import Delivering, deliver, persist
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
 from aegate_scu.probe import ProbeAnswer, probe
@@ -38,6 +39,8 @@ CLOSE_S = 0.5
 UPKEEP_S = 0.5
 PROBE_S = 1.0
 RETRY_S = 1.0
+_SEE = timedelta(seconds=10)
+"""How often a worker shows that it lives, and looks at the clock: well within `WORKER_SILENCE`."""
 
 log = Log("scu")
 
@@ -45,8 +48,15 @@ log = Log("scu")
 class Worker:
     """One worker process's loops. `run` until `stop` is called."""
 
-    def __init__(self, db: Database, settings: WorkerSettings, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        db: Database,
+        settings: WorkerSettings,
+        metrics: WorkerMetrics,
+        clock: DatabaseClock | None = None,
+    ) -> None:
         self.db = db
+        self.clock = clock or DatabaseClock()
         self.settings = settings
         self.metrics = metrics
         self._stopping = asyncio.Event()
@@ -54,7 +64,8 @@ class Worker:
         self._running: dict[asyncio.Task[None], Control] = {}
         self._configuration: Configuration | None = None
         self._executor = ThreadPoolExecutor(settings.pushes + 2, thread_name_prefix="push")
-        self._env = Delivering(db, settings, metrics, self._executor, BlobStore(settings.data.blobs))
+        blobs = BlobStore(settings.data.blobs)
+        self._env = Delivering(db, self.clock, settings, metrics, self._executor, blobs)
         self._beat = time.monotonic()
         self._away_since: float | None = None
 
@@ -80,7 +91,7 @@ class Worker:
             self._loop(self._close, CLOSE_S),
             self._loop(self._keep_up, UPKEEP_S),
             self._loop(self._probe, PROBE_S),
-            self._loop(self._see, self.settings.heartbeat.total_seconds()),
+            self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
         ]
         await asyncio.gather(*loops)
         if self._running:
@@ -123,14 +134,15 @@ class Worker:
             self._away_since = None
 
     async def _see(self) -> None:
-        await upkeep.see_worker(self.db, self.settings.worker, len(self._running), now=datetime.now(UTC))
+        await self.clock.look(self.db)
+        await upkeep.see_worker(self.db, self.settings.worker, len(self._running), now=self.clock.now())
 
     async def _take_up(self) -> None:
         """Claim until there is nothing more, or no thread is free."""
         self._beat = time.monotonic()
         while len(self._running) < self.settings.pushes and not self._stopping.is_set():
             asked = time.monotonic()
-            now = datetime.now(UTC)
+            now = self.clock.now()
             claim = await pushing.claim(self.db, self.settings.worker, self.settings.lease, now=now)
             if claim is None:
                 return
@@ -155,7 +167,8 @@ class Worker:
             peer = self._peer(await persist(lambda: self._entity(claim.ae)))
         except InvalidInput as error:
             ending = Ending(f"{error.code}: {error.message}")
-            await persist(lambda: pushing.settle(self.db, claim, ending, moment()))
+            with contextlib.suppress(SlotLost):
+                await persist(lambda: pushing.settle(self.db, claim, ending, self._env.moment()))
             return
         await deliver(self._env, claim, peer, control)
 
@@ -173,12 +186,12 @@ class Worker:
         return PeerAddress(entity, title.value, tls)
 
     async def _close(self) -> None:
-        if await close_due(self.db, now=datetime.now(UTC), configuration=self._configuration):
+        if await close_due(self.db, now=self.clock.now(), configuration=self._configuration):
             self._wake.set()
 
     async def _keep_up(self) -> None:
         """Promote retries that are due and take back what lost workers held."""
-        now = datetime.now(UTC)
+        now = self.clock.now()
         slots, deliveries = await pushing.reap(self.db, now=now)
         if deliveries:
             self.metrics.returned.inc(deliveries)
@@ -189,11 +202,13 @@ class Worker:
     async def _probe(self) -> None:
         """Probe what is due, one after another; an answer permits one trial delivery."""
         while not self._stopping.is_set():
-            due = await pushing.take_probe(self.db, now=datetime.now(UTC))
+            due = await pushing.take_probe(self.db, now=self.clock.now())
             if due is None:
                 return
             answer = await self._ask(due)
-            after = await pushing.finish_probe(self.db, due, answer.error, moment(), rejected=answer.rejected)
+            after = await pushing.finish_probe(
+                self.db, due, answer.error, self._env.moment(), rejected=answer.rejected
+            )
             self.metrics.probes.labels(due.ae, "ok" if answer.error is None else "failed").inc()
             if answer.error is None:
                 self._wake.set()

@@ -11,6 +11,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -177,6 +178,12 @@ class Database:
         """Return the first column of the first row, or None."""
         row = await self.fetch_one(sql, *arguments)
         return next(iter(row.values())) if row else None
+
+    async def time(self) -> datetime:
+        """Return what time it is by the database: one clock for all who share it, whatever their machines say."""
+        if self.is_sqlite:
+            return datetime.now(UTC)  # its processes are on one machine
+        return as_datetime(await self.fetch_value("SELECT clock_timestamp()"))
 
     async def execute(self, sql: str, *arguments: object) -> int:
         """Run one statement and return how many rows it changed."""

@@ -112,7 +112,7 @@ async def load_destinations(context: Context, keys: list[int]) -> list[Destinati
 async def load_slots(context: Context, keys: list[int]) -> list[list[Slot]]:
     """Load the slots in use."""
     found: dict[int, list[Slot]] = defaultdict(list)
-    for row in await slots_in_use(context.db, keys, context.now):
+    for row in await slots_in_use(context.db, keys, await context.db.time()):
         slot = Slot(
             n=int(str(row["n"])), worker=str(row["worker"] or ""), expires_at=as_datetime(row["expires_at"])
         )

@@ -299,7 +299,8 @@ async def load_items(context: Context, keys: list[int]) -> list[QueueItem | None
 
 async def load_why(context: Context, keys: list[int]) -> list[WhyNotMoving | None]:
     """Answer why items are not moving."""
-    answers = await why_not_moving(context.db, keys, now=context.now)
+    # By the database's clock: leases and the workers' signs of life go by it.
+    answers = await why_not_moving(context.db, keys, now=await context.db.time())
     return [_why(answers.get(key)) for key in keys]
 
 

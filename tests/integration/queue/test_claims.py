@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aegate_core.database import open_database
+from aegate_core.database import as_datetime, open_database
 from aegate_core.decisions.breaker import BreakerState
 from aegate_core.decisions.retry import Verdict
 from aegate_core.dicom.identifiers import ResourceKey
@@ -20,8 +20,10 @@ from aegate_core.resources.values import Level
 from aegate_core.services import deliveries, pushing
 from aegate_core.services.deliveries import NewDelivery, SendByHand
 from aegate_core.services.pushing import Answer, Ending, Moment, SlotLost
+from aegate_scu.clock import DatabaseClock
 from tests.dicom import ct_study
-from tests.integration.scu.clinic import CT1, PACS, Clinic, clinic, entity
+from tests.integration.processes import free_port
+from tests.integration.scu.clinic import CT1, PACS, Clinic, breaker_is, clinic, entity
 
 LEASE = timedelta(seconds=30)
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -78,6 +80,67 @@ async def test_smaller_limit_cuts_nothing_and_lets_nothing_more_in(database_url:
         await pushing.settle(here.db, by_n[3], Ending(), Moment(NOW))
         assert await pushing.claim(here.db, "w", LEASE, now=NOW) is not None
         assert await here.db.fetch_value("SELECT count(*) FROM slot") == 2
+
+
+async def test_destination_over_its_limit_does_not_stand_before_another(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        both = entity(104, max_connections=4), entity(104, name="ws", title="WS", max_connections=1)
+        await here.configure(*both)
+        arrivals = await here.store(*ct_study("s", 6))
+        first = await here.enqueue(arrivals[0], to=ResourceKey("default", "ws"))
+        used = await pushing.claim(here.db, "w", LEASE, now=NOW)
+        assert used is not None and used.delivery_ids == (first,)
+        for arrival in arrivals:
+            await here.enqueue(arrival)
+        held = [await pushing.claim(here.db, "w", LEASE, now=NOW) for _ in range(4)]
+        claims = sorted((c for c in held if c is not None), key=lambda c: c.slot_n)
+        await here.configure(replace(both[0], max_connections=2), both[1])
+        # One slot within the new limit is free and was used longest ago, while two above it are still held.
+        await pushing.settle(here.db, claims[0], Ending(), Moment(NOW))
+        await pushing.settle(here.db, used, Ending(), Moment(NOW + LEASE / 3))
+        got = await pushing.claim(here.db, "w", LEASE, now=NOW)
+        assert got is not None and (got.ae, got.delivery_ids) == ("default/ws", (first,))
+        assert await pushing.claim(here.db, "w", LEASE, now=NOW) is None
+
+
+async def test_clock_is_the_databases(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        clock = DatabaseClock()
+        before = await here.db.time()
+        await clock.look(here.db)
+        assert before <= clock.now() <= await here.db.time()
+
+
+async def test_worker_writes_no_time_of_its_own_machine(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        port = free_port()
+        await here.configure(entity(port))
+        delivery = await here.enqueue(*await here.store(*ct_study("s", 1)))
+        ahead = AheadOfItsMachine(timedelta(hours=1))
+        async with here.worker(clock=ahead):
+            await breaker_is(here, "OPEN")
+        rows = await here.db.fetch(
+            "SELECT at FROM delivery_event WHERE delivery_id = $1 AND from_state IS NOT NULL "
+            "UNION ALL SELECT next_probe_at FROM destination UNION ALL SELECT last_used_at FROM slot "
+            "WHERE last_used_at IS NOT NULL",
+            delivery,
+        )
+        assert len(rows) > 3
+        assert min(as_datetime(r["at"]) for r in rows) > datetime.now(UTC) + timedelta(minutes=50)
+
+
+class AheadOfItsMachine(DatabaseClock):
+    """A database's clock that differs from this machine's."""
+
+    def __init__(self, by: timedelta) -> None:
+        super().__init__()
+        self._by = by
+
+    def now(self) -> datetime:
+        """Return the database's time."""
+        return super().now() + self._by
 
 
 async def test_late_results_of_a_paused_worker_are_refused(database_url: str, tmp_path: Path) -> None:

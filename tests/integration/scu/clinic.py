@@ -24,6 +24,7 @@ from aegate_core.services.deliveries import NewDelivery, enqueue
 from aegate_core.services.entities import apply_configuration
 from aegate_core.settings import DataFolder
 from aegate_core.stores.blobs import BlobStore
+from aegate_scu.clock import DatabaseClock
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.settings import WorkerSettings
 from aegate_scu.worker import Worker
@@ -123,6 +124,10 @@ class Clinic:
         )
         return [(r["state"], r["status"], r["error_code"]) for r in rows]
 
+    async def stored_count(self) -> int:
+        """Return how many instances are recorded as stored."""
+        return int(await self.db.fetch_value("SELECT count(*) FROM delivery_instance WHERE state = 'STORED'"))
+
     async def history(self, delivery_id: int) -> list[str]:
         """Return the states that a delivery went through."""
         rows = await self.db.fetch(
@@ -156,13 +161,15 @@ class Clinic:
         return replace(settings, **fields)  # type: ignore[arg-type] # the fields are named by the test
 
     @asynccontextmanager
-    async def worker(self, name: str = "w1", **fields: object) -> AsyncIterator[Worker]:
+    async def worker(
+        self, name: str = "w1", *, clock: DatabaseClock | None = None, **fields: object
+    ) -> AsyncIterator[Worker]:
         """Run a worker in this event loop, with a connection of its own, until the end of the block."""
         started: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
 
         async def work() -> None:
             async with open_database(self.url) as db:
-                worker = Worker(db, self.settings(name, **fields), WorkerMetrics())
+                worker = Worker(db, self.settings(name, **fields), WorkerMetrics(), clock)
                 started.set_result(worker)
                 await worker.run()
 

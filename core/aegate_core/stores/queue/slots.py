@@ -39,7 +39,7 @@ async def renew(db: Database, slot_id: int, token: int, expires_at: datetime) ->
 
 
 async def wishes(db: Database, slot_id: int, token: int) -> Wishes:
-    """Return what people want of the slot's deliveries now."""
+    """Return what people want of the slot's deliveries now. Raises SlotLost where none is of this token any more."""
     found = await db.fetch(
         "SELECT q.id AS id, q.cancel_requested_by AS cancel, q.hold_requested_by AS hold, "
         "(d.held_at IS NOT NULL OR d.gone_at IS NOT NULL OR NOT d.enabled OR d.invalid_condition IS NOT NULL) AS stop "
@@ -48,6 +48,8 @@ async def wishes(db: Database, slot_id: int, token: int) -> Wishes:
         slot_id,
         token,
     )
+    if not found:
+        raise SlotLost(f"no delivery of slot {slot_id} is of token {token} any more: abort its association")
     return Wishes(
         cancel=frozenset(int(r["id"]) for r in found if r["cancel"] is not None),
         hold=frozenset(int(r["id"]) for r in found if r["hold"] is not None),
