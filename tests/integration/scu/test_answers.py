@@ -1,0 +1,142 @@
+"""Answers to C-STORE that are none, or not for this object: never a success, never a hang."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aegate_core.decisions.moving import NotMovingCode
+from aegate_core.resources.values import Timeouts
+from aegate_scu.storing import MOST_PDU_BYTES
+from tests.dicom import ct_study
+from tests.integration.scu.clinic import breaker_is, clinic, data_digest, entity, reaches, why
+from tests.integration.scu.raw_peer import Store, data, pdu, raw_peer, response
+
+SHORT = Timeouts(dimse_response_s=1)
+
+
+def good(store: Store) -> bytes:
+    """Answer that the object is stored."""
+    return response(store.message_id, 0x0000)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda store: response(store.message_id),
+        lambda store: response(store.message_id, data_set_type=1) + data(2, b""),
+        lambda store: response(store.message_id, 0x0000, data_set_type=1),
+        lambda store: response(store.message_id + 1, 0x0000),
+        lambda store: response(store.message_id, 0x0000)[:9],
+        lambda store: data(3, b"") + pdu(7, bytes(4)),
+        lambda store: pdu(9, b"nonsense"),
+        lambda store: struct.pack(">BBL", 4, 0, 0xFFFFFFFF),
+        lambda store: b"",
+    ],
+    ids=[
+        "no status",
+        "empty data set",
+        "data set that never comes",
+        "of another message",
+        "half a PDU",
+        "empty, then abort",
+        "unknown PDU",
+        "endless PDU",
+        "connection ends",
+    ],
+)
+async def test_what_is_no_answer_is_destination_trouble(
+    database_url: str, tmp_path: Path, bad: Callable[[Store], bytes]
+) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(lambda store: bad(store) if store.number == 2 else good(store)) as peer:
+            await here.configure(entity(peer.port, timeouts=SHORT))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 2)))
+            async with here.worker():
+                await reaches(here, delivery, "RETRY")
+                first, second = await here.instances(delivery)
+                assert (first, second) == (("STORED", 0, None), ("PENDING", None, "ASSOCIATION_BROKE"))
+                row = await here.delivery(delivery)
+                assert (row["instances_done"], row["instances_failed"], row["attempts"]) == (1, 0, 0)
+                assert await why(here, delivery) == (
+                    NotMovingCode.BACKOFF,
+                    "BROKEN: SINK gave no status for an instance",
+                )
+                assert (await here.destination())["failures_in_row"] == 1
+                assert await here.db.fetch_value("SELECT count(*) FROM slot WHERE token IS NOT NULL") == 0
+                await here.retry_now()
+                await reaches(here, delivery, "COMPLETED")
+            sent = [store.sha256 for store in peer.stores]
+            assert sorted(set(sent)) == sorted(data_digest(p) for p in here.stored.values())
+            assert (len(sent), sent[1]) == (3, sent[2])
+
+
+async def test_an_answer_that_comes_twice_is_not_taken_for_the_next_object(
+    database_url: str, tmp_path: Path
+) -> None:
+    def answer(store: Store) -> bytes:
+        if store.number == 1:
+            return good(store) * 2
+        return response(store.message_id, 0xA900) if store.number == 2 else good(store)
+
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(answer) as peer:
+            await here.configure(entity(peer.port, timeouts=SHORT))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 3)))
+            async with here.worker():
+                await reaches(here, delivery, "FAILED")
+            states = {r[0]: r[1] for r in await here.instances(delivery)}
+            assert states == {"STORED": 0, "DEAD": 0xA900}
+
+
+async def test_one_object_that_a_full_peer_does_not_take_lets_the_others_pass(
+    database_url: str, tmp_path: Path
+) -> None:
+    large, *others = ct_study("s1", 4)
+    refused = str(large.SOPInstanceUID)
+
+    def answer(store: Store) -> bytes:
+        return response(store.message_id, 0xA700 if store.sop_instance_uid == refused else 0x0000)
+
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(answer) as peer:
+            await here.configure(entity(peer.port, max_connections=1))
+            stuck = await here.enqueue(*await here.store(large))
+            behind = [await here.enqueue(*await here.store(o)) for o in others]
+            async with here.worker():
+                for delivery in behind:
+                    await reaches(here, delivery, "COMPLETED")
+                assert await here.instances(stuck) == [("PENDING", 0xA700, "STATUS_A700")]
+                assert (await here.delivery(stuck))["attempts"] == 0
+
+
+async def test_peer_of_too_short_pdus_is_in_trouble_and_says_why(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(good, longest_pdu=6) as peer:
+            await here.configure(entity(peer.port))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 1)))
+            async with here.worker():
+                await breaker_is(here, "OPEN")
+                assert (await why(here, delivery))[1].endswith(
+                    "PDU_LENGTH: SINK takes PDUs of 6 bytes, too short for data"
+                )
+            assert (peer.stores, await here.instances(delivery)) == ([], [("PENDING", None, None)])
+
+
+@pytest.mark.parametrize("longest", [0, 17, 4097, 0xFFFFFFFF])
+async def test_objects_go_out_in_pieces_that_the_peer_takes(
+    database_url: str, tmp_path: Path, longest: int
+) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(good, longest_pdu=longest) as peer:
+            await here.configure(entity(peer.port))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 2)))
+            async with here.worker():
+                await reaches(here, delivery, "COMPLETED")
+            assert sorted(s.sha256 for s in peer.stores) == sorted(
+                data_digest(p) for p in here.stored.values()
+            )
+            assert peer.longest_seen <= (longest or MOST_PDU_BYTES)
