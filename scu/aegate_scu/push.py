@@ -120,7 +120,7 @@ def _send_or_end(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -
         _send(job, assoc, instance)
     except _Over:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever an object brings about in us or in pynetdicom
         assoc.abort()
         raise _Over(Ending(_fault(error), broke_on=instance)) from error
 

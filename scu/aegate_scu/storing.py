@@ -72,7 +72,7 @@ def _outlive_nonsense(association: Any) -> None:
     def guarded(event: str) -> None:
         try:
             act(event)
-        except Exception:  # pynetdicom raises whatever it runs into: an AttributeError for a response of no kind
+        except Exception:  # whatever pynetdicom runs into: an AttributeError for a response of no kind
             association.is_established, association.is_aborted, association._kill = False, True, True
             association.dul.kill_dul()
             if association.dul.socket is not None:

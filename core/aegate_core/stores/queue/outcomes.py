@@ -106,7 +106,8 @@ async def progress(tx: Database, delivery_ids: Sequence[int]) -> list[DeliveryPr
     )
     counts = await tx.fetch(
         "SELECT delivery_id, state, count(*) AS n, count(available_at) AS later, min(available_at) AS due, "
-        "min(error_code) AS error, max(attempts) AS attempts FROM delivery_instance WHERE delivery_id = ANY($1) GROUP BY delivery_id, state",
+        "min(error_code) AS error, max(attempts) AS attempts FROM delivery_instance WHERE delivery_id = ANY($1) "
+        "GROUP BY delivery_id, state",
         list(delivery_ids),
     )
     return [_progress(head, [c for c in counts if c["delivery_id"] == head["id"]]) for head in heads]
