@@ -14,6 +14,7 @@ from typing import Any
 from pynetdicom import _config
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_P_ABORT
 
 from aegate_scu import reactor
 
@@ -77,7 +78,9 @@ def _outlive_nonsense(association: Any) -> None:
             association.dul.kill_dul()
             if association.dul.socket is not None:
                 association.dul.socket.close()
+            # Whoever waits for an answer, of DIMSE or of ACSE, waits no longer.
             association.dimse.msg_queue.put((None, None))
+            association.dul.to_user_queue.put(A_P_ABORT())
 
     machine.do_action = guarded
 

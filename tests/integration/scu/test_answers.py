@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.resources.values import Timeouts
+from aegate_core.services import pushing
+from aegate_core.services.pushing import Answer, Ending, Moment
+from aegate_core.stores.blobs import BlobStore
+from aegate_scu.peer import PeerAddress
+from aegate_scu.push import Control, Push, push
 from aegate_scu.storing import MOST_PDU_BYTES
 from tests.dicom import ct_study
 from tests.integration.scu.clinic import breaker_is, clinic, data_digest, entity, reaches, why
@@ -111,6 +119,47 @@ async def test_one_object_that_a_full_peer_does_not_take_lets_the_others_pass(
                     await reaches(here, delivery, "COMPLETED")
                 assert await here.instances(stuck) == [("PENDING", 0xA700, "STATUS_A700")]
                 assert (await here.delivery(stuck))["attempts"] == 0
+
+
+async def test_fault_of_ours_is_put_down_to_its_instance(database_url: str, tmp_path: Path) -> None:
+    seen: list[Answer] = []
+
+    def report(answer: Answer, seconds: float) -> None:
+        if seen:
+            raise KeyError("something that nobody thought of")
+        seen.append(answer)
+
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(good) as peer:
+            await here.configure(entity(peer.port))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 3)))
+            now = datetime.now(UTC)
+            claim = await pushing.claim(here.db, "w", timedelta(minutes=1), now=now)
+            assert claim is not None
+            address = PeerAddress(entity(peer.port), "AEGATE")
+            control = Control(lease_until=time.monotonic() + 60)
+            job = Push(claim, address, BlobStore(here.data.blobs), control, report)
+            ending = await asyncio.to_thread(push, job)
+            assert ending == Ending("FAULT: KeyError in this worker", broke_on=claim.instances[1])
+            await pushing.record(here.db, claim, seen, Moment(now))
+            settled = await pushing.settle(here.db, claim, ending, Moment(now))
+            assert settled.states == {delivery: "SCHEDULED"}
+            assert [r[::2] for r in await here.instances(delivery)] == [
+                ("STORED", None),
+                ("PENDING", "ASSOCIATION_BROKE"),
+                ("PENDING", None),
+            ]
+        assert (len(peer.stores), peer.aborts) == (2, 1)
+
+
+async def test_name_of_several_addresses_is_called_at_each(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(good) as peer:
+            # Most machines name [::1] first, where nobody listens.
+            await here.configure(entity(peer.port, node="localhost"))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 1)))
+            async with here.worker():
+                await reaches(here, delivery, "COMPLETED")
 
 
 async def test_peer_of_too_short_pdus_is_in_trouble_and_says_why(database_url: str, tmp_path: Path) -> None:

@@ -90,6 +90,27 @@ OPEN = replace(
             "tried 2 times, last: the peer answered STATUS_C000",
         ),
         (
+            ItemFacts("RETRY", available_at=NOW, error_message="BROKEN: SINK ended the association"),
+            PACS,
+            ALIVE,
+            "BACKOFF",
+            "BROKEN: SINK ended the association",
+        ),
+        (
+            ItemFacts("RETRY", available_at=NOW, error_code="BLOB_UNREADABLE"),
+            PACS,
+            ALIVE,
+            "BACKOFF",
+            "our own storage is at fault, not the receiver: the file of at least one instance cannot be read",
+        ),
+        (
+            ItemFacts("RETRY", available_at=NOW, error_code="BLOB_DAMAGED"),
+            PACS,
+            ALIVE,
+            "BACKOFF",
+            "our own storage is at fault, not the receiver: the file of at least one instance is not what arrived",
+        ),
+        (
             ItemFacts("HELD", hold_code="PERSON", held_by="ann", hold_reason="ask the ward"),
             PACS,
             ALIVE,
@@ -151,6 +172,18 @@ def test_every_reason_has_its_sentence(
     assert answer is not None
     assert (answer.code.value, answer.text) == (code, text)
     assert answer.next_step
+
+
+@pytest.mark.parametrize("state", ["SCHEDULED", "RETRY", "IN_PROGRESS"])
+def test_without_a_worker_nothing_is_promised(state: str) -> None:
+    item = ItemFacts(state, available_at=NOW)
+    for destination in (PACS, OPEN, replace(PACS, slots_used=3)):
+        answer = why_not_moving(item, destination, WorkerFacts(alive=False), now=NOW)
+        assert answer is not None
+        assert (answer.code, answer.until) == (NotMovingCode.NO_WORKER, None)
+    held = replace(PACS, held_at=NOW)
+    answer = why_not_moving(ItemFacts("RETRY"), held, WorkerFacts(alive=False), now=NOW)
+    assert answer is not None and answer.code is NotMovingCode.DESTINATION_HELD
 
 
 def test_unit_that_is_not_closed_waits_for_complete() -> None:
