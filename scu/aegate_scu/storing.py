@@ -6,8 +6,8 @@ wait for the answer would begin before the object is out. Here a piece is made o
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import struct
 import time
 from typing import Any
 
@@ -33,6 +33,9 @@ _PIECES = 16
 
 _LOOK_S = 0.5
 
+_LEAVE_S = 2.0
+"""How long an abort may take to reach the peer; then the connection is cut."""
+
 
 def takes_data(association: Any) -> bool:
     """Whether the PDUs that the peer takes are long enough to hold anything."""
@@ -52,9 +55,8 @@ def prepare_socket(association: Any, timeout_s: float) -> None:
     if sock is None:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    limit = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
-    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-        sock.setsockopt(socket.SOL_SOCKET, option, limit)
+    # Not SO_RCVTIMEO and SO_SNDTIMEO: under TLS Python reads on for ever when these run out.
+    sock.settimeout(timeout_s)
     receive = transport.recv
 
     def acknowledge(size: int) -> bytearray:
@@ -104,9 +106,19 @@ def store(association: Any, request: C_STORE, context_id: int) -> int | None:
 
 
 def abort(association: Any) -> None:
-    """End an association at once; harmless where it has ended."""
-    if association.is_established:
-        association.abort()
+    """End an association at once, whatever its peer does meanwhile; harmless where it has ended."""
+    if not association.is_established:
+        return
+    association.abort(block=False)
+    association.dul.join(_LEAVE_S)
+    transport = association.dul.socket
+    if association.dul.is_alive() and transport is not None and transport.socket is not None:
+        # It stands in the middle of a PDU, to be sent or to come.
+        with contextlib.suppress(OSError):
+            transport.socket.shutdown(socket.SHUT_RDWR)
+    association.kill()
+    if transport is not None and transport.socket is not None:
+        transport._shutdown_socket()
 
 
 def _send(association: Any, request: C_STORE, context_id: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -70,11 +71,13 @@ def pdu(kind: int, body: bytes) -> bytes:
 
 
 @contextmanager
-def raw_peer(answer: Answer, *, longest_pdu: int = 16384) -> Iterator[RawPeer]:
+def raw_peer(
+    answer: Answer, *, longest_pdu: int = 16384, context: ssl.SSLContext | None = None
+) -> Iterator[RawPeer]:
     """Run a receiver until the end of the block."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = RawPeer(server.getsockname()[1], longest_pdu)
-        thread = threading.Thread(target=_accept, args=(server, peer, answer), daemon=True)
+        thread = threading.Thread(target=_accept, args=(server, peer, answer, context), daemon=True)
         thread.start()
         try:
             yield peer
@@ -84,15 +87,18 @@ def raw_peer(answer: Answer, *, longest_pdu: int = 16384) -> Iterator[RawPeer]:
             thread.join(10)
 
 
-def _accept(server: socket.socket, peer: RawPeer, answer: Answer) -> None:
+def _accept(server: socket.socket, peer: RawPeer, answer: Answer, context: ssl.SSLContext | None) -> None:
     """Serve associations one after another until the server's socket is shut."""
     while True:
         try:
             connection, _ = server.accept()
         except OSError:
             return
-        with connection, suppress(OSError, struct.error):
-            _serve(connection, peer, answer)
+        with suppress(OSError, struct.error):
+            if context is not None:
+                connection = context.wrap_socket(connection, server_side=True)
+            with connection:
+                _serve(connection, peer, answer)
 
 
 def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:

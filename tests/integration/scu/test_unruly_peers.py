@@ -14,11 +14,12 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from aegate_core.decisions.moving import NotMovingCode
-from aegate_core.resources.values import Push, PushTLS
+from aegate_core.resources.values import Push, PushTLS, Timeouts
 from aegate_core.services import deliveries
 from tests.dicom import ct_study
 from tests.integration.certificates import lay_out, make_authority
 from tests.integration.scu.clinic import breaker_is, clinic, entity, reaches, why
+from tests.integration.scu.raw_peer import Store, raw_peer, response
 
 _config.LOG_HANDLER_LEVEL = "none"
 
@@ -109,6 +110,29 @@ async def test_not_authorised_rejects_us_without_costing_anything(database_url: 
                 await reaches(here, delivery, "SCHEDULED")
             assert (await here.delivery(delivery))["attempts"] == 0
             assert [r[0] for r in await here.instances(delivery)] == ["PENDING", "PENDING"]
+
+
+async def test_half_an_answer_over_tls_holds_nothing_up(
+    database_url: str, tmp_path: Path, authority: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / "server.crt", authority / "server.key")
+
+    def answer(store: Store) -> bytes:
+        whole = response(store.message_id, 0x0000)
+        return whole[:9] if store.number == 1 else whole
+
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(answer, context=context) as peer:
+            named = Push(tls=PushTLS(server_name="localhost"))
+            await here.configure(entity(peer.port, push=named, timeouts=Timeouts(dimse_response_s=1)))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 1)))
+            async with here.worker(secrets=secrets_of(authority, tmp_path)):
+                await reaches(here, delivery, "RETRY")
+                assert (await why(here, delivery))[1] == "BROKEN: SINK gave no status for an instance"
+                await here.retry_now()
+                await reaches(here, delivery, "COMPLETED")
+            assert len(peer.stores) == 2
 
 
 @pytest.fixture(scope="module")
