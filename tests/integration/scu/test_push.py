@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.dicom.ae_title import AETitle
-from aegate_core.resources.values import Level, Push
+from aegate_core.resources.values import Level, Push, Timeouts
 from aegate_core.services import deliveries
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study, pydicom_test_files
@@ -107,6 +109,34 @@ async def test_destination_that_is_down_costs_no_attempt_and_recovers(
                 assert len(sink.received) == 8
             assert (await here.destination())["breaker"] == "CLOSED"
             assert [(await here.delivery(d))["attempts"] for d in waiting] == [0, 0, 0, 0]
+
+
+async def test_destination_that_never_answers_keeps_no_other_waiting(
+    database_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        # The kernel takes these connections; nobody ever reads what comes over them.
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        async with clinic(database_url, tmp_path) as here:
+            await here.configure(
+                entity(port),
+                *(
+                    entity(s.getsockname()[1], name=f"s{n}", title=f"S{n}", timeouts=Timeouts(acse_s=20))
+                    for n, s in enumerate(silent)
+                ),
+            )
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 1)))
+            past = datetime.now(UTC) - timedelta(seconds=1)
+            await here.db.execute("UPDATE destination SET breaker = 'OPEN', next_probe_at = $1", past)
+            later = past + timedelta(milliseconds=1)
+            await here.db.execute("UPDATE destination SET next_probe_at = $1 WHERE ae = $2", later, str(PACS))
+            with Sink(SinkOptions(tmp_path / "sink", port=port)):
+                async with here.worker() as worker:
+                    await reaches(here, delivery, "COMPLETED", deadline_s=12)
+                    assert worker.trouble() is None
+                    for s in silent:
+                        s.close()
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xA801, 0x0122])
