@@ -203,6 +203,26 @@ async def test_wishes_of_people_survive_a_lost_worker(database_url: str, tmp_pat
         assert (await here.delivery(held))["held_by"] == "ann"
 
 
+async def test_wish_that_came_too_late_does_not_hide_what_was_delivered(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        ids = await filled(here, limit=2, items=2)
+        for _ in ids:
+            lost = await pushing.claim(here.db, "lost", LEASE, now=NOW)
+            assert lost is not None
+            await pushing.record(here.db, lost, [Answer(lost.instances[0], Verdict.STORED, 0)], Moment(NOW))
+        async with here.db.transaction() as tx:
+            await deliveries.cancel(tx, ids[:1], actor="ann", now=NOW)
+            await deliveries.hold(tx, ids[1:], actor="ann", now=NOW)
+        assert await pushing.reap(here.db, now=LATER) == (2, 2)
+        for _ in ids:
+            again = await pushing.claim(here.db, "w", LEASE, now=LATER)
+            assert again is not None and again.instances == ()
+            await pushing.settle(here.db, again, Ending(), Moment(LATER))
+        assert set((await here.states()).values()) == {"COMPLETED"}
+
+
 async def test_urgent_goes_first_then_what_waited_longest(database_url: str, tmp_path: Path) -> None:
     async with clinic(database_url, tmp_path) as here:
         await here.configure(entity(104, max_connections=1))

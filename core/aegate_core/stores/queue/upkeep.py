@@ -40,6 +40,12 @@ SELECT q.id AS id FROM delivery q WHERE q.state = 'IN_PROGRESS' AND NOT EXISTS (
 """
 
 
+_UNSENT = (
+    "EXISTS (SELECT 1 FROM delivery_instance i WHERE i.delivery_id = delivery.id AND i.state = 'PENDING')"
+)
+"""Something is left that a wish can be about; else all was acknowledged, and the next claim finishes it as it is."""
+
+
 async def work_is_lost(db: Database, *, now: datetime) -> bool:
     """Whether a lease ran out or a delivery has no slot: a read that locks nothing."""
     expired = await db.fetch_one(
@@ -59,7 +65,11 @@ async def reap(tx: Database, *, now: datetime) -> tuple[int, list[int]]:
     ids = [int(r["id"]) for r in await tx.fetch(_ORPHANS, AT_ONCE)]
     note = Note("aegate", now, "WORKER_LOST", "its worker stopped renewing the lease")
     canceled = Transition(
-        "IN_PROGRESS", "CANCELED", note, {"finished_at": now}, "cancel_requested_by IS NOT NULL"
+        "IN_PROGRESS",
+        "CANCELED",
+        note,
+        {"finished_at": now},
+        f"cancel_requested_by IS NOT NULL AND {_UNSENT}",
     )
     gone = await transition(tx, ids, canceled)
     if gone:
@@ -69,7 +79,8 @@ async def reap(tx: Database, *, now: datetime) -> tuple[int, list[int]]:
             gone,
             now,
         )
-    held = Transition("IN_PROGRESS", "HELD", note, {"hold_code": "PERSON"}, "hold_requested_by IS NOT NULL")
+    wanted = f"hold_requested_by IS NOT NULL AND {_UNSENT}"
+    held = Transition("IN_PROGRESS", "HELD", note, {"hold_code": "PERSON"}, wanted)
     moved = await transition(tx, ids, held)
     if moved:
         await tx.execute("UPDATE delivery SET held_by = hold_requested_by WHERE id = ANY($1)", moved)
