@@ -6,11 +6,12 @@ A killed worker's slot is free when its lease ends; the studies are long enough 
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from pydicom.uid import ExplicitVRLittleEndian
@@ -103,6 +104,33 @@ async def test_limit_is_exact_and_used_though_a_worker_is_killed(database_url: s
             assert await here.stored_count() == total
 
 
+async def pause(here: Clinic, child: subprocess.Popen[bytes]) -> None:
+    """Stop a worker outside of a transaction: within one its locks would stay, for a minute on PostgreSQL."""
+
+    async def stopped() -> bool:
+        child.send_signal(signal.SIGSTOP)
+        if await nobody_writes(here):
+            return True
+        child.send_signal(signal.SIGCONT)
+        return False
+
+    await eventually_async(stopped, what="the worker stands outside of a transaction")
+
+
+async def nobody_writes(here: Clinic) -> bool:
+    """Whether no other connection is in a transaction."""
+    if here.db.is_sqlite:
+        with closing(sqlite3.connect(here.url.removeprefix("sqlite://"), timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.rollback()
+            return True
+    others = "datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
+    return not await here.db.fetch_value(f"SELECT count(*) FROM pg_stat_activity WHERE {others}")
+
+
 async def test_paused_worker_leaves_before_its_next_instance(database_url: str, tmp_path: Path) -> None:
     images = 40
     options = SinkOptions(tmp_path / "sink", delay_ms=100, transfer_syntaxes=(ExplicitVRLittleEndian,))
@@ -115,7 +143,7 @@ async def test_paused_worker_leaves_before_its_next_instance(database_url: str, 
                 return sum(r.calling_title == name for r in sink.received)
 
             await eventually_async(lambda: came("W1") >= 5, deadline_s=30)
-            paused.send_signal(signal.SIGSTOP)
+            await pause(here, paused)
             with worker(here, "w2", lease_s=30):
                 await eventually_async(lambda: came("W2") >= 3, deadline_s=60)
                 before = came("W1")
@@ -123,7 +151,9 @@ async def test_paused_worker_leaves_before_its_next_instance(database_url: str, 
                 paused.send_signal(signal.SIGCONT)
                 await eventually_async(lambda: slots_lost(here, "w1") == 1, deadline_s=30)
                 await eventually_async(lambda: sink.open_associations == 1, deadline_s=30)
-                assert (came("W1") - before, came("W2") < images) == (0, True)
+                # The one that it was stopped in the middle of may still come to its end.
+                assert came("W1") - before <= 1
+                assert came("W2") < images
                 await reaches(here, delivery, "COMPLETED", deadline_s=60)
             states = ["SCHEDULED", "IN_PROGRESS", "SCHEDULED", "IN_PROGRESS", "COMPLETED"]
             assert await here.history(delivery) == states
