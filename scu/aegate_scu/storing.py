@@ -28,6 +28,9 @@ MOST_PDU_BYTES = 128 * 1024
 LEAST_PDU_BYTES = 16
 """A peer that takes less (PS3.8 D.1.1) cannot be sent to: a PDV needs 6 bytes before the first of its data."""
 
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+"""Linux only."""
+
 _PIECES = 16
 """How many pieces may wait to be sent. By feel: enough that the sending thread never runs dry."""
 
@@ -60,7 +63,8 @@ def prepare_socket(association: Any, timeout_s: float) -> None:
     receive = transport.recv
 
     def acknowledge(size: int) -> bytearray:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # it does not last
+        if _QUICKACK is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # it does not last
         return bytearray(receive(size))
 
     transport.recv = acknowledge
