@@ -85,9 +85,9 @@ def connection_config(url: str) -> dict[str, Any]:
     if parts.scheme == "sqlite":
         credentials: dict[str, Any] = {
             "file_path": url.removeprefix("sqlite://"),
+            "busy_timeout": BUSY_TIMEOUT_MS,  # first: the others may have to wait for another process
             "journal_mode": "WAL",
             "synchronous": "FULL",
-            "busy_timeout": BUSY_TIMEOUT_MS,
             "foreign_keys": "ON",
         }
         return {"engine": "aegate_core.database.sqlite_backend", "credentials": credentials}
@@ -300,17 +300,14 @@ def _raise_for_sqlite(root: sqlite3.DatabaseError, error: BaseException) -> None
         raise StorageFull("the database's disk is full: make room") from error
     if str(root).startswith(("no such table", "no such column")):
         raise _not_migrated() from error
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        raise DatabaseUnavailable(
-            f"the SQLite file is damaged ({root.sqlite_errorname}): stop aegate and restore a copy of it"
-        ) from error
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
         raise DatabaseUnavailable(
             f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"
         ) from error
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         raise DatabaseUnavailable(
-            f"the SQLite file is damaged or no database ({root.sqlite_errorname}): restore a backup of it"
+            f"the SQLite file is damaged or no database ({root.sqlite_errorname}): "
+            "stop aegate and restore a backup of it"
         ) from error
 
 

@@ -27,11 +27,15 @@ async def migrate(url: str) -> list[str]:
 
     Raises SchemaMismatch for a database of a newer version, DatabaseUnavailable when there is none.
     """
-    async with open_database(url) as db, db.transaction():
-        if not db.is_sqlite:
-            await db.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+
+    async def work(tx: Database) -> list[str]:
+        if not tx.is_sqlite:
+            await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         with _translated():  # the executor speaks to the driver, past Database
-            return await _migrate(db, url)
+            return await _migrate(tx, url)
+
+    async with open_database(url) as db:
+        return await db.atomically(work)
 
 
 async def _migrate(db: Database, url: str) -> list[str]:

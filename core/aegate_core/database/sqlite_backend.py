@@ -64,6 +64,14 @@ class LockedConnection(ConnectionWrapper[Any]):
 class client_class(SqliteClient):  # noqa: N801 - Tortoise looks for this name in an engine's module
     """A SQLite connection whose transactions are ImmediateTransaction."""
 
+    async def create_connection(self, with_db: bool) -> None:
+        """Connect with every pragma in force, or not at all: a half-made one would write without WAL or foreign keys."""
+        try:
+            await super().create_connection(with_db)
+        except BaseException:
+            await self.close()
+            raise
+
     def acquire_connection(self) -> ConnectionWrapper[Any]:
         """Return the connection, for one caller at a time."""
         return LockedConnection(self._lock, self)

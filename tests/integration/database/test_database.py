@@ -136,11 +136,24 @@ async def test_a_connection_lost_within_a_transaction_is_a_database_that_is_away
         assert await db.fetch_value("SELECT count(*) FROM location") == 0
 
 
+async def test_a_connection_that_failed_half_made_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "aegate.sqlite3"
+    path.write_bytes(b"this is no database " * 500)
+    async with open_database(f"sqlite://{path}") as db:
+        with pytest.raises(DatabaseUnavailable):
+            await db.fetch("SELECT 1")
+        path.write_bytes(b"")
+        assert await db.fetch_value("PRAGMA foreign_keys") == 1
+        assert await db.fetch_value("PRAGMA journal_mode") == "wal"
+        assert await db.fetch_value("PRAGMA synchronous") == 2
+        assert await db.fetch_value("PRAGMA busy_timeout") == 15_000
+
+
 async def test_a_damaged_sqlite_file_says_so(tmp_path: Path) -> None:
     path = tmp_path / "damaged.sqlite3"
     path.write_bytes(b"no database" * 1000)
     async with open_database(f"sqlite://{path}") as db:
-        with pytest.raises(DatabaseUnavailable, match=r"damaged \(SQLITE_NOTADB\): .* restore"):
+        with pytest.raises(DatabaseUnavailable, match=r"damaged or no database \(SQLITE_NOTADB\): .* restore"):
             await db.fetch("SELECT 1 FROM location")
         with pytest.raises(DatabaseUnavailable):
             async with db.transaction():
