@@ -38,14 +38,16 @@ class Authority:
         return Authority(folder)
 
     def issue(self, secret: Path, common_name: str = "localhost") -> Identity:
-        """Put a new identity into ``secret`` in place of what is there; each file in one step."""
+        """Put a new identity of a host into ``secret`` in place of what is there; each file in one step."""
         secret.mkdir(parents=True, exist_ok=True)
         request = ("-keyout", str(secret / "new.key"), "-out", str(secret / "new.csr"))
         _openssl(self.folder, "req", *_KEY, *request, "-subj", f"/CN={common_name}")
         signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
         output = ("-in", str(secret / "new.csr"), "-out", str(secret / "new.crt"))
-        _openssl(self.folder, "x509", "-req", *output, *signed)
-        (secret / "new.csr").unlink()
+        (secret / "new.ext").write_text(f"subjectAltName=DNS:{common_name}\n")
+        _openssl(self.folder, "x509", "-req", *output, *signed, "-extfile", str(secret / "new.ext"))
+        for used in ("new.csr", "new.ext"):
+            (secret / used).unlink()
         (secret / "new.ca").write_bytes((self.folder / "ca.crt").read_bytes())
         for new, name in (("new.crt", "tls.crt"), ("new.key", "tls.key"), ("new.ca", "ca.crt")):
             (secret / new).replace(secret / name)

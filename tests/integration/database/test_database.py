@@ -153,7 +153,9 @@ async def test_a_damaged_sqlite_file_says_so(tmp_path: Path) -> None:
     path = tmp_path / "damaged.sqlite3"
     path.write_bytes(b"no database" * 1000)
     async with open_database(f"sqlite://{path}") as db:
-        with pytest.raises(DatabaseUnavailable, match=r"damaged or no database \(SQLITE_NOTADB\): .* restore"):
+        with pytest.raises(
+            DatabaseUnavailable, match=r"damaged or no database \(SQLITE_NOTADB\): .* restore"
+        ):
             await db.fetch("SELECT 1 FROM location")
         with pytest.raises(DatabaseUnavailable):
             async with db.transaction():

@@ -17,7 +17,7 @@ from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.resources.values import Push, PushTLS, Timeouts
 from aegate_core.services import deliveries
 from tests.dicom import ct_study
-from tests.integration.certificates import lay_out, make_authority
+from tests.integration.identities import Authority
 from tests.integration.scu.clinic import breaker_is, clinic, entity, reaches, why
 from tests.integration.scu.raw_peer import Store, raw_peer, response
 
@@ -113,10 +113,11 @@ async def test_not_authorised_rejects_us_without_costing_anything(database_url: 
 
 
 async def test_half_an_answer_over_tls_holds_nothing_up(
-    database_url: str, tmp_path: Path, authority: Path
+    database_url: str, tmp_path: Path, authority: Authority
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority / "server.crt", authority / "server.key")
+    server = authority.issue(tmp_path / "server")
+    context.load_cert_chain(server.certificate, server.key)
 
     def answer(store: Store) -> bytes:
         whole = response(store.message_id, 0x0000)
@@ -136,23 +137,24 @@ async def test_half_an_answer_over_tls_holds_nothing_up(
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A folder with a CA and two identities of it: ``server`` (for localhost) and ``client``."""
-    return make_authority(tmp_path_factory.mktemp("authority"))
+    return Authority.make(tmp_path_factory.mktemp("tls") / "authority")
 
 
-def secrets_of(authority: Path, folder: Path) -> Path:
+def secrets_of(authority: Authority, folder: Path) -> Path:
     """Lay out the workers' identity as secrets are laid out locally."""
-    lay_out(authority, "client", folder / "secrets" / "aegate-client")
+    authority.issue(folder / "secrets" / "aegate-client", "client")
     return folder / "secrets"
 
 
 async def test_push_over_tls_with_client_certificate(
-    database_url: str, tmp_path: Path, authority: Path
+    database_url: str, tmp_path: Path, authority: Authority
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority / "server.crt", authority / "server.key")
-    context.load_verify_locations(authority / "ca.crt")
+    server = authority.issue(tmp_path / "server")
+    context.load_cert_chain(server.certificate, server.key)
+    context.load_verify_locations(server.ca)
     context.verify_mode = ssl.CERT_REQUIRED
     seen: list[str] = []
 
