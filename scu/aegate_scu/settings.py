@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import InvalidValue
-from aegate_core.settings import DataFolder, database_url, required
+from aegate_core.settings import DataFolder, database_url, health_address, log_terminal, required
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,9 @@ class WorkerSettings:
     """How long a slot stays ours without renewal: what a lost worker held waits so long."""
     heartbeat: timedelta = timedelta(seconds=10)
     """How often the slots are renewed; must be well below the lease."""
+    settle: timedelta = timedelta(seconds=25)
+    """How long, once told to stop, it tries to write what was answered; below the grace period of who started it. What
+    is not written then is sent again when the lease has run out."""
     state_file: Path | None = None
     health_address: tuple[str, int] = ("127.0.0.1", 0)
     log_terminal: bool | None = None
@@ -53,8 +56,8 @@ def read_settings(environ: Mapping[str, str]) -> WorkerSettings:
         lease=timedelta(seconds=lease_s),
         heartbeat=timedelta(seconds=lease_s / 3),
         state_file=Path(state) if state else None,
-        health_address=_address(environ.get("AEGATE_HEALTH_LISTEN") or "127.0.0.1:0"),
-        log_terminal=_log_terminal(environ.get("AEGATE_LOG_FORMAT", "")),
+        health_address=health_address(environ),
+        log_terminal=log_terminal(environ),
     )
 
 
@@ -67,20 +70,3 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     if value <= 0:
         raise InvalidValue(f"{name} must be above 0, got {text!r}: mend it")
     return value
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise InvalidValue(
-            f"AEGATE_HEALTH_LISTEN must be host:port such as 127.0.0.1:0, got {text!r}: mend it"
-        )
-    return host.strip("[]"), int(port)
-
-
-def _log_terminal(text: str) -> bool | None:
-    if text not in ("", "terminal", "json"):
-        raise InvalidValue(
-            f"AEGATE_LOG_FORMAT must be terminal or json, got {text!r}: mend it or leave it out"
-        )
-    return {"terminal": True, "json": False}.get(text)

@@ -88,7 +88,7 @@ class Worker:
             control.stop.set()
 
     async def run(self) -> None:
-        """Work until `stop`; return when everything that was under way is settled."""
+        """Work until `stop`; return when everything that was under way is settled, or cannot be in time."""
         await self._again_until_done(self._see)
         loops = [
             self._loop(self._take_up, POLL_S, wake=self._wake),
@@ -99,7 +99,9 @@ class Worker:
         ]
         await asyncio.gather(*loops)
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=self.settings.settle.total_seconds())
+        for unsettled in self._running:
+            unsettled.cancel()
         with contextlib.suppress(StorageError):
             # Its sign of life runs out by itself.
             await upkeep.forget_worker(self.db, self.settings.worker)

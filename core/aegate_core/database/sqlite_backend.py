@@ -65,7 +65,7 @@ class client_class(SqliteClient):  # noqa: N801 - Tortoise looks for this name i
     """A SQLite connection whose transactions are ImmediateTransaction."""
 
     async def create_connection(self, with_db: bool) -> None:
-        """Connect with every pragma in force, or not at all: a half-made one would write without WAL or foreign keys."""
+        """Connect with every pragma in force, or not at all: half made, it would write without WAL or foreign keys."""
         try:
             await super().create_connection(with_db)
         except BaseException:
