@@ -35,7 +35,8 @@ def up(  # noqa: PLR0913 - a command has the options that people need
         str | None,
         typer.Option(
             metavar="URL",
-            help="postgres://user@host/name. (default: SQLite in the data folder)",
+            help="postgres://user@host/name; with a password better in the environment, where no process list "
+            "shows it. (default: SQLite in the data folder)",
             envvar="AEGATE_DATABASE_URL",
         ),
     ] = None,

@@ -56,11 +56,12 @@ class _Server(uvicorn.Server):
         self.handle_exit(number, None)
 
 
-def say(settings: Settings, state: str, *, port: int = 0, message: str = "") -> None:
-    """Write the state file, where there is one."""
-    if settings.state_file is not None:
-        said = ProcessState(PROCESS, os.getpid(), state, health_port=port, port=port, message=message)
-        said.write(settings.state_file)
+def say(settings: Settings, state: str, *, port: int = 0, message: str = "") -> bool:
+    """Write the state file, where there is one; False when the disk does not take it."""
+    if settings.state_file is None:
+        return True
+    said = ProcessState(PROCESS, os.getpid(), state, health_port=port, port=port, message=message)
+    return said.write(settings.state_file)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -109,8 +110,9 @@ async def serve(settings: Settings) -> None:
 
 
 async def _watch(settings: Settings, db: Database, port: int) -> None:
-    """Say when the database goes and when it comes back."""
+    """Say when the database goes and when it comes back. What a full disk did not take is said again."""
     away_since: float | None = None
+    said = ""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(CHECK_EVERY_S)
@@ -118,11 +120,12 @@ async def _watch(settings: Settings, db: Database, port: int) -> None:
         if trouble and away_since is None:
             away_since = loop.time()
             log(DATABASE_AWAY, error=trouble, retry_s=CHECK_EVERY_S)
-            say(settings, "degraded", port=port, message=trouble)
         elif not trouble and away_since is not None:
             log(DATABASE_BACK, away_s=round(loop.time() - away_since, 1))
-            say(settings, "ready", port=port)
             away_since = None
+        state = "degraded" if trouble else "ready"
+        if state != said and say(settings, state, port=port, message=trouble or ""):
+            said = state
 
 
 def main() -> int:

@@ -201,15 +201,22 @@ def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Associati
         return association
     where = f"{remote.called_title} at {remote.host}:{remote.port}"
     if association.is_rejected:
-        raise PeerError(
-            f"{where} rejected the association ({', '.join(heard) or 'no reason given'}): it must know "
-            "the calling title "
-            f"{remote.calling_title} and answer to the called title {remote.called_title} (--calling, --called)"
-        )
+        raise PeerError(f"{where} rejected the association {_why_rejected(association, remote, heard)}")
     if association.acceptor.primitive is None and not heard:
         raise PeerError(f"{where} does not answer: check host and port, and that it runs")
     _close(association)
     raise PeerError(f"{where} aborted the association, or takes none of what was offered: look into its log")
+
+
+def _why_rejected(association: Association, remote: Remote, heard: Sequence[str]) -> str:
+    """Return the peer's reason and what to do: a transient rejection (PS3.8 9.3.4) says nothing of the titles."""
+    reason = ", ".join(heard) or "no reason given"
+    if getattr(association.acceptor.primitive, "result", None) == 2:
+        return f"({reason}): it has no room or no association free just now: try again later"
+    return (
+        f"({reason}): it must know the calling title {remote.calling_title} "
+        f"and answer to the called title {remote.called_title} (--calling, --called)"
+    )
 
 
 def _note_rejection(heard: list[str]) -> Callable[[Any], None]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import socketserver
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,6 +68,37 @@ def test_send_tells_each_status_and_goes_on_after_what_is_not_dicom(tmp_path: Pa
     assert "2 of 3 stored" in result.stderr
     received = {dcmread(p).file_meta.TransferSyntaxUID: data_set_digest(p) for p in sink.iterdir()}
     assert received == {dcmread(p).file_meta.TransferSyntaxUID: data_set_digest(p) for p in (CT, JPEG)}
+
+
+@contextmanager
+def rejecting(result: int, source: int, reason: int) -> Iterator[int]:
+    """Answer every association request with this A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+
+    class Peer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(bytes((3, 0, 0, 0, 0, 4, 0, result, source, reason)))
+            self.request.recv(1)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Peer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [((1, 1, 3), "it must know the calling title AEGATE"), ((2, 3, 2), "try again later")],
+)
+def test_send_says_what_a_rejection_asks_for(answer: tuple[int, int, int], advice: str) -> None:
+    with rejecting(*answer) as port:
+        result = aegate("send", f"127.0.0.1:{port}", CT)
+    assert result.returncode == 1
+    assert f"127.0.0.1:{port} rejected the association (" in result.stderr
+    assert advice in result.stderr
+    assert ("titles" in result.stderr or "calling title" in result.stderr) == (answer[0] == 1)
 
 
 def test_send_names_the_refused_instance(tmp_path: Path) -> None:
