@@ -82,6 +82,7 @@ def hold_data_folder(root: Path) -> Iterator[HeldFolder]:
                 DataFolder(root).run,
             ):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            _fsync(root)
         except OSError as error:
             raise storage_error(error, root) from error
         yield HeldFolder(DataFolder(root), lock_fd)
@@ -174,6 +175,7 @@ def _check_format(root: Path) -> None:
     if not path.exists():
         part = root / "VERSION.part"
         part.write_text(f"{FORMAT}\n")
+        _fsync(part)  # an empty file of that name after a power loss would be refused at every start
         part.replace(path)
         return
     text = path.read_text(errors="replace").strip()
@@ -199,6 +201,14 @@ def _probe(root: Path) -> None:
             os.fsync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _user(uid: int) -> str:

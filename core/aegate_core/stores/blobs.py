@@ -41,6 +41,8 @@ class BlobStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._durable: set[str] = set()
+        """Folders that stand durably in their parents: one that is there may be made by a process that died then."""
 
     def put(self, arrival_id: ArrivalId, path: Path) -> BlobKey:
         """Make ``path`` durable under the arrival's key and return that; see `put_many`."""
@@ -59,6 +61,7 @@ class BlobStore:
                 _place(path, self.root / key)
             reached(Step.BLOB_PLACED)
             _make_durable(self.root, [*(self.root / key for key in keys), *folders])
+            self._durable.update(level for key in keys for level in _levels(Path(key)))
             reached(Step.BLOB_FSYNCED)
         except FileNotFoundError:
             raise
@@ -85,16 +88,27 @@ class BlobStore:
                 yield from (second for second in sorted(first.iterdir()) if second.is_dir())
 
     def _make_folders(self, wanted: Iterable[Path]) -> list[Path]:
-        """Make the folders that lack; return all whose entries change: theirs, and the parents of new ones."""
+        """Make the folders that lack; return all whose entries change: theirs, and the parents of new ones.
+
+        New is what this process has not yet made durable: another one may have made it and not come to its fsync.
+        """
         changed: set[Path] = set()
+        if not self.root.is_dir():
+            self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+            changed.add(self.root.parent)
         for relative in set(wanted):
-            folder = self.root / relative
-            changed.add(folder)
-            for level in (self.root, folder.parent, folder):
-                if not level.is_dir():
-                    level.mkdir(mode=0o750, parents=True, exist_ok=True)
+            changed.add(self.root / relative)
+            for name in _levels(relative / "any"):
+                level = self.root / name
+                if name not in self._durable or not level.is_dir():
+                    level.mkdir(mode=0o750, exist_ok=True)
                     changed.add(level.parent)
         return sorted(changed)
+
+
+def _levels(key: Path) -> tuple[str, str]:
+    """Return the two folders of a key: ``ab`` and ``ab/cd``."""
+    return str(key.parent.parent), str(key.parent)
 
 
 def _place(source: Path, target: Path) -> None:

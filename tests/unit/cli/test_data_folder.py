@@ -28,6 +28,22 @@ def test_it_is_made_for_its_owner_alone_and_can_be_opened_again(tmp_path: Path) 
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
+def test_its_version_is_durable_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power loss an empty VERSION would be refused at every start."""
+    root, steps, fsync, replace = tmp_path / "d", list[str](), os.fsync, Path.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (steps.append(Path(f"/proc/self/fd/{fd}").readlink().name), fsync(fd))[1]
+    )
+    monkeypatch.setattr(Path, "replace", lambda a, b: (steps.append(f"{b.name} is there"), replace(a, b))[1])
+
+    with hold_data_folder(root):
+        pass
+
+    assert [s for s in steps if not s.startswith("probe-")] == ["VERSION.part", "VERSION is there", "d"]
+
+
 def test_it_is_held_once(tmp_path: Path) -> None:
     said = rf"in use by another `aegate up` \(process {os.getpid()}\)"
     with hold_data_folder(tmp_path / "d"), pytest.raises(Conflict, match=said):

@@ -75,6 +75,25 @@ def test_many_go_in_at_once(tmp_path: Path, source: Path) -> None:
     assert all(store.path(k).read_bytes() == b"object" for k in keys)
 
 
+def test_folders_that_another_process_made_are_made_durable_too(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died between making them and its fsync; a power loss would take the blob with its folder."""
+    root = tmp_path / "blobs"
+    (root / "89" / "ab").mkdir(parents=True)
+    store, synced, fsync = BlobStore(root), list[Path](), os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink()), fsync(fd))[1]
+    )
+
+    key = store.put(ID, source)
+
+    assert set(synced) == {root, root / "89", root / "89" / "ab", root / key}
+    synced.clear()
+    store.put(ID, source)
+    assert set(synced) == {root / "89" / "ab", root / key}
+
+
 def test_missing_source_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         BlobStore(tmp_path / "blobs").put(ID, tmp_path / "gone.dcm")
