@@ -100,8 +100,11 @@ class ProcessState:
 
 
 def read_state(path: Path) -> ProcessState | None:
-    """Return what the process last said, or None while it has said nothing."""
+    """Return what the process last said, or None while it has said nothing.
+
+    A state is not fsynced: what a power loss leaves of one says nothing.
+    """
     try:
         return ProcessState(**json.loads(path.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
         return None

@@ -141,3 +141,9 @@ def test_a_process_state_is_replaced_whole(tmp_path: Path) -> None:
     state.write(path)
     assert read_state(path) == state
     assert [p.name for p in tmp_path.iterdir()] == ["worker.json"]
+
+
+@pytest.mark.parametrize("left", [b"", bytes(120), b'{"process": "wor', b"[]", b"\xff"])
+def test_what_a_power_loss_left_of_a_state_says_nothing(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "worker.json").write_bytes(left)
+    assert read_state(tmp_path / "worker.json") is None
