@@ -152,3 +152,8 @@ def _write(path: Path, records: list[TokenRecord]) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # else a power loss would bring a revoked token back to life
+    finally:
+        os.close(folder)

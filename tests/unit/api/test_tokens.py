@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -160,3 +161,16 @@ def test_settings_have_defaults(tmp_path: Path) -> None:
 def test_settings_name_what_is_wrong(environ: dict[str, str]) -> None:
     with pytest.raises(InvalidValue, match="AEGATE_"):
         settings_from(environ)
+
+
+def test_a_revocation_is_durable_before_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power loss would bring the token back to life."""
+    path, synced, fsync = tmp_path / "run" / "tokens.json", list[str](), os.fsync
+    create_token(path, "lost laptop", ["DICOM_QUEUE"])
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink().name), fsync(fd))[1]
+    )
+
+    revoke_token(path, "lost laptop")
+
+    assert synced == ["tokens.json.part", "run"]
