@@ -2,14 +2,14 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash steps check fmt lock clean
+.PHONY: help demo test crash steps powerloss check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do \
-		printf '  make %-7s %s\n' "$$target" "$$text"; done
+		printf '  make %-9s %s\n' "$$target" "$$text"; done
 
 demo: .venv/.run  ## a whole small hospital on this machine: two modalities send, two receivers get it, GraphQL tells
 	@$(BIN)/aegate demo
@@ -24,6 +24,10 @@ crash: .venv/.all  ## kill processes at random while devices send, and count wha
 steps: .venv/.all  ## kill at every step between socket and index, KILLS=20 times each
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.steps --kills $(or $(KILLS),20) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
+
+powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7; SELFTEST=1: without each fsync it must fail
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.powerloss --runs $(or $(RUNS),50) $(if $(SEED),--seed $(SEED)) $(if $(SELFTEST),--selftest)
 
 check: .venv/.all  ## what needs no peers: format, lint, types, import floors, layout, lock
 	@tools/check.sh

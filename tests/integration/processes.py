@@ -72,3 +72,39 @@ def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def family(pid: int) -> set[int]:
+    """Return a process and all its descendants."""
+    parents = {int(p.name): _stat(p) for p in Path("/proc").iterdir() if p.name.isdecimal()}
+    found, new = set[int](), {pid}
+    while new:
+        found |= new
+        new = {child for child, (_, parent) in parents.items() if parent in new} - found
+    return found
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether no thread of a process runs: SIGSTOP has reached all, or it has ended."""
+    return all(_stat(task)[0] in "TtZX" for task in _tasks(pid))
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there and not only waited for."""
+    return _stat(Path("/proc") / str(pid))[0] not in "ZX"
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _stat(process: Path) -> tuple[str, int]:
+    """Return state and parent of a process or thread (proc(5)); dead and of nobody when it is gone."""
+    try:
+        state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X", 0
+    return state, int(parent)

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from tests.dicom import Instance, ct, write
 from tests.integration.cli.installations import AEGATE
 from tests.integration.peers import dcmtk
@@ -106,11 +108,15 @@ class Modality(threading.Thread):
             number += 1
             self._send_study(self._study(number))
 
+    def make(self, instance: Instance) -> Dataset:
+        """Return the object that this device makes."""
+        return ct(instance)
+
     def _study(self, number: int) -> dict[Path, tuple[str, str]]:
         files = {}
         for n in range(1, self._dice.randint(4, 16) + 1):
             side = self._dice.choice((16, 64, 128))
-            ds = ct(Instance(study=f"{self.name} {number}", number=n, rows=side, columns=side))
+            ds = self.make(Instance(study=f"{self.name} {number}", number=n, rows=side, columns=side))
             path = write(ds, self._folder / f"{self.name}-{number}-{n}.dcm")
             files[path] = (str(ds.SOPInstanceUID), data_digest(path))
         return files

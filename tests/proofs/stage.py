@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,15 @@ from pathlib import Path
 from aegate_core.health import read_state
 from tests.integration.cli.installations import AEGATE, device, up_arguments
 from tests.integration.postgres import PostgresServer, postgres_server
-from tests.integration.processes import free_port, is_listening, process, stop
+from tests.integration.processes import (
+    family,
+    free_port,
+    is_listening,
+    is_running,
+    is_stopped,
+    process,
+    stop,
+)
 from tests.integration.waiting import eventually
 
 START_S = 90
@@ -40,6 +50,8 @@ class Stage:
     url: str
     acknowledged: dict[str, str] = field(default_factory=dict)
     """SOP Instance UID → digest, of everything that any device saw acknowledged in earlier steps."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """More in the environment of every start."""
     ports: dict[str, int] = field(default_factory=lambda: {n: free_port() for n in ("ct1", "us1", "http")})
     _up: subprocess.Popen[bytes] | None = None
     _read: int = 0
@@ -82,7 +94,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "AEGATE_RESTART_MAX_S": "0.5", **environ},
+                env={**os.environ, "AEGATE_RESTART_MAX_S": "0.5", **self.environ, **environ},
             )
 
     def is_ready(self) -> bool:
@@ -126,6 +138,35 @@ class Stage:
             return False
         return True
 
+    def kill_between_calls(self, name: str, journal: Path) -> bool:
+        """SIGKILL a process when what it did last stands in ``journal`` (disk.c); False when it was not there."""
+        try:
+            pid = self._pids[name]
+            while True:
+                os.kill(pid, signal.SIGSTOP)
+                eventually(lambda: is_stopped(pid), what=f"{name} stands still")
+                if _holder(journal) != pid:
+                    break
+                os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGKILL)
+        except (KeyError, ProcessLookupError):
+            return False
+        return True
+
+    def power_off(self) -> None:
+        """Stop all its processes at one instant, then end them: none did anything that another one saw after it."""
+        assert self._up is not None
+        stopped: set[int] = set()
+        while found := family(self._up.pid) - stopped:
+            for pid in found:
+                os.kill(pid, signal.SIGSTOP)
+            eventually(lambda found=found: all(map(is_stopped, found)), deadline_s=30, what="all stand still")
+            stopped |= found
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
+        self._up.wait()
+        eventually(lambda: not any(map(is_running, stopped)), deadline_s=30, what="all are gone")
+
     def end(self) -> int:
         """Stop it in good order and return its exit code."""
         assert self._up is not None
@@ -148,8 +189,16 @@ class Stage:
             self._deaths += said["event"] == "child.exited" and said["code"] == -signal.SIGKILL
 
 
+def _holder(journal: Path) -> int:
+    """Return who holds the lock of the journal now, 0 for nobody."""
+    asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with journal.open("rb+") as file:
+        kind, *_, pid = struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    return 0 if kind == fcntl.F_UNLCK else int(pid)
+
+
 @contextmanager
-def stage(root: Path, *, database: str) -> Iterator[Stage]:
+def stage(root: Path, *, database: str, environ: dict[str, str] | None = None) -> Iterator[Stage]:
     """Set a stage below ``root`` on ``sqlite`` or ``postgres``; everything it started is ended afterwards."""
     with ExitStack() as stack:
         port = free_port()
@@ -159,7 +208,7 @@ def stage(root: Path, *, database: str) -> Iterator[Stage]:
         eventually(lambda: is_listening(port), deadline_s=30, what="the receiver listens")
         server = stack.enter_context(postgres_server()) if database == "postgres" else None
         url = server.create("aegate") if server else f"sqlite://{root / 'data' / 'aegate.sqlite3'}"
-        here = Stage(root, port, server, url)
+        here = Stage(root, port, server, url, environ=environ or {})
         here.begin()
         stack.callback(here.end)
         here.until_ready()
