@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -159,11 +159,13 @@ class Stage:
         stopped: set[int] = set()
         while found := family(self._up.pid) - stopped:
             for pid in found:
-                os.kill(pid, signal.SIGSTOP)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
             eventually(lambda found=found: all(map(is_stopped, found)), deadline_s=30, what="all stand still")
             stopped |= found
         for pid in stopped:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._up.wait()
         eventually(lambda: not any(map(is_running, stopped)), deadline_s=30, what="all are gone")
 
