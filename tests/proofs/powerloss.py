@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import glob
 import random
 import shutil
 import signal
@@ -20,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -39,8 +41,11 @@ RUNS_TOGETHER = 5
 DRAIN_S = 120
 LONGEST_MOMENT_S = 2.0
 WHILE_STARTING = 0.2
+IN_FLIGHT = 0.7
+SHORTLY_AFTER_S = 0.03
+"""So often the instant is taken while, or shortly after, an object is being written."""
 KILLED_BEFORE = 0.25
-MORE_OUTSTANDING = 400
+MORE_OUTSTANDING = 2000
 """So many more than elsewhere may wait to be delivered, that devices never pause before the end."""
 FSYNC_US = 2000
 """By feel, as a good disk: so long an fsync takes, so that instants fall between two of them."""
@@ -151,9 +156,14 @@ class Round:
 
     def _cut(self, here: Stage, disk: Disk, dice: random.Random, number: int) -> None:
         moment = threading.Event()
-        if dice.random() >= WHILE_STARTING:
+        is_starting = dice.random() < WHILE_STARTING
+        if not is_starting:
             here.until_ready()
         moment.wait(dice.uniform(0, LONGEST_MOMENT_S))
+        if not is_starting and dice.random() < IN_FLIGHT:
+            arriving = partial(glob.glob, f"{here.data}/spool/*/*/*/*.part")
+            eventually(arriving, deadline_s=60, what="an instance arrives")
+            moment.wait(dice.uniform(0, SHORTLY_AFTER_S))
         if dice.random() < KILLED_BEFORE:
             here.kill_between_calls(dice.choice(here.names()[:-1] or ["nobody"]), self._journal(number))
             moment.wait(dice.uniform(0, 0.5))
