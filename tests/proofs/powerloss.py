@@ -159,7 +159,7 @@ class Round:
         is_starting = dice.random() < WHILE_STARTING
         if not is_starting:
             here.until_ready()
-        moment.wait(dice.uniform(0, LONGEST_MOMENT_S))
+        moment.wait(LONGEST_MOMENT_S * dice.random() ** 2)  # mostly soon: much is done once, at the start
         if not is_starting and dice.random() < IN_FLIGHT:
             arriving = partial(glob.glob, f"{here.data}/spool/*/*/*/*.part")
             eventually(arriving, deadline_s=60, what="an instance arrives")
