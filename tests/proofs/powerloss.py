@@ -40,7 +40,8 @@ from tests.proofs.stage import Stage, stage
 RUNS_TOGETHER = 5
 DRAIN_S = 120
 LONGEST_MOMENT_S = 2.0
-WHILE_STARTING = 0.2
+LONGEST_START_S = 4.0
+WHILE_STARTING = 0.3
 IN_FLIGHT = 0.7
 SHORTLY_AFTER_S = 0.03
 """So often the instant is taken while, or shortly after, an object is being written."""
@@ -128,7 +129,7 @@ class Round:
             "AEGATE_DISK_ROOT": str(data.resolve()),
             "AEGATE_DISK_JOURNAL": str(self._journal(1)),
         }
-        with stage(self.root, database="sqlite", environ=self.environ) as here:
+        with stage(self.root, database="sqlite", environ=self.environ, is_waited_for=False) as here:
             devices = modalities_of(here, self.seed)
             broken = BrokenScanner(
                 f"us1-{self.seed}-broken",
@@ -152,14 +153,19 @@ class Round:
             return self._judge(here, devices, broken)
 
     def _journal(self, number: int) -> Path:
-        return self.root / f"journal-{number}"
+        """Return the journal of a run; it is there, also when the power fails before any process has begun."""
+        path = self.root / f"journal-{number}"
+        path.touch()
+        return path
 
     def _cut(self, here: Stage, disk: Disk, dice: random.Random, number: int) -> None:
         moment = threading.Event()
         is_starting = dice.random() < WHILE_STARTING
-        if not is_starting:
+        if is_starting:
+            moment.wait(dice.uniform(0, LONGEST_START_S))
+        else:
             here.until_ready()
-        moment.wait(LONGEST_MOMENT_S * dice.random() ** 2)  # mostly soon: much is done once, at the start
+            moment.wait(LONGEST_MOMENT_S * dice.random() ** 2)  # mostly soon: much is done once, at the start
         if not is_starting and dice.random() < IN_FLIGHT:
             arriving = partial(glob.glob, f"{here.data}/spool/*/*/*/*.part")
             eventually(arriving, deadline_s=60, what="an instance arrives")

@@ -200,7 +200,9 @@ def _holder(journal: Path) -> int:
 
 
 @contextmanager
-def stage(root: Path, *, database: str, environ: dict[str, str] | None = None) -> Iterator[Stage]:
+def stage(
+    root: Path, *, database: str, environ: dict[str, str] | None = None, is_waited_for: bool = True
+) -> Iterator[Stage]:
     """Set a stage below ``root`` on ``sqlite`` or ``postgres``; everything it started is ended afterwards."""
     with ExitStack() as stack:
         port = free_port()
@@ -213,5 +215,6 @@ def stage(root: Path, *, database: str, environ: dict[str, str] | None = None) -
         here = Stage(root, port, server, url, environ=environ or {})
         here.begin()
         stack.callback(here.end)
-        here.until_ready()
+        if is_waited_for:
+            here.until_ready()
         yield here
