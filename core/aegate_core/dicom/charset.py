@@ -7,10 +7,11 @@ becomes U+FFFD.
 
 from __future__ import annotations
 
+import codecs
 import warnings
 from collections.abc import Sequence
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 
 ESCAPE = 0x1B
 TEXT_DELIMITERS = frozenset(b"\\\r\n\t\f")
@@ -19,6 +20,9 @@ NAME_DELIMITERS = frozenset(b"\\^=\r\n\t\f")
 
 DEFAULT = ("latin_1",)
 """Without (0008,0005) only ASCII is allowed; devices that break the rule nearly all send Latin-1."""
+
+_OF_THE_STANDARD = frozenset(codecs.lookup(name).name for name in python_encoding.values())
+"""pydicom lets any codec of Python pass: ``idna`` raises whatever the handler, ``unicode_escape`` makes surrogates."""
 
 
 def python_encodings(terms: Sequence[str]) -> tuple[str, ...]:
@@ -31,7 +35,11 @@ def python_encodings(terms: Sequence[str]) -> tuple[str, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return tuple(convert_encodings(cleaned)) or DEFAULT
+            named = convert_encodings(cleaned)
+            return (
+                tuple(n if codecs.lookup(n).name in _OF_THE_STANDARD else DEFAULT[0] for n in named)
+                or DEFAULT
+            )
         except (LookupError, ValueError):
             return DEFAULT
 

@@ -1,6 +1,6 @@
 """The header of a received object: what the index stores in columns, and the rest as DICOM JSON.
 
-Read up to the pixel data and from at most 64 MiB of the file, however large the object. Everything comes
+Read up to the pixel data, in bounded memory and time however large the object is or claims to be. Everything comes
 out clean: no NUL, no control characters, no value longer than its column, so that nothing a device sends
 can make the database refuse it. What cannot be parsed raises NotDICOM with a reason that names elements and
 never carries a value.
@@ -9,29 +9,26 @@ never carries a value.
 from __future__ import annotations
 
 import mmap
-import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
 
 from aegate_core.dicom.elements import texts_of_entry
 from aegate_core.dicom.identifiers import UID, parse_uid
-from aegate_core.dicom.json_model import JSON, PERSON_NAME_GROUPS, UNPARSABLE, header_json, sequence_items
+from aegate_core.dicom.json_model import JSON, PERSON_NAME_GROUPS, UNPARSABLE, header_json, sequence_texts
 from aegate_core.dicom.part10 import FileMeta, read_file_meta
+from aegate_core.dicom.top_level import Encoding, top_level
 from aegate_core.errors import InvalidValue, NotDICOM
 
-MAX_HEADER_BYTES = 64 << 20
-DEFER_BYTES = 16 * 1024
-"""A longer value is skipped, not read."""
-MAX_ELEMENTS = 100_000
-"""Of the outermost level. By feel: real headers have under 5,000; so many cost a quarter of a second to parse."""
+MAX_INFLATED_BYTES = 32 << 20
+"""Of a deflated data set, which can only be read from its beginning; what is behind is not looked at."""
+_CHUNK_BYTES = 64 * 1024
+_INFLATED_CHUNK_BYTES = 1 << 20
 
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
@@ -40,9 +37,9 @@ EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _UNPARSABLE = (*UNPARSABLE, zlib.error, RecursionError)
 """OSError and MemoryError are no fault of the object."""
 
-_PIXEL_DATA_GROUP = 0x7FE00000
+_SERIES_INSTANCE_UID = 0x0020000E
 _ORIGINAL_ATTRIBUTES = 0x04000561
-_MODIFYING_SYSTEM = "04000563"
+_MODIFYING_SYSTEM = 0x04000563
 
 _INDEXED = frozenset(
     (
@@ -113,66 +110,41 @@ def read_header(path: Path) -> Header:
             raise
         except _UNPARSABLE as error:
             raise NotDICOM(f"the data set cannot be parsed ({type(error).__name__})") from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            # pydicom raises it without a number for a sequence that is cut off; the kernel's errors have one.
-            raise NotDICOM("the data set cannot be parsed: a sequence is cut off") from error
 
 
 def _read_elements(file: BinaryIO, meta: FileMeta) -> Dataset:
     syntax = meta.transfer_syntax_uid
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if syntax == DEFLATED_LITTLE_ENDIAN:
-            file.seek(meta.data_offset)
-            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            return _read(BytesIO(inflate.decompress(file.read(MAX_HEADER_BYTES), MAX_HEADER_BYTES)), syntax)
-        window = file.seek(0, 2)
-        if window <= meta.data_offset:
-            raise NotDICOM("there is no data set behind the File Meta Information")
-        with mmap.mmap(file.fileno(), min(window, MAX_HEADER_BYTES), access=mmap.ACCESS_READ) as view:
-            view.seek(meta.data_offset)
-            return _read(_Window(view), syntax)
+    encoding = Encoding(syntax == IMPLICIT_LITTLE_ENDIAN, syntax != EXPLICIT_BIG_ENDIAN)
+    if syntax == DEFLATED_LITTLE_ENDIAN:
+        file.seek(meta.data_offset)
+        inflated = _inflate(file)
+        ds = _data_set(top_level(inflated, 0, encoding))
+        if len(inflated) == MAX_INFLATED_BYTES and _SERIES_INSTANCE_UID not in ds:
+            raise NotDICOM(
+                f"the header of the deflated data set is longer than {MAX_INFLATED_BYTES >> 20} MiB"
+            )
+        return ds
+    if file.seek(0, 2) <= meta.data_offset:
+        raise NotDICOM("there is no data set behind the File Meta Information")
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return _data_set(top_level(view, meta.data_offset, encoding))
 
 
-class _Window:
-    """A mapped file that ends quietly: seeking behind its end is the end of the file, not an error."""
-
-    def __init__(self, view: mmap.mmap) -> None:
-        self._view = view
-        self._size = len(view)
-        self.read = view.read
-        self.tell = view.tell
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to ``offset`` or to the end, whichever comes first; return where."""
-        base = (0, self._view.tell(), self._size)[whence]
-        self._view.seek(max(0, min(base + offset, self._size)))
-        return self._view.tell()
+def _data_set(elements: Iterable[RawDataElement]) -> Dataset:
+    return Dataset({element.tag: element for element in elements})
 
 
-class _EndOfHeader:
-    """Says where to stop reading; refuses what has more elements than any device writes: each costs time to parse."""
-
-    def __init__(self) -> None:
-        self._elements = 0
-
-    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
-        self._elements += 1
-        if self._elements > MAX_ELEMENTS:
-            raise NotDICOM(f"the header has more than {MAX_ELEMENTS} elements: it is damaged or hostile")
-        return int(tag) >= _PIXEL_DATA_GROUP
-
-
-def _read(file: BytesIO | _Window, syntax: str) -> Dataset:
-    return read_dataset(
-        file,  # type: ignore[arg-type]  # pydicom reads, seeks and tells; _Window does no more than that
-        syntax == IMPLICIT_LITTLE_ENDIAN,
-        syntax != EXPLICIT_BIG_ENDIAN,
-        stop_when=_EndOfHeader(),
-        defer_size=DEFER_BYTES,
-    )
+def _inflate(file: BinaryIO) -> bytearray:
+    """Return what the rest of ``file`` inflates to, up to `MAX_INFLATED_BYTES`."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = bytearray()
+    while len(inflated) < MAX_INFLATED_BYTES and not inflate.eof:
+        deflated = inflate.unconsumed_tail or file.read(_CHUNK_BYTES)
+        if not deflated:
+            break
+        room = min(_INFLATED_CHUNK_BYTES, MAX_INFLATED_BYTES - len(inflated))
+        inflated += inflate.decompress(deflated, room)
+    return inflated
 
 
 def _header(ds: Dataset, meta: FileMeta) -> Header:
@@ -229,10 +201,7 @@ def _patient(elements: Mapping[str, object]) -> PatientIdentity:
 
 
 def _modifying_systems(ds: Dataset) -> tuple[str, ...]:
-    found: list[str] = []
-    for item in sequence_items(ds, _ORIGINAL_ATTRIBUTES):
-        found += texts_of_entry(header_json(item).get(_MODIFYING_SYSTEM))
-    return tuple(clean(value, 64) for value in found)
+    return tuple(clean(text, 64) for text in sequence_texts(ds, _ORIGINAL_ATTRIBUTES, _MODIFYING_SYSTEM))
 
 
 def _text(elements: Mapping[str, object], tag: str, length: int) -> str:

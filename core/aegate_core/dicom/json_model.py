@@ -10,23 +10,31 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import cast
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_sequence
 
 from aegate_core.dicom.charset import decode, python_encodings
+from aegate_core.dicom.elements import texts_of_entry
 
 MAX_VALUE_BYTES = 4 * 1024
 """A longer value is bulk data for us: it stays in the blob."""
 MAX_JSON_CHARACTERS = 64 * 1024
 """Of one header. Sequences that do not fit are left out whole; by feel: most headers have 3 to 10 thousand.
 """
+MAX_RAW_BYTES = 256 * 1024
+"""Of values that are decoded, sequences included, to fill so many characters: it bounds the time."""
 MAX_ELEMENTS = 4_000
+"""Items of sequences count as well."""
 MAX_DEPTH = 8
 
 PERSON_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
@@ -68,9 +76,17 @@ class _Budget:
 
     characters: int = MAX_JSON_CHARACTERS
     elements: int = MAX_ELEMENTS
+    raw_bytes: int = MAX_RAW_BYTES
+
+    def take_raw(self, value: object) -> None:
+        """Count in what is to be decoded. Raises _TooLarge."""
+        size_bytes = len(value) if isinstance(value, bytes) else 0
+        if size_bytes > self.raw_bytes:
+            raise _TooLarge
+        self.raw_bytes -= size_bytes
 
     def take(self, characters: int) -> None:
-        """Count one element in. Raises _TooLarge."""
+        """Count one element or item in. Raises _TooLarge."""
         self.characters -= characters + 32
         self.elements -= 1
         if self.characters < 0 or self.elements < 0:
@@ -91,32 +107,32 @@ def header_json(ds: Dataset, *, first: Container[int] = ()) -> JSON:
         vr = _vr(element)
         if vr == "SQ":
             sequences.append(element)
-        elif (entry := _entry(element, vr, encodings)) is not None:
-            _add(found, element, entry, budget)
+        else:
+            with suppress(_TooLarge):
+                _add(found, element, vr, encodings, budget)
     for element in sequences:
-        before = _Budget(budget.characters, budget.elements)
+        before = replace(budget)
         try:
-            found[_key(element)] = {"vr": "SQ", "Value": list(_items(ds, element, encodings, budget, 1))}
+            found[_key(element)] = {"vr": "SQ", "Value": list(_items(element, encodings, budget, 1))}
         except (_TooLarge, RecursionError):
-            budget = before
+            budget = replace(before, raw_bytes=budget.raw_bytes)
     return dict(sorted(found.items()))
 
 
-def _add(found: JSON, element: Raw, entry: JSON, budget: _Budget) -> None:
-    try:
+def _add(found: JSON, element: Raw, vr: str, encodings: Sequence[str], budget: _Budget) -> None:
+    budget.take_raw(element.value)
+    if (entry := _entry(element, vr, encodings)) is not None:
         budget.take(_size(entry))
-    except _TooLarge:
-        return
-    found[_key(element)] = entry
+        found[_key(element)] = entry
 
 
-def _items(
-    ds: Dataset, element: Raw, encodings: Sequence[str], budget: _Budget, depth: int
-) -> Iterator[JSON]:
+def _items(element: Raw, encodings: Sequence[str], budget: _Budget, depth: int) -> Iterator[JSON]:
     """Yield the items of a sequence; all of it or _TooLarge."""
     if depth > MAX_DEPTH:
         raise _TooLarge
-    for item in _sequence(ds, element):
+    budget.take_raw(element.value)
+    for item in _sequence(element):
+        budget.take(0)
         own = _encodings(item, encodings)
         written: JSON = {}
         for inner in item.values():
@@ -125,7 +141,7 @@ def _items(
                 budget.take(0)
                 written[_key(inner)] = {
                     "vr": "SQ",
-                    "Value": list(_items(item, inner, own, budget, depth + 1)),
+                    "Value": list(_items(inner, own, budget, depth + 1)),
                 }
             elif (entry := _entry(inner, vr, own)) is not None:
                 budget.take(_size(entry))
@@ -133,26 +149,41 @@ def _items(
         yield written
 
 
-def _sequence(ds: Dataset, element: Raw) -> Iterable[Dataset]:
-    """Return the items of a sequence that may not have been parsed yet; what cannot be parsed has none."""
+def _sequence(element: Raw) -> Iterable[Dataset]:
+    """Return the items of a sequence that may not have been parsed yet; what cannot be parsed has none.
+
+    Raises _TooLarge for one that was too long to be read.
+    """
     value = element.value
-    if value is None and isinstance(element, RawDataElement) and element.length:
+    if isinstance(element, DataElement):
+        return cast("Iterable[Dataset]", value or ())
+    if value is None and element.length:
         raise _TooLarge
-    if isinstance(value, bytes):
+    raw = value or b""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            value = ds[element.tag].value
-        except UNPARSABLE:
+            return read_sequence(
+                BytesIO(raw), element.is_implicit_VR, element.is_little_endian, len(raw), "iso8859"
+            )
+        except (*UNPARSABLE, OSError):
+            # OSError: pydicom's for a sequence that is cut off.
             return ()
-    return value or ()
 
 
-def sequence_items(ds: Dataset, tag: int) -> Iterable[Dataset]:
-    """Return the items of the sequence ``tag`` of ``ds``; none when it is absent, too large or broken."""
+def sequence_texts(ds: Dataset, sequence_tag: int, tag: int) -> Iterator[str]:
+    """Yield the values of the text ``tag`` in the items of a sequence of ``ds``; none where it is absent, too
+    large or broken.
+    """
+    encodings = _encodings(ds, None)
     for element in ds.values():
-        if element.tag == tag and _vr(element) == "SQ":
-            with suppress(_TooLarge):
-                return _sequence(ds, element)
-    return ()
+        if element.tag == sequence_tag and _vr(element) == "SQ":
+            with suppress(_TooLarge, RecursionError):
+                for item in _sequence(element):
+                    own = _encodings(item, encodings)
+                    for inner in item.values():
+                        if inner.tag == tag:
+                            yield from texts_of_entry(_entry(inner, _vr(inner), own))
 
 
 def _key(element: Raw) -> str:

@@ -253,27 +253,31 @@ def test_deflated_bomb_is_refused_after_bounded_memory_and_time(tmp_path: Path) 
         read_header(path)
 
 
-def test_sequence_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+def test_object_that_ends_in_a_sequence_before_its_uids_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.dcm"
     path.write_bytes((FILES / "test_files" / "CT_small.dcm").read_bytes()[: 336 + 695])
 
-    with pytest.raises(NotDICOM, match="a sequence is cut off"):
+    with pytest.raises(NotDICOM, match="StudyInstanceUID"):
         read_header(path)
 
 
-def test_sequence_that_pydicom_cannot_convert_is_left_empty(tmp_path: Path) -> None:
-    ds = data_set(PixelRepresentation=0)
-    ds.RequestAttributesSequence = Sequence([data_set()])
-    path = written(tmp_path / "a.dcm", ds)
-    value = b"\x28\x00\x03\x01US"
-    raw = path.read_bytes()
-    assert raw.count(value + b"\x02\0\0\0") == 1
-    path.write_bytes(raw.replace(value + b"\x02\0\0\0", value + b"\x01\0\0"))
+def test_value_that_the_end_cuts_off_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.dcm", data_set(ProtocolName="Knee"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(NotDICOM, match=r"SeriesInstanceUID \(0020,000E\) is missing"):
+        read_header(path)
+    late = data_set(RequestedProcedureDescription="Knee")
+    path = written(tmp_path / "b.dcm", late)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "00321060" not in read_header(path).elements
 
-    header = read_header(path)
 
-    assert header.sop_instance_uid == "1.2.3.4"
-    assert header.elements["00400275"] == {"vr": "SQ", "Value": []}
+def test_sequence_that_cannot_be_parsed_is_left_empty(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.dcm", data_set())
+    broken = b"\x40\x00\x75\x02SQ\0\0\x06\0\0\0abcdef"
+    path.write_bytes(path.read_bytes() + broken)
+
+    assert read_header(path).elements["00400275"] == {"vr": "SQ", "Value": []}
 
 
 def test_digest_leaves_the_file_meta_out(tmp_path: Path) -> None:
