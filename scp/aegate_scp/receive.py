@@ -26,6 +26,7 @@ from aegate_scp.metrics import ListenerMetrics
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 OUT_OF_RESOURCES = 0xA700
+_NO_ROOM = "no room: try again later"
 
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.05
 """How often the spool is looked at for an object that must be indexed: each wait half as long again."""
@@ -102,7 +103,7 @@ class StoreReceiver:
         )
         trouble = self._intake.congestion.trouble()
         if trouble:
-            self._refuse(OUT_OF_RESOURCES, "no room: try again later", trouble)
+            self._refuse(OUT_OF_RESOURCES, _NO_ROOM, trouble)
             return
         try:
             self._file = self._intake.spool.begin(self._peer.ae, self._record.arrival_id, header)
@@ -110,12 +111,20 @@ class StoreReceiver:
             self._fail(error)
 
     def write(self, data: memoryview) -> None:
-        """Append a fragment of the data set, or let it go by when the object is refused already."""
-        if self._file is not None:
-            try:
-                self._file.write(data)
-            except AegateError as error:
-                self._fail(error)
+        """Append a fragment of the data set, or let it go by when the object is refused already.
+
+        Above the watermark an object that has begun is refused, too: one that never ends would fill the disk.
+        """
+        if self._file is None:
+            return
+        trouble = self._intake.congestion.trouble()
+        if trouble:
+            self._refuse(OUT_OF_RESOURCES, _NO_ROOM, trouble)
+            return
+        try:
+            self._file.write(data)
+        except AegateError as error:
+            self._fail(error)
 
     def finish(self, is_interrupted: Callable[[], bool]) -> Answer:
         """Make the object durable and return what to answer; ``is_interrupted`` ends a wait for the indexer."""
