@@ -44,6 +44,8 @@ class RawPeer:
     aborts: int = 0
     longest_seen: int = 0
     """The longest P-DATA-TF."""
+    cuts: int = 0
+    """How many connections are to be closed in the middle of a data set; each one counts it down."""
 
 
 def command(*elements: tuple[int, bytes]) -> bytes:
@@ -121,6 +123,9 @@ def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:
                 request += content
             else:
                 digest.update(content)
+                if peer.cuts:
+                    peer.cuts -= 1
+                    return
             if control == 2:
                 store = _store(len(peer.stores) + 1, request, digest.hexdigest())
                 peer.stores.append(store)
