@@ -12,6 +12,7 @@ import typer
 from aegate_cli.demo.command import demo
 from aegate_cli.echo import echo
 from aegate_cli.fsck import fsck
+from aegate_cli.retention import retention
 from aegate_cli.send import send
 from aegate_cli.sink import sink
 from aegate_cli.token import token_app
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, echo, send, sink, fsck, demo, version):
+for command in (up, echo, send, sink, fsck, retention, demo, version):
     app.command()(command)
 app.command("validate")(validate_command)
 app.add_typer(token_app, name="token")

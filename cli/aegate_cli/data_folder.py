@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aegate_core.errors import Conflict, NotFound, SchemaMismatch, StorageError, StorageFull
-from aegate_core.settings import DataFolder
+from aegate_core.settings import DataFolder, database_url
 
 FORMAT = 1
 """The layout of the folder that this version writes; a newer one is refused."""
@@ -57,6 +57,24 @@ def open_data_folder(given: Path | None) -> DataFolder:
     except OSError as error:
         raise storage_error(error, root) from error
     return DataFolder(root)
+
+
+def existing_database(folder: DataFolder, given: str | None) -> str:
+    """Return the URL of an index that is there. Raises NotFound; opening would make a new one."""
+    url = database_url({"AEGATE_DATABASE_URL": given or ""}, folder)
+    if url.startswith("sqlite://"):
+        path = Path(url.removeprefix("sqlite://"))
+        came = _why_no_sqlite(path)
+        if came:
+            raise NotFound(f"expected the index at {path}, got {came}: give --database as `aegate up` has it")
+    return url
+
+
+def _why_no_sqlite(path: Path) -> str:
+    if not path.is_file():
+        return "no such file"
+    with path.open("rb") as file:
+        return "" if file.read(16) == b"SQLite format 3\0" else "a file that is no SQLite database"
 
 
 @contextmanager

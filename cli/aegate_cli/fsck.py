@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from aegate_cli.output import Output
 
 if TYPE_CHECKING:
     from aegate_core.services.fsck import Finding, Progress, Summary
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 SOUND, DAMAGED = 0, 1
 PASSES = 3
 """Mending may bring up what was hidden behind it: a study is counted from its series. Checked again so often."""
-
-
-class Output(StrEnum):
-    """How the result is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def fsck(
@@ -60,12 +54,12 @@ def fsck(
 
     Example: [bold]aegate fsck --data /srv/aegate --repair[/bold]
     """
-    from aegate_cli.data_folder import hold_data_folder, open_data_folder
+    from aegate_cli.data_folder import existing_database, hold_data_folder, open_data_folder
     from aegate_core.database import ensure_schema
 
     os.nice(10)  # those who send and wait come first
     folder = open_data_folder(data)
-    url = _database(folder, database)
+    url = existing_database(folder, database)
     asyncio.run(ensure_schema(url))
     if mend:
         with hold_data_folder(folder.root):
@@ -75,27 +69,6 @@ def fsck(
         mended = []
     typer.echo(_as_json(left, mended, summary) if output is Output.JSON else _as_text(left, mended, summary))
     raise typer.Exit(DAMAGED if left else SOUND)
-
-
-def _database(folder: DataFolder, given: str | None) -> str:
-    """Return the URL of an index that is there. Raises NotFound; opening would make a new one."""
-    from aegate_core.errors import NotFound
-    from aegate_core.settings import database_url
-
-    url = database_url({"AEGATE_DATABASE_URL": given or ""}, folder)
-    if url.startswith("sqlite://"):
-        path = Path(url.removeprefix("sqlite://"))
-        came = _why_no_sqlite(path)
-        if came:
-            raise NotFound(f"expected the index at {path}, got {came}: give --database as `aegate up` has it")
-    return url
-
-
-def _why_no_sqlite(path: Path) -> str:
-    if not path.is_file():
-        return "no such file"
-    with path.open("rb") as file:
-        return "" if file.read(16) == b"SQLite format 3\0" else "a file that is no SQLite database"
 
 
 async def _check(url: str, folder: DataFolder, digests: bool) -> tuple[list[Finding], Summary]:
@@ -154,6 +127,7 @@ def _as_text(left: Sequence[Finding], mended: Sequence[Finding], summary: Summar
     lines.append(
         f"{summary.arrivals} images of {summary.size_bytes} bytes and {summary.blobs} blobs looked at; "
         f"{summary.spooled} wait to be indexed; {summary.left_over} left-overs for the next sweep; "
+        f"{summary.to_delete} files for `aegate retention` to delete; "
         f"{len(mended)} mended, {len(left)} wrong"
     )
     return "\n".join(lines)

@@ -117,6 +117,15 @@ SLOT_LOST = _event("slot.lost", W, "lease lost; the association is closed", "del
 WORK_RETURNED = _event(
     "work.returned", W, "lease of another worker ran out; its work is taken up again", "slots deliveries"
 )
+RETENTION_DONE = _event(
+    "retention.done",
+    I,
+    "removed by age; what is known of the images stays",
+    "partition studies images size_bytes deliveries kept",
+)
+RETENTION_FAILED = _event(
+    "retention.failed", E, "not all that may go could be removed; trying again in an hour", "error"
+)
 
 # Resources and the supervisor.
 RESOURCE_APPLIED = _event("resource.applied", I, "applied", "kind namespace name generation change")

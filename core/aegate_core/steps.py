@@ -27,6 +27,8 @@ class Step(StrEnum):
     COMMITTED = "COMMITTED"
     OBJECT_UNLINKED = "OBJECT_UNLINKED"
     SPOOL_LEFT = "SPOOL_LEFT"
+    TOMBSTONED = "TOMBSTONED"
+    BLOB_DELETED = "BLOB_DELETED"
 
 
 _wish, _, _nth = os.environ.get("AEGATE_DIE_AT", "").partition(":")

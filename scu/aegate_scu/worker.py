@@ -1,4 +1,5 @@
-"""The worker: loops that close due units, take up work, promote retries, take back what was lost, and probe.
+"""The worker: loops that close due units, take up work, promote retries, take back what was lost, probe, and remove
+what is old enough.
 
 No loop is busy: each asks one cheap question and sleeps. Two workers may run any of them at once.
 """
@@ -15,11 +16,20 @@ from datetime import timedelta
 from aegate_core.database import Database
 from aegate_core.dicom.identifiers import parse_resource_key
 from aegate_core.errors import DatabaseUnavailable, InvalidInput, StorageError
-from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, PROBE_FAILED, WORK_RETURNED, Log
+from aegate_core.events import (
+    DATABASE_AWAY,
+    DATABASE_BACK,
+    PROBE_FAILED,
+    RETENTION_DONE,
+    RETENTION_FAILED,
+    WORK_RETURNED,
+    Log,
+)
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.services import pushing
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
+from aegate_core.services.retention import retain
 from aegate_core.services.studies import close_due
 from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.queue import upkeep
@@ -39,6 +49,9 @@ CLOSE_S = 0.5
 UPKEEP_S = 0.5
 PROBE_S = 1.0
 RETRY_S = 1.0
+RETAIN_S = 3600.0
+"""What may go by age may go an hour later; where nothing is old enough, the question costs an indexed read or two."""
+
 PROBES = 8
 """How many destinations in trouble are asked at once. By feel: each takes up to 40 s where nothing answers."""
 
@@ -95,6 +108,7 @@ class Worker:
             self._loop(self._close, CLOSE_S),
             self._loop(self._keep_up, UPKEEP_S),
             self._loop(self._probe, PROBE_S),
+            self._loop(self._retain, RETAIN_S),
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
         ]
         await asyncio.gather(*loops)
@@ -205,6 +219,29 @@ class Worker:
             log(WORK_RETURNED, slots=slots, deliveries=deliveries)
         if await pushing.promote(self.db, now=now) or deliveries or slots:
             self._wake.set()
+
+    async def _retain(self) -> None:
+        """Remove what may go by age; what a disk does not let go waits for the next time."""
+        try:
+            report = await retain(
+                self.db, self.settings.data, now=self.clock.now(), is_stopped=self._stopping.is_set
+            )
+        except DatabaseUnavailable:
+            raise
+        except (StorageError, InvalidInput) as error:
+            log(RETENTION_FAILED, error=error.message)
+            return
+        for partition, removed in report.partitions.items():
+            if removed.studies or removed.deliveries:
+                log(
+                    RETENTION_DONE,
+                    partition=partition,
+                    studies=removed.studies,
+                    images=removed.images,
+                    size_bytes=removed.size_bytes,
+                    deliveries=removed.deliveries,
+                    kept=sum(removed.kept.values()),
+                )
 
     async def _probe(self) -> None:
         """Probe what is due, several at once: one that does not answer keeps no other waiting."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from aegate_core.database import Database, as_datetime
@@ -132,7 +132,7 @@ class Changed:
     asked: tuple[int, ...]
     """Being sent right now: it takes effect before the next instance."""
     refused: Mapping[int, str]
-    """Not possible: the state the item is in, or NOT_FOUND."""
+    """Not possible: the state the item is in, NOT_FOUND, or IMAGES_REMOVED (by retention)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +164,15 @@ async def resume(
 async def retry(
     tx: Database, ids: Sequence[int], *, actor: str, reason: str | None = None, now: datetime
 ) -> Changed:
-    """Send failed and cancelled items again, without what was acknowledged; waiting retries go at once."""
-    return await _changed(tx, ids, await wishes.retry(tx, ids, Note(actor, now, "RETRIED", _short(reason))))
+    """Send failed and cancelled items again, without what was acknowledged; waiting retries go at once.
+
+    Not those that have to send an image that retention removed.
+    """
+    await wishes.lock_studies_of(tx, ids)
+    gone = await wishes.without_images(tx, ids)
+    note = Note(actor, now, "RETRIED", _short(reason))
+    changed = await _changed(tx, ids, await wishes.retry(tx, [i for i in ids if i not in gone], note))
+    return replace(changed, refused={**changed.refused, **dict.fromkeys(gone, "IMAGES_REMOVED")})
 
 
 async def cancel(
@@ -234,7 +241,8 @@ async def _must_exist(tx: Database, ae: ResourceKey) -> None:
 async def send_studies(tx: Database, request: SendByHand, *, now: datetime) -> tuple[int, ...]:
     """Enqueue what is current in the studies for each destination; return the deliveries' ids, old ones on a repeat.
 
-    Raises NotFound when a study is unknown or holds nothing, or a destination is unknown.
+    Raises NotFound when a study is unknown or holds nothing, a destination is unknown, or retention has removed images
+    of a study: a part of it would pass for the whole.
     """
     for ae in request.destinations:
         await _must_exist(tx, ae)
@@ -243,6 +251,13 @@ async def send_studies(tx: Database, request: SendByHand, *, now: datetime) -> t
     if missing:
         raise NotFound(
             f"{len(missing)} of {len(request.study_ids)} studies are not there or hold nothing: read again"
+        )
+    incomplete = [s for s in studies if s.removed]
+    if incomplete:
+        removed, held = sum(s.removed for s in incomplete), sum(len(s.arrival_ids) for s in incomplete)
+        raise NotFound(
+            f"retention removed {removed} of the {held} images of {len(incomplete)} of {len(studies)} studies, and a "
+            "part of a study is not sent as if it were whole: let the device, or a receiver, send them to us again"
         )
     new = [_by_hand(request, study, ae) for study in studies for ae in request.destinations]
     await enqueue(tx, new, now=now)

@@ -65,6 +65,7 @@ class _Indexed:
     judgement: Judgement = field(default_factory=lambda: Judgement(Outcome.NEW))
     is_routable: bool = True
     is_new_instance: bool = False
+    is_current: bool = True
     is_other_patient: bool = False
 
     @property
@@ -298,6 +299,7 @@ async def _judge(tx: Database, fresh: Sequence[_Indexed]) -> None:
     """Decide what each arrival is, in their order: the second of two in one batch sees the first."""
     rows = await receiving.instances(tx, {i.instance_key for i in fresh})
     current = {key: Content(r.arrival_id, r.sha256, r.transfer_syntax_uid) for key, r in rows.items()}
+    removed = {key for key, r in rows.items() if r.is_removed}
     places: dict[tuple[str, str], dict[int, str]] = {}
     for partition, uid, series_id, arrival_id in await receiving.elsewhere(
         tx, sorted({i.header.sop_instance_uid for i in fresh})
@@ -311,14 +313,16 @@ async def _judge(tx: Database, fresh: Sequence[_Indexed]) -> None:
         i.judgement = judge(content, current.get(i.instance_key), other)
         i.is_new_instance = i.instance_key not in current
         i.is_routable = not came_back(str(i.side.ae), i.header.modifying_systems, sent.get(i.sha256, ()))
-        if i.judgement.outcome is not Outcome.DUPLICATE:
+        i.is_current = i.judgement.outcome is not Outcome.DUPLICATE or i.instance_key in removed
+        if i.is_current:
+            removed.discard(i.instance_key)
             current[i.instance_key] = content
             known[i.series_id] = i.side.arrival_id
 
 
 async def _write_instances(tx: Database, fresh: Sequence[_Indexed]) -> dict[InstanceKey, int]:
     """Make new instances, point all at their newest arrival, count into the series; return the row ids."""
-    newest = {i.instance_key: i for i in fresh if i.judgement.outcome is not Outcome.DUPLICATE}
+    newest = {i.instance_key: i for i in fresh if i.is_current}
     new = {i.instance_key: i for i in fresh if i.is_new_instance}
     await receiving.insert_instances(tx, [_instance(key, newest[key]) for key in sorted(new)])
     ids = await receiving.instance_ids(tx, {i.instance_key for i in fresh})
@@ -486,5 +490,6 @@ def _arrived(i: _Indexed, keywords: Iterable[str], stamp: datetime) -> closing.A
         sop_instance_uid=i.header.sop_instance_uid,
         series_uid=i.header.series_instance_uid,
         modality=i.header.modality,
+        is_removed=False,
         elements=image_elements(i.header.elements, keywords),
     )

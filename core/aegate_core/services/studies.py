@@ -26,6 +26,7 @@ from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.senders import senders, source_of
 from aegate_core.stores.index import closing as index
 from aegate_core.stores.index.progress import read_progress
+from aegate_core.stores.index.retention import any_here
 from aegate_core.stores.index.sent import Queued, queued
 
 MAX_OPEN_UNITS = 2_000
@@ -127,7 +128,12 @@ async def reroute(tx: Database, close_unit_id: int, *, actor: str, now: datetime
     """
     unit = await index.lock_unit(tx, close_unit_id)
     if unit is None:
-        raise NotFound(f"there is no close unit {close_unit_id}: it may have been removed by retention")
+        raise NotFound(f"there is no close unit {close_unit_id}: read the list again")
+    if not await any_here(tx, unit.study_id, str(unit.ae)):
+        raise NotFound(
+            f"the images of close unit {close_unit_id} were removed by retention, nothing is left to route: "
+            "let the device send them again"
+        )
     configuration = await load_configuration(tx)
     return await _close(tx, replace(unit, closed_at=None), configuration, now=now, actor=f"person:{actor}")
 
@@ -320,11 +326,20 @@ def _image(arrived: index.Arrived, old: set[str] | None) -> Image:
 
 
 def _newest(arrived: Sequence[index.Arrived]) -> list[index.Arrived]:
-    """Return one arrival for each instance: the newest content, or the newest duplicate where all are duplicates."""
+    """Return one arrival for each instance: the newest content, or the newest duplicate where all are duplicates.
+
+    What is still here comes before what retention removed.
+    """
     chosen: dict[tuple[str, str], index.Arrived] = {}
     for a in arrived:
         key = (a.series_uid, a.sop_instance_uid)
-        if a.outcome != Outcome.DUPLICATE or key not in chosen or chosen[key].outcome == Outcome.DUPLICATE:
+        other = chosen.get(key)
+        if (
+            other is None
+            or other.is_removed
+            or a.outcome != Outcome.DUPLICATE
+            or other.outcome == Outcome.DUPLICATE
+        ):
             chosen[key] = a
     return list(chosen.values())
 
@@ -356,9 +371,12 @@ def _new_deliveries(
 
 
 def _has(planned: Planned, a: index.Arrived, already: Queued) -> bool:
-    """Say whether the destination was given this before; a duplicate counts as given unless the route redelivers."""
+    """Say whether the destination was given this before, or cannot be given it any more.
+
+    A duplicate counts as given unless the route redelivers.
+    """
     destination = str(planned.destination)
-    if (destination, a.id) in already.arrivals:
+    if a.is_removed or (destination, a.id) in already.arrivals:
         return True
     is_repeat = a.outcome == Outcome.DUPLICATE and a.id not in planned.redeliver
     return is_repeat and (destination, a.sop_instance_uid, a.sha256) in already.contents

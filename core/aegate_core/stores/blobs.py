@@ -81,6 +81,27 @@ class BlobStore:
         """Open a blob for reading. Raises InvalidValue, FileNotFoundError."""
         return self.path(key).open("rb")
 
+    def remove_many(self, keys: Sequence[str]) -> None:
+        """Remove blobs by their exact keys, for good: folders are fsynced before it returns. Safe to repeat.
+
+        Only after the rows that point at them say that they are removed. Raises StorageError.
+        """
+        folders: set[Path] = set()
+        try:
+            for key in keys:
+                path = self.path(key)
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+                    folders.add(path.parent)
+            if folders:
+                _make_durable(self.root, sorted(folders))
+        except OSError as error:
+            raise _storage_error(error) from error
+
+    def holds_any(self, keys: Sequence[str]) -> bool:
+        """Say whether at least one of the blobs is there."""
+        return any(self.path(key).exists() for key in keys)
+
     def folders(self) -> Iterator[Path]:
         """Yield every folder ``ab/cd`` that there is, in order; nothing when there is no store yet."""
         for first in sorted(self.root.iterdir()) if self.root.is_dir() else ():

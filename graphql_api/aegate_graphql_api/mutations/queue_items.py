@@ -37,7 +37,9 @@ class ItemLeft:
     """An item that was left as it is."""
 
     id: strawberry.ID
-    because: str = strawberry.field(description="The state it is in, or NOT_FOUND.")
+    because: str = strawberry.field(
+        description="The state it is in, NOT_FOUND, or IMAGES_REMOVED: retention removed what it has not sent."
+    )
 
 
 @strawberry.type(description="What was done to queue items; with dryRun, what would be.", directives=[QUEUE])

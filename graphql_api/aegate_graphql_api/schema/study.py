@@ -60,6 +60,9 @@ class Instance(Node):
     transfer_syntax_uid: str | None
     size_bytes: BigInt | None
     sha256: str | None
+    removed_at: datetime | None = strawberry.field(
+        description="When retention removed the image; what is known of it stays. Null: it is here."
+    )
 
 
 @strawberry.type(description="A series of a study.", directives=[QUEUE])
@@ -270,5 +273,6 @@ def instance_of(row: Mapping[str, Any]) -> Instance:
         id=global_id("Instance", row["id"]),
         source_ae=row["ae"],
         received_at=moment(row["received_at"]),
+        removed_at=moment(row["removed_at"]),
         **{name: row[name] for name in names.split()},
     )

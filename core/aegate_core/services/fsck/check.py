@@ -48,6 +48,8 @@ class Summary:
     """Acknowledged and not indexed yet: the indexer takes them. No damage."""
     left_over: int = 0
     """Files of listeners that died before they acknowledged: the next sweep removes them. No damage."""
+    to_delete: int = 0
+    """Files of images that retention removed, and was ended before it deleted them: the next run does. No damage."""
 
 
 Report = Callable[[Progress], None]
@@ -94,7 +96,9 @@ async def _queue(db: Database) -> AsyncIterator[Finding]:
             message = f"is {delivery.state}, and its instances say otherwise: {states}"
             yield Finding(Kind.DELIVERY_STATE, f"delivery {delivery.id}", message, delivery)
     for delivery_id, arrival in await queue.without_arrival(db):
-        message = f"is to send the arrival {arrival}, which has no row: cancel it, or restore a backup"
+        message = (
+            f"is to send the arrival {arrival}, which is not in the index: cancel it, or restore a backup"
+        )
         yield Finding(Kind.DELIVERY_WITHOUT_ARRIVAL, f"delivery {delivery_id}", message)
     for slot, worker in await queue.endless_leases(db, now=datetime.now(UTC)):
         message = (
@@ -139,12 +143,17 @@ async def _arrivals(
         last = page[-1].arrival_id
         for arrival in page:
             finding = await asyncio.to_thread(_compare, blobs, arrival, digests)
-            if finding is not None and arrival.arrival_id in await index.known_of(db, [arrival.arrival_id]):
+            if finding is not None and await _is_still_wanted(db, arrival.arrival_id):
                 yield finding
             summary.arrivals += 1
             summary.size_bytes += arrival.size_bytes
             if report:
                 report(Progress(summary.size_bytes, max(total, summary.size_bytes)))
+
+
+async def _is_still_wanted(db: Database, arrival: str) -> bool:
+    """Look again: retention may have removed it since its row was read."""
+    return bool(await index.known_of(db, [arrival])) and not await index.removed_of(db, [arrival])
 
 
 def _compare(blobs: BlobStore, arrival: ArrivalBlob, digests: bool) -> Finding | None:
@@ -182,6 +191,7 @@ async def _blobs(db: Database, data: DataFolder, summary: Summary) -> AsyncItera
         paths = await asyncio.to_thread(lambda f=folder: sorted(f.iterdir()))  # type: ignore[misc]
         named = {arrival: path for path in paths if (arrival := _arrival_of(path, data.blobs)) is not None}
         summary.blobs += len(named)
+        summary.to_delete += len(await index.removed_of(db, sorted(named)))
         for path in paths:
             if _arrival_of(path, data.blobs) is None and not _is_being_copied(path):
                 message = "is no blob by its name: nobody reads it; move it away when you know what it is"

@@ -34,16 +34,19 @@ class WrongCount:
 
 
 async def totals(db: Database) -> tuple[int, int]:
-    """Return how many arrivals there are, and their bytes."""
-    row = await db.fetch_one("SELECT count(*) AS n, COALESCE(sum(size_bytes), 0) AS size FROM arrival")
+    """Return how many arrivals there are whose image retention did not remove, and their bytes."""
+    row = await db.fetch_one(
+        "SELECT count(*) AS n, COALESCE(sum(size_bytes), 0) AS size FROM arrival WHERE removed_at IS NULL"
+    )
     assert row is not None
     return int(row["n"]), int(row["size"])
 
 
 async def arrivals_after(db: Database, arrival_id: str, limit: int) -> list[ArrivalBlob]:
-    """Return a page of arrivals in the order of their ids."""
+    """Return a page of arrivals in the order of their ids, without those whose image retention removed."""
     rows = await db.fetch(
-        "SELECT id, blob_key, sha256, size_bytes FROM arrival WHERE id > $1 ORDER BY id LIMIT $2",
+        "SELECT id, blob_key, sha256, size_bytes FROM arrival WHERE id > $1 AND removed_at IS NULL "
+        "ORDER BY id LIMIT $2",
         arrival_id,
         limit,
     )
@@ -53,6 +56,14 @@ async def arrivals_after(db: Database, arrival_id: str, limit: int) -> list[Arri
 async def known_of(db: Database, arrival_ids: Sequence[str]) -> set[str]:
     """Return which of these arrivals have a row."""
     rows = await db.fetch("SELECT id FROM arrival WHERE id = ANY($1)", list(arrival_ids))
+    return {str(r["id"]) for r in rows}
+
+
+async def removed_of(db: Database, arrival_ids: Sequence[str]) -> set[str]:
+    """Return which of these arrivals retention removed: a file of them is one that it still has to delete."""
+    rows = await db.fetch(
+        "SELECT id FROM arrival WHERE id = ANY($1) AND removed_at IS NOT NULL", list(arrival_ids)
+    )
     return {str(r["id"]) for r in rows}
 
 

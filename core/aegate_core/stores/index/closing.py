@@ -14,6 +14,7 @@ from typing import Any
 from aegate_core.database import Database, as_datetime, as_json
 from aegate_core.dicom.elements import tag_of, texts_of_entry
 from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
+from aegate_core.stores.index.retention import lock_studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Arrived:
     sop_instance_uid: str
     series_uid: str
     modality: str
+    is_removed: bool
+    """Retention removed it: it counts as seen, and is never sent."""
     elements: Mapping[str, tuple[str, ...]]
 
 
@@ -116,15 +119,16 @@ async def lock_open_unit(tx: Database, unit: Unit) -> Unit | None:
 
 
 async def lock_unit(tx: Database, unit_id: int) -> Unit | None:
-    """Return the unit, open or closed, locked until the end of the transaction; None when there is none.
+    """Return the unit, open or closed, locked until the end of the transaction with its study; None when there is none.
 
-    Waits for whoever closes in the same study.
+    Waits for whoever closes in the same study, and for retention.
     """
     study_id = await tx.fetch_value("SELECT study_id FROM close_unit WHERE id = $1", unit_id)
     if study_id is None:
         return None
     if not tx.is_sqlite:
         await tx.fetch("SELECT pg_advisory_xact_lock($1, $2)", CLOSING, int(study_id) % 2**31)
+    await lock_studies(tx, [int(study_id)])
     row = await tx.fetch_one(_UNIT + "WHERE id = $1 FOR UPDATE", unit_id)
     return None if row is None else _unit(row)
 
@@ -158,7 +162,7 @@ async def arrived(
     columns = "".join(f", a.header -> '{path.format(tag)}' AS e{n}" for n, tag in enumerate(tags.values()))
     rows = await db.fetch(
         "SELECT a.id, a.indexed_at, a.outcome, a.size_bytes, a.sha256, i.sop_instance_uid, s.series_instance_uid, "
-        f"s.modality{columns} FROM arrival a JOIN instance i ON i.id = a.instance_id "
+        f"s.modality, a.removed_at{columns} FROM arrival a JOIN instance i ON i.id = a.instance_id "
         "JOIN series s ON s.id = i.series_id "
         "WHERE a.study_id = $1 AND a.ae = $2 AND a.routable AND ($3 = '' OR s.series_instance_uid = $3) ORDER BY a.id",
         study_id,
@@ -181,6 +185,7 @@ def _arrived(row: Mapping[str, Any], keywords: Sequence[str]) -> Arrived:
         sop_instance_uid=row["sop_instance_uid"],
         series_uid=row["series_instance_uid"],
         modality=row["modality"],
+        is_removed=row["removed_at"] is not None,
         elements={k: texts_of_entry(e) for k, e in entries if isinstance(e, Mapping) and e.get("Value")},
     )
 

@@ -61,7 +61,7 @@ INSTANCES = Source(
         "i.id AS id, i.sop_instance_uid AS sop_instance_uid, i.sop_class_uid AS sop_class_uid, "
         "i.instance_number AS instance_number, i.number_of_frames AS number_of_frames, a.id AS arrival_id, "
         "a.ae AS ae, a.received_at AS received_at, a.transfer_syntax_uid AS transfer_syntax_uid, "
-        "a.size_bytes AS size_bytes, a.sha256 AS sha256"
+        "a.size_bytes AS size_bytes, a.sha256 AS sha256, a.removed_at AS removed_at"
     ),
     table="instance i LEFT JOIN arrival a ON a.id = i.current_arrival_id",
     columns={"id": Column("i.id", "bigint"), "series": Column("i.series_id", "bigint")},

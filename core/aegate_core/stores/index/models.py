@@ -198,6 +198,8 @@ class Arrival(Model):
     outcome = fields.CharField(max_length=12)
     routable = fields.BooleanField(default=True)
     """False for what came back to us after we pushed it: stored, never routed."""
+    removed_at = fields.DatetimeField(null=True)
+    """When retention removed the image: the row stays, its blob goes, ``blob_key`` is '' once that is gone."""
 
     class Meta:
         table = "arrival"

@@ -101,6 +101,8 @@ class InstanceRow:
     arrival_id: str
     sha256: str
     transfer_syntax_uid: str
+    is_removed: bool
+    """Retention removed it: the next arrival is current, whatever it is."""
 
 
 REFUSED = (
@@ -297,15 +299,15 @@ async def instances(tx: Database, keys: Iterable[InstanceKey]) -> dict[InstanceK
     """Return the instances that are there, with their current arrival."""
     wanted = set(keys)
     rows = await tx.fetch(
-        "SELECT i.id, i.series_id, i.sop_instance_uid, a.id AS arrival_id, a.sha256, a.transfer_syntax_uid "
-        "FROM instance i JOIN arrival a ON a.id = i.current_arrival_id "
+        "SELECT i.id, i.series_id, i.sop_instance_uid, a.id AS arrival_id, a.sha256, a.transfer_syntax_uid, "
+        "a.removed_at FROM instance i JOIN arrival a ON a.id = i.current_arrival_id "
         "WHERE i.series_id = ANY($1) AND i.sop_instance_uid = ANY($2)",
         sorted({k.series_id for k in wanted}),
         sorted({k.sop_instance_uid for k in wanted}),
     )
     return {
         InstanceKey(int(r["series_id"]), r["sop_instance_uid"]): InstanceRow(
-            int(r["id"]), r["arrival_id"], r["sha256"], r["transfer_syntax_uid"]
+            int(r["id"]), r["arrival_id"], r["sha256"], r["transfer_syntax_uid"], r["removed_at"] is not None
         )
         for r in rows
     }

@@ -82,10 +82,11 @@ async def finished(db: Database) -> list[FinishedDelivery]:
 
 
 async def without_arrival(db: Database) -> list[tuple[int, str]]:
-    """Return (delivery, arrival) of instances still to be sent whose arrival has no row."""
+    """Return (delivery, arrival) of instances still to be sent whose arrival has no row, or was removed."""
     rows = await db.fetch(
         "SELECT i.delivery_id AS delivery, i.arrival_id AS arrival FROM delivery_instance i "
-        "WHERE i.state = 'PENDING' AND NOT EXISTS (SELECT 1 FROM arrival a WHERE a.id = i.arrival_id) "
+        "WHERE i.state = 'PENDING' AND NOT EXISTS "
+        "(SELECT 1 FROM arrival a WHERE a.id = i.arrival_id AND a.removed_at IS NULL) "
         "ORDER BY i.delivery_id, i.arrival_id"
     )
     return [(int(r["delivery"]), str(r["arrival"])) for r in rows]

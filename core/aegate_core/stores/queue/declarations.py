@@ -15,6 +15,8 @@ INDEXES: tuple[str, ...] = (
     "WHERE state = 'PENDING'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS delivered_digest ON delivered (delivered_sha256) "
+    "WHERE delivered_sha256 IS NOT NULL",
 )
 
 POSTGRES_STORAGE: tuple[str, ...] = (

@@ -159,6 +159,20 @@ class DeliveryInstance(Model):
         indexes = (("arrival_id",),)
 
 
+class Delivered(Model):
+    """What a receiver acknowledged, in a queue item that retention has removed: nothing is sent twice for that."""
+
+    id = fields.BigIntField(primary_key=True)
+    destination: fields.ForeignKeyRelation[Destination] = fields.ForeignKeyField(
+        "models.Destination", on_delete=fields.RESTRICT
+    )
+    arrival_id = fields.CharField(max_length=32, db_index=True)
+    delivered_sha256 = fields.CharField(max_length=64, null=True)
+
+    class Meta:
+        table = "delivered"
+
+
 class DeliveryEvent(Model):
     """A transition of a delivery, the message carries no patient data."""
 

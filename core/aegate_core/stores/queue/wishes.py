@@ -84,6 +84,24 @@ async def ask_to_cancel(tx: Database, ids: Sequence[int], note: Note) -> list[in
     )
 
 
+async def lock_studies_of(tx: Database, ids: Sequence[int]) -> None:
+    """Lock the studies of items until the end of the transaction: retention removes none of their images."""
+    await tx.fetch(
+        "SELECT id FROM study WHERE id IN (SELECT study_id FROM delivery WHERE id = ANY($1)) ORDER BY id FOR UPDATE",
+        list(ids),
+    )
+
+
+async def without_images(tx: Database, ids: Sequence[int]) -> set[int]:
+    """Return those that have not sent an image which retention removed."""
+    rows = await tx.fetch(
+        "SELECT DISTINCT i.delivery_id AS id FROM delivery_instance i JOIN arrival a ON a.id = i.arrival_id "
+        "WHERE i.delivery_id = ANY($1) AND i.state NOT IN ('STORED', 'WARNING') AND a.removed_at IS NOT NULL",
+        list(ids),
+    )
+    return {int(r["id"]) for r in rows}
+
+
 async def retry(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
     """Send again what failed or was cancelled, with fresh attempts; what waits to be tried again goes at once.
 

@@ -1,0 +1,241 @@
+"""What is old enough goes, what is wanted stays, and what is known of removed images stays true."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from aegate_core.database import open_database
+from aegate_core.decisions.retention import Keep
+from aegate_core.errors import NotFound
+from aegate_core.services import deliveries
+from aegate_core.services.deliveries import SendByHand
+from aegate_core.services.fsck import Kind, Summary, check
+from aegate_core.services.retention import Report, retain
+from aegate_core.services.studies import close_due, reroute
+from aegate_core.settings import DataFolder
+from tests.dicom import Instance, ct, ct_study
+from tests.integration.intake.hospital import HOSPITAL, Place, at, key
+from tests.integration.retention.conftest import deliver, partition
+
+DAY = 86_400
+LATER = at(31 * DAY)
+MUCH_LATER = at(91 * DAY)
+
+
+async def run(place: Place, now: datetime = LATER, *, dry_run: bool = False) -> Report:
+    return await retain(place.db, DataFolder(place.root), now=now, dry_run=dry_run)
+
+
+def blobs(place: Place) -> int:
+    return len(list(place.root.glob("blobs/*/*/*")))
+
+
+async def findings(place: Place) -> tuple[list[Kind], Summary]:
+    summary = Summary()
+    return [f.kind async for f in check(place.db, DataFolder(place.root), summary)], summary
+
+
+async def send(place: Place, key_: str = "k") -> tuple[int, ...]:
+    study = int(await place.db.fetch_value("SELECT id FROM study"))
+    request = SendByHand((study,), (key("ws1"),), "anna", key_)
+    async with place.db.transaction() as tx:
+        return await deliveries.send_studies(tx, request, now=LATER)
+
+
+async def test_nothing_goes_before_its_time_nor_without_days(place: Place) -> None:
+    assert (await run(place, at(30 * DAY - 1))).partitions == {}
+    await place.apply(*HOSPITAL, partition(images_days=None))
+    assert (await run(place)).partitions == {}
+    assert blobs(place) == 3
+
+
+async def test_dry_run_says_what_the_run_does_and_changes_nothing(place: Place) -> None:
+    size = int(await place.db.fetch_value("SELECT sum(size_bytes) FROM arrival"))
+
+    said = await run(place, MUCH_LATER, dry_run=True)
+    assert (blobs(place), await place.count("audit_event"), await place.count("delivery")) == (3, 0, 1)
+    assert await place.count("arrival", "removed_at IS NOT NULL") == 0
+
+    assert await run(place, MUCH_LATER) == said
+    removed = said.partitions["default/default"]
+    assert (removed.studies, removed.images, removed.size_bytes, removed.deliveries) == (1, 3, size, 1)
+    assert (blobs(place), await place.count("delivery")) == (0, 0)
+    assert await place.count("arrival", "removed_at IS NOT NULL AND blob_key = ''") == 3
+    rows = await place.db.fetch("SELECT action FROM audit_event ORDER BY id")
+    assert [r["action"] for r in rows] == ["remove-queue-items", "remove-images"]
+    assert (await run(place, MUCH_LATER)).partitions == {}
+
+
+async def test_what_is_known_of_removed_images_stays(place: Place) -> None:
+    before = await place.db.fetch("SELECT * FROM study")
+    await run(place)
+    assert await place.db.fetch("SELECT * FROM study") == before
+    assert await place.count("instance") == 3
+    found, summary = await findings(place)
+    assert (found, summary.arrivals, summary.blobs, summary.to_delete) == ([], 0, 0, 0)
+
+
+WANTED = {
+    "waiting": ("UPDATE delivery SET state = 'SCHEDULED'", Keep.IN_QUEUE),
+    "held": ("UPDATE delivery SET state = 'HELD'", Keep.IN_QUEUE),
+    "open": ("UPDATE close_unit SET due_at = closed_at", Keep.NOT_CLOSED),
+    "never closed": ("UPDATE close_unit SET closed_at = NULL", Keep.NOT_CLOSED),
+    "conflict": (
+        "INSERT INTO conflict (kind, arrival_id, other_arrival_id, study_id, created_at) "
+        "SELECT 'SAME_UID_OTHER_STUDY', 'x', min(id), NULL, min(received_at) FROM arrival",
+        Keep.CONFLICT,
+    ),
+    "failed": (
+        "UPDATE delivery_instance SET state = 'DEAD' WHERE id = (SELECT min(id) FROM delivery_instance)",
+        Keep.NOT_DELIVERED,
+    ),
+    "cancelled": ("UPDATE delivery_instance SET state = 'CANCELED'", Keep.ONLY_COPY),
+}
+
+
+@pytest.mark.parametrize("name", WANTED)
+async def test_what_is_still_wanted_stays(place: Place, name: str) -> None:
+    statement, keep = WANTED[name]
+    assert await place.db.execute(statement) > 0
+    if name == "failed":
+        await place.db.execute(
+            "UPDATE delivery SET state = 'FAILED', instances_done = 2, instances_failed = 1"
+        )
+
+    said = await run(place, MUCH_LATER, dry_run=True)
+    assert await run(place, MUCH_LATER) == said
+    removed = said.partitions["default/default"]
+    assert (removed.kept, removed.studies, removed.images) == ({keep: 1}, 0, 0)
+    assert (blobs(place), await place.count("arrival", "removed_at IS NOT NULL")) == (3, 0)
+    assert await place.count("delivery", "state = 'FAILED'") == (1 if name == "failed" else 0)
+
+
+async def test_failed_item_goes_when_its_destination_got_the_image_otherwise(place: Place) -> None:
+    await place.db.execute("UPDATE delivery_instance SET state = 'DEAD'")
+    await place.db.execute("UPDATE delivery SET state = 'FAILED', instances_done = 0, instances_failed = 3")
+    study = int(await place.db.fetch_value("SELECT id FROM study"))
+    async with place.db.transaction() as tx:
+        await deliveries.send_studies(tx, SendByHand((study,), (key("pacs"),), "anna", "k"), now=at(1300))
+    await deliver(place)
+
+    removed = (await run(place, MUCH_LATER)).partitions["default/default"]
+    assert (removed.deliveries, removed.images, removed.kept) == (2, 3, {})
+
+
+async def test_other_data_folder_is_not_taken_for_the_one_of_the_database(
+    place: Place, tmp_path: Path
+) -> None:
+    report = await retain(place.db, DataFolder(tmp_path / "other"), now=LATER)
+    assert report.partitions["default/default"].kept == {Keep.BLOBS_NOT_HERE: 1}
+    assert await place.count("arrival", "removed_at IS NOT NULL") == 0
+
+
+async def test_removed_images_are_refused_in_words_to_whoever_wants_to_send_them(place: Place) -> None:
+    await place.db.execute("UPDATE delivery_instance SET state = 'CANCELED'")
+    await place.db.execute("UPDATE delivery SET state = 'CANCELED', instances_done = 0")
+    await place.apply(*HOSPITAL, partition(images_require_delivered=False))
+    await run(place)
+    items = [int(str(d["id"])) for d in await place.deliveries()]
+
+    with pytest.raises(NotFound, match="removed 3 of the 3 images of 1 of 1 studies"):
+        await send(place)
+    async with place.db.transaction() as tx:
+        changed = await deliveries.retry(tx, items, actor="anna", now=LATER)
+        assert (changed.done, changed.refused) == ((), {items[0]: "IMAGES_REMOVED"})
+        unit = int(await tx.fetch_value("SELECT id FROM close_unit"))
+        with pytest.raises(NotFound, match="removed by retention, nothing is left to route"):
+            await reroute(tx, unit, actor="anna", now=LATER)
+    assert [d["state"] for d in await place.deliveries()] == ["CANCELED"]
+
+
+async def test_image_that_comes_again_after_removal_is_here_again_and_not_sent_twice(place: Place) -> None:
+    await run(place, MUCH_LATER)
+    again = place.receive_all(ct_study("s1", 3), when=MUCH_LATER)
+    result = await place.index(MUCH_LATER)
+    assert (result.new, result.duplicates) == (0, 3)
+
+    rows = await place.db.fetch("SELECT current_arrival_id FROM instance")
+    assert sorted(r["current_arrival_id"] for r in rows) == again
+    assert len(await close_due(place.db, now=at(92 * DAY))) == 1
+    assert await place.count("delivery") == 0
+    assert (await findings(place))[0] == []
+    assert len(await send(place)) == 1
+    assert await place.count("delivery_instance") == 3
+    # Nothing of it goes while it is in the queue, whatever lies beside it.
+    assert (await run(place, at(200 * DAY))).partitions["default/default"].kept == {Keep.IN_QUEUE: 1}
+
+
+async def test_own_object_that_comes_back_after_its_queue_item_is_gone_is_not_routed(place: Place) -> None:
+    await place.apply(*HOSPITAL)
+    assert (await run(place, MUCH_LATER)).partitions["default/default"].deliveries == 1
+    place.receive(ct_study("s1", 1)[0], "us1", MUCH_LATER)
+    await place.index(MUCH_LATER)
+    assert await place.count("delivery") == 0
+    assert await place.count("arrival", "ae = 'default/us1' AND NOT routable") == 1
+
+
+async def test_reroute_sends_what_comes_new_and_not_what_is_removed(place: Place) -> None:
+    await place.apply(*HOSPITAL, partition(finished_deliveries_days=1))
+    await run(place)
+    await place.db.execute("DELETE FROM delivered")
+    new = place.receive(ct(Instance(study="s1", number=9)), when=LATER)
+    await place.index(LATER)
+    unit = int(await place.db.fetch_value("SELECT id FROM close_unit"))
+    async with place.db.transaction() as tx:
+        assert (await reroute(tx, unit, actor="anna", now=at(32 * DAY))).deliveries == 1
+    rows = await place.db.fetch("SELECT arrival_id FROM delivery_instance")
+    assert [r["arrival_id"] for r in rows] == [new]
+
+
+async def test_two_at_once_remove_each_study_once(place: Place, database_url: str) -> None:
+    async with open_database(database_url) as other:
+        reports = await asyncio.gather(
+            *(retain(db, DataFolder(place.root), now=MUCH_LATER) for db in (place.db, other))
+        )
+    sums = [
+        sum(getattr(p, n) for r in reports for p in r.partitions.values()) for n in ("images", "deliveries")
+    ]
+    assert sums == [3, 1]
+    assert (blobs(place), (await findings(place))[0]) == (0, [])
+    assert await place.count("audit_event", "action = 'remove-images'") == 1
+
+
+@pytest.mark.parametrize(("step", "left"), [("TOMBSTONED", 3), ("BLOB_DELETED", 0)])
+async def test_killed_between_row_and_file_the_next_run_finishes_it(
+    place: Place, database_url: str, step: str, left: int
+) -> None:
+    (place.root / "VERSION").write_text("1\n")
+    await place.db.execute("UPDATE study SET last_arrival_at = $1", at(-400 * DAY))
+    command = [sys.executable, "-m", "aegate_cli", "retention", "--data", str(place.root)]
+    killed = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "--database", database_url],
+        env={**os.environ, "AEGATE_DIE_AT": step},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert blobs(place) == left
+    found, summary = await findings(place)
+    assert (found, summary.to_delete) == ([], left)
+
+    said = await run(place, dry_run=True)
+    assert await run(place) == said
+    assert (said.left_over, blobs(place)) == (3, 0)
+    assert (await run(place)).left_over == 0
+
+
+async def test_item_that_wants_a_removed_image_is_found_by_fsck_and_not_mended(place: Place) -> None:
+    await run(place)
+    await place.db.execute("UPDATE delivery_instance SET state = 'PENDING'")
+    await place.db.execute("UPDATE delivery SET state = 'SCHEDULED', instances_done = 0")
+    found = [f async for f in check(place.db, DataFolder(place.root), Summary())]
+    assert [f.kind for f in found] == [Kind.DELIVERY_WITHOUT_ARRIVAL] * 3
+    assert not any(f.is_repairable for f in found)
