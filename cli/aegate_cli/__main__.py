@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from aegate_cli.backup import backup, restore
 from aegate_cli.demo.command import demo
 from aegate_cli.echo import echo
 from aegate_cli.fsck import fsck
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, echo, send, sink, fsck, retention, demo, version):
+for command in (up, echo, send, sink, fsck, retention, backup, restore, demo, version):
     app.command()(command)
 app.command("validate")(validate_command)
 app.add_typer(token_app, name="token")

@@ -1,6 +1,15 @@
 """The one way to the database: PostgreSQL or SQLite behind the same few methods, Tortoise models included."""
 
 from aegate_core.database.connection import Database, as_datetime, as_json, open_database
-from aegate_core.database.migrate import ensure_schema, migrate
+from aegate_core.database.migrate import applied_migrations, ensure_schema, known_migrations, migrate
 
-__all__ = ["Database", "as_datetime", "as_json", "ensure_schema", "migrate", "open_database"]
+__all__ = [
+    "Database",
+    "applied_migrations",
+    "as_datetime",
+    "as_json",
+    "ensure_schema",
+    "known_migrations",
+    "migrate",
+    "open_database",
+]

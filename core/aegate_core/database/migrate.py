@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
+from pkgutil import iter_modules
 
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from tortoise.migrations.graph import MigrationKey
 from tortoise.migrations.recorder import MigrationRecorder
 
-from aegate_core.database.connection import APP, Database, _translated, open_database, tortoise_config
+from aegate_core.database.connection import (
+    APP,
+    MIGRATIONS,
+    Database,
+    _translated,
+    open_database,
+    tortoise_config,
+)
 from aegate_core.errors import SchemaMismatch
 
 DECLARATIONS = ("aegate_core.stores.index.declarations", "aegate_core.stores.queue.declarations")
@@ -69,6 +77,19 @@ async def ensure_schema(url: str) -> None:
             raise SchemaMismatch(
                 f"the database must be of this version, and lacks {missing[0]}: start `aegate up` once, which adds it"
             )
+
+
+def known_migrations() -> tuple[str, ...]:
+    """Return the names of all migrations of this version, in order."""
+    folder = import_module(MIGRATIONS)
+    return tuple(sorted(module.name for module in iter_modules(folder.__path__)))
+
+
+async def applied_migrations(db: Database) -> tuple[str, ...]:
+    """Return the names of the migrations that a migrated database has, in order."""
+    return tuple(
+        sorted(await _applied(MigrationExecutor(db._client, tortoise_config(db.url)["apps"]).recorder))
+    )
 
 
 _HAS_MIGRATIONS = {

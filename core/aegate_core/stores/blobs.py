@@ -58,9 +58,9 @@ class BlobStore:
         try:
             folders = self._make_folders(Path(key).parent for key in keys)
             for key, (_, path) in zip(keys, arrivals, strict=True):
-                _place(path, self.root / key)
+                place(path, self.root / key)
             reached(Step.BLOB_PLACED)
-            _make_durable(self.root, [*(self.root / key for key in keys), *folders])
+            make_durable(self.root, [*(self.root / key for key in keys), *folders])
             self._durable.update(level for key in keys for level in _levels(Path(key)))
             reached(Step.BLOB_FSYNCED)
         except FileNotFoundError:
@@ -94,7 +94,7 @@ class BlobStore:
                     path.unlink()
                     folders.add(path.parent)
             if folders:
-                _make_durable(self.root, sorted(folders))
+                make_durable(self.root, sorted(folders))
         except OSError as error:
             raise _storage_error(error) from error
 
@@ -132,8 +132,11 @@ def _levels(key: Path) -> tuple[str, str]:
     return str(key.parent.parent), str(key.parent)
 
 
-def _place(source: Path, target: Path) -> None:
-    """Put ``source`` at ``target``, whole but not durable yet; what stands there already is the same object."""
+def place(source: Path, target: Path) -> None:
+    """Put ``source`` at ``target``, whole but not durable yet; what stands there already is the same object.
+
+    A hard link where both lie on one file system; else a copy, read again and compared.
+    """
     try:
         target.hardlink_to(source)
     except FileExistsError:
@@ -173,7 +176,7 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _make_durable(root: Path, changed: Sequence[Path]) -> None:
+def make_durable(root: Path, changed: Sequence[Path]) -> None:
     """Return when files and folders below ``root`` are on the disk.
 
     Many at once by syncfs(2), which waits as fsync does: one commit of the journal instead of one each (ext4, 256 new

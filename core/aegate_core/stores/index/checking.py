@@ -67,6 +67,15 @@ async def removed_of(db: Database, arrival_ids: Sequence[str]) -> set[str]:
     return {str(r["id"]) for r in rows}
 
 
+async def arrival_bounds(db: Database) -> tuple[str, str]:
+    """Return the first and the newest arrival ids; '' and '' where nothing ever arrived. Rows of arrivals stay."""
+    row = await db.fetch_one(
+        "SELECT COALESCE(min(id), '') AS first, COALESCE(max(id), '') AS newest FROM arrival"
+    )
+    assert row is not None
+    return str(row["first"]), str(row["newest"])
+
+
 _SERIES = """
 SELECT s.id AS id, s.series_instance_uid AS uid, s.instance_count AS said, s.size_bytes AS size,
   COALESCE(c.n, 0) AS n, COALESCE(c.low, 0) AS low, COALESCE(c.high, 0) AS high

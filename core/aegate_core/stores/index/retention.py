@@ -134,6 +134,15 @@ async def bury(tx: Database, study_id: int, *, now: datetime) -> int:
     )
 
 
+async def bury_arrivals(tx: Database, arrival_ids: Sequence[str], *, now: datetime) -> None:
+    """Write that images are removed whose files are gone already."""
+    await tx.execute(
+        "UPDATE arrival SET removed_at = $2, blob_key = '' WHERE id = ANY($1) AND removed_at IS NULL",
+        list(arrival_ids),
+        now,
+    )
+
+
 async def to_delete(db: Database, limit: int) -> list[ImageFile]:
     """Return images that are removed and whose file may still be there."""
     rows = await db.fetch(

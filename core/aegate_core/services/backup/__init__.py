@@ -1,0 +1,7 @@
+"""Backups of a data folder with SQLite: made beside a running system, restored into an empty folder."""
+
+from aegate_core.services.backup.make import Made, make_backup
+from aegate_core.services.backup.manifest import Manifest, read_manifest
+from aegate_core.services.backup.restore import Restored, restore_backup
+
+__all__ = ["Made", "Manifest", "Restored", "make_backup", "read_manifest", "restore_backup"]

@@ -1,0 +1,264 @@
+"""What was acknowledged before a backup began is there after a restore, and half a backup is no backup."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from aegate_core.database import open_database
+from aegate_core.errors import AegateError, Conflict, InvalidInput, NotFound, SchemaMismatch, StorageError
+from aegate_core.services import deliveries
+from aegate_core.services.backup import Made, make_backup, restore_backup
+from aegate_core.services.backup.make import _copy_blobs, _copy_index
+from aegate_core.services.deliveries import SendByHand
+from aegate_core.services.fsck import Summary, check
+from aegate_core.services.retention import retain
+from aegate_core.settings import DataFolder
+from aegate_core.stores.spool import scan
+from aegate_scp.sink import Sink, SinkOptions
+from tests.dicom import Instance, ct
+from tests.integration.intake.hospital import Place, at, key
+from tests.integration.scu.clinic import Clinic, digests, entity, reaches
+
+LATER = at(31 * 86_400)
+
+
+async def back_up(place: Place, target: Path, now: datetime = LATER) -> Made:
+    return await make_backup(place.db, DataFolder(place.root), target, data_format=1, now=now)
+
+
+def files(root: Path, pattern: str = "**/*") -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob(pattern)) if p.is_file()}
+
+
+async def is_sound(root: Path) -> Summary:
+    summary = Summary()
+    async with open_database(f"sqlite://{root / 'aegate.sqlite3'}") as db:
+        assert [f async for f in check(db, DataFolder(root), summary)] == []
+    return summary
+
+
+async def test_restored_folder_is_sound_and_pushes_what_was_backed_up(place: Place, tmp_path: Path) -> None:
+    made = await back_up(place, tmp_path / "target")
+    assert (made.manifest.images, made.new_images, made.manifest.spooled, made.manifest.missing) == (
+        4,
+        4,
+        1,
+        (),
+    )
+    shutil.copytree(tmp_path / "target", tmp_path / "carried")  # as to another machine: no links
+    root = tmp_path / "restored"
+
+    done = await restore_backup(tmp_path / "carried", root, data_format=1)
+
+    assert (done.unfinished, root.stat().st_mode & 0o777) == (0, 0o700)
+    assert files(root / "blobs") == files(place.root / "blobs")
+    assert [s.side for s in scan(root / "spool")] == [s.side for s in place.spooled()]
+    summary = await is_sound(root)
+    assert (summary.arrivals, summary.blobs, summary.spooled) == (4, 4, 1)
+    assert files(root, "VERSION") == {"VERSION": b"1\n"}
+
+    url = f"sqlite://{root / 'aegate.sqlite3'}"
+    async with open_database(url) as db:
+        here = Clinic(db, DataFolder(root), url)
+        with Sink(SinkOptions(tmp_path / "sink")) as sink:
+            await here.configure(entity(sink.port))
+            study = int(await db.fetch_value("SELECT id FROM study"))
+            request = SendByHand((study,), (key("pacs"),), "anna", "k")
+            async with db.transaction() as tx:
+                [item] = await deliveries.send_studies(tx, request, now=datetime.now(UTC))
+            async with here.worker():
+                await reaches(here, item, "COMPLETED")
+        rows = await db.fetch("SELECT blob_key FROM arrival WHERE study_id = $1", study)
+        sent = [root / "blobs" / r["blob_key"] for r in rows]
+        assert digests([r.path for r in sink.received]) == digests(sent)
+
+
+async def test_next_backup_copies_what_is_new_and_drops_what_retention_removed(
+    place: Place, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    first = await back_up(place, target, at(700))
+    place.receive(ct(Instance(study="s3")))
+    await place.index(LATER)
+    await retain(place.db, DataFolder(place.root), now=LATER)
+
+    second = await back_up(place, target)
+
+    assert (second.new_images, second.dropped, second.manifest.images) == (2, 3, 3)
+    assert len(files(target, "blobs/*/*/*.dcm")) == 3
+    kept = {"BACKUP", "manifest.json", "lock", "blobs", second.manifest.index, second.manifest.spool}
+    assert {p.name for p in target.iterdir()} == kept
+    assert first.manifest.index not in kept
+    await restore_backup(target, tmp_path / "restored", data_format=1)
+    await is_sound(tmp_path / "restored")
+
+
+async def test_image_that_retention_removes_during_a_backup_is_removed_in_it_too(
+    place: Place, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.sqlite3"
+    _copy_index(place.root / "aegate.sqlite3", copy)
+    await retain(place.db, DataFolder(place.root), now=LATER)
+    async with open_database(f"sqlite://{copy}") as snapshot:
+        copied = await _copy_blobs(place.db, snapshot, DataFolder(place.root), tmp_path / "target")
+        assert (copied.images, copied.missing) == (1, [])
+        removed = "SELECT count(*) FROM arrival WHERE removed_at IS NOT NULL AND blob_key = ''"
+        assert await snapshot.fetch_value(removed) == 3
+
+
+async def test_image_that_was_lost_before_is_named_and_keeps_no_other_from_being_backed_up(
+    place: Place, tmp_path: Path
+) -> None:
+    [lost, *_] = sorted(place.root.glob("blobs/*/*/*.dcm"))
+    lost.unlink()
+    made = await back_up(place, tmp_path / "target")
+    assert (made.manifest.missing, made.manifest.images) == ((lost.stem,), 3)
+    done = await restore_backup(tmp_path / "target", tmp_path / "restored", data_format=1)
+    assert done.manifest.missing == (lost.stem,)
+    assert len(files(tmp_path / "restored", "blobs/*/*/*")) == 3
+
+
+async def test_backup_killed_in_the_middle_leaves_the_one_before_whole(place: Place, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    await back_up(place, target, at(700))
+    before = files(target, "manifest.json")
+    place.receive(ct(Instance(study="s3")))
+    await place.index(LATER)
+    command = [sys.executable, "-m", "aegate_cli", "backup", str(target), "--data", str(place.root)]
+    killed = await asyncio.to_thread(
+        subprocess.run, command, env={**os.environ, "AEGATE_DIE_AT": "BLOB_PLACED"}, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert files(target, "manifest.json") == before
+
+    await restore_backup(target, tmp_path / "restored", data_format=1)
+    assert (await is_sound(tmp_path / "restored")).arrivals == 4
+    assert (await back_up(place, target)).manifest.images == 6
+
+
+async def test_backup_of_another_installation_is_not_replaced(place: Place, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    await back_up(place, target)
+    before = files(target)
+    await place.db.execute(
+        "UPDATE arrival SET id = '00000000000000000000000000000000' WHERE id = (SELECT min(id) FROM arrival)"
+    )
+    with pytest.raises(Conflict, match="is of another installation, or this index has lost images"):
+        await back_up(place, target)
+    assert files(target) == before
+
+
+async def test_folder_with_other_things_is_no_target(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(StorageError, match="must be empty or hold a backup made by aegate"):
+        await back_up(place, tmp_path)
+    assert not (tmp_path / "BACKUP").exists()
+
+
+def half_made(target: Path) -> None:
+    (target / "manifest.json").unlink()
+
+
+def foreign(target: Path) -> None:
+    (target / "BACKUP").unlink()
+
+
+def of_newer_format(target: Path) -> None:
+    (target / "BACKUP").write_text("2\n")
+
+
+def of_newer_schema(target: Path) -> None:
+    said = json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(
+        json.dumps(said | {"migrations": [*said["migrations"], "9999_later"]})
+    )
+
+
+def of_newer_data_format(target: Path) -> None:
+    said = json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps(said | {"data_format": 2}))
+
+
+def no_manifest_of_ours(target: Path) -> None:
+    (target / "manifest.json").write_text("[]")
+
+
+def pointing_outside(target: Path) -> None:
+    said = json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps(said | {"index": "../data/aegate.sqlite3"}))
+
+
+def changed_index(target: Path) -> None:
+    [path] = target.glob("index-*.sqlite3")
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def without_index(target: Path) -> None:
+    [path] = target.glob("index-*.sqlite3")
+    path.unlink()
+
+
+def without_an_image(target: Path) -> None:
+    next(target.glob("blobs/*/*/*.dcm")).unlink()
+
+
+def changed_image(target: Path) -> None:
+    path = next(target.glob("blobs/*/*/*.dcm"))
+    content = bytearray(path.read_bytes())
+    path.unlink()  # it may be a link to the original
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def without_the_spool(target: Path) -> None:
+    next(target.glob("spool-*/*/*/*/*.dcm")).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "said"),
+    [
+        (half_made, InvalidInput, "was begun and never finished"),
+        (foreign, NotFound, "expected a backup made by `aegate backup`"),
+        (of_newer_format, SchemaMismatch, "must be of format 1 to 1, got '2'"),
+        (of_newer_schema, SchemaMismatch, "made by a newer version of aegate .it has 9999_later"),
+        (of_newer_data_format, SchemaMismatch, "it has data format 2"),
+        (no_manifest_of_ours, InvalidInput, "must be what `aegate backup` wrote"),
+        (pointing_outside, InvalidInput, "names files outside of it"),
+        (changed_index, InvalidInput, "got another file"),
+        (without_index, InvalidInput, "got none"),
+        (without_an_image, InvalidInput, "lacks images that its index names"),
+        (changed_image, InvalidInput, "is not the one that arrived"),
+        (without_the_spool, InvalidInput, "must hold 1 images of the spool, got 0"),
+    ],
+)
+async def test_half_damaged_newer_and_foreign_backups_are_refused_with_nothing_left(
+    place: Place, tmp_path: Path, damage: Callable[[Path], None], kind: type[AegateError], said: str
+) -> None:
+    target, there = tmp_path / "target", tmp_path / "there"
+    await back_up(place, target)
+    damage(target)
+    there.mkdir()
+    for root in (tmp_path / "new", there):
+        with pytest.raises(kind, match=said):
+            await restore_backup(target, root, data_format=1)
+    assert not (tmp_path / "new").exists()
+    assert list(there.iterdir()) == []
+
+
+async def test_nothing_is_restored_over_anything(place: Place, tmp_path: Path) -> None:
+    await back_up(place, tmp_path / "target")
+    before = files(place.root, "[V-a]*")
+    with pytest.raises(StorageError, match="into an empty folder alone"):
+        await restore_backup(tmp_path / "target", place.root, data_format=1)
+    assert files(place.root, "[V-a]*") == before
