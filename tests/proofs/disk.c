@@ -264,7 +264,7 @@ static int sync_one(int fd, long call) {
     if (!below(fd, path, &st)) return (int)syscall(call, fd);
     if (sync_us) usleep(sync_us);
     if (call == SYS_syncfs) {
-        if (!is_ignored("syncfs")) write_down('S', 0, 0, 0, NULL, 0, NULL);
+        if (!is_ignored("syncfs")) write_down('S', st.st_ino, 0, 0, NULL, 0, NULL);
     } else if (!is_ignored(path)) {
         write_down('F', st.st_ino, 0, 0, NULL, 0, NULL);
     }

@@ -231,8 +231,9 @@ class Disk:
     def _fsync(self, r: Record) -> None:
         _settle(self._nodes[r.ino])
 
-    def _syncfs(self, _: Record) -> None:
-        for node in self._all:
+    def _syncfs(self, r: Record) -> None:
+        # As if the file system began at the folder: what lies beside it is not made durable by good luck.
+        for _, node in _walk(self._nodes[r.ino]):
             _settle(node)
 
     def _chmod(self, r: Record) -> None:
