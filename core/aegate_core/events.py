@@ -69,6 +69,13 @@ INSTANCE_REFUSED = _event("instance.refused", E, "instance not taken", "associat
 SPOOL_CONGESTED = _event(
     "spool.congested", W, "no room: new associations are refused", "path free_bytes used_percent reason"
 )
+SPOOL_NEARLY_FULL = _event(
+    "spool.nearly_full",
+    W,
+    "nearly full: make room, or new associations will be refused",
+    "path free_bytes used_percent",
+)
+SPOOL_EASED = _event("spool.eased", I, "far from full again", "path free_bytes")
 SPOOL_ROOM = _event("spool.room", I, "room again: associations are accepted", "path free_bytes")
 
 # Indexer.

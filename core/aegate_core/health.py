@@ -19,10 +19,19 @@ Check = Callable[[], str | None]
 
 
 class HealthServer:
-    """Serve ``/healthz``, ``/readyz`` and ``/metrics``; 200 when the check returns None, else 503 with its sentence."""
+    """Serve ``/healthz``, ``/readyz`` and ``/metrics``; 200 when the check returns None, else 503 with its sentence.
+
+    ``note``: what ``/readyz`` adds to its "ok" for people.
+    """
 
     def __init__(
-        self, address: tuple[str, int], *, registry: CollectorRegistry, alive: Check, ready: Check
+        self,
+        address: tuple[str, int],
+        *,
+        registry: CollectorRegistry,
+        alive: Check,
+        ready: Check,
+        note: Check = lambda: None,
     ) -> None:
         checks = {"/healthz": alive, "/readyz": ready}
 
@@ -34,7 +43,9 @@ class HealthServer:
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 elif check := checks.get(self.path):
                     trouble = check()
-                    self._answer(503 if trouble else 200, (trouble or "ok").encode() + b"\n")
+                    said = note() if self.path == "/readyz" else None
+                    well = f"ok: {said}" if said else "ok"
+                    self._answer(503 if trouble else 200, (trouble or well).encode() + b"\n")
                 else:
                     self._answer(404, b"paths: /healthz /readyz /metrics\n")
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 from aegate_core.errors import StorageError
-from aegate_core.events import SPOOL_CONGESTED, SPOOL_ROOM, Log
+from aegate_core.events import SPOOL_CONGESTED, SPOOL_EASED, SPOOL_NEARLY_FULL, SPOOL_ROOM, Log
 from aegate_core.stores.spool import Room, SpoolFolder, Watermark
 from aegate_scp.metrics import ListenerMetrics
 
@@ -25,6 +25,7 @@ class Congestion:
         self._lock = threading.Lock()
         self._checked_at_s = float("-inf")
         self._trouble: str | None = None
+        self._is_near = False
 
     def trouble(self) -> str | None:
         """Return why nothing can be taken in, or None."""
@@ -37,6 +38,12 @@ class Congestion:
                 self._lock.release()
         return self._trouble
 
+    def warning(self) -> str | None:
+        """Return that room is getting short, while all is still taken in, or None; as of the last `trouble`."""
+        if self._trouble or not self._is_near:
+            return None
+        return "spool is nearly full: make room, or new associations will be refused"
+
     def check_again(self) -> None:
         """Let the next question look anew: a write has just failed, or the watermark has changed."""
         self._checked_at_s = float("-inf")
@@ -46,6 +53,7 @@ class Congestion:
         trouble = None
         try:
             room = self._spool.room()
+            self._warn(self.watermark.is_near(room), room)
             if self.watermark.is_exceeded_by(room):
                 trouble = "spool is above its watermark"
             self._spool.check_writable()
@@ -56,6 +64,19 @@ class Congestion:
         if bool(trouble) != bool(self._trouble):
             self._say(trouble, room)
         self._trouble = trouble
+
+    def _warn(self, is_near: bool, room: Room) -> None:
+        self._metrics.is_nearly_full.set(1 if is_near else 0)
+        if is_near == self._is_near:
+            return
+        self._is_near = is_near
+        path = str(self._spool.root)
+        if is_near:
+            self._log(
+                SPOOL_NEARLY_FULL, path=path, free_bytes=room.free_bytes, used_percent=room.used_percent
+            )
+        else:
+            self._log(SPOOL_EASED, path=path, free_bytes=room.free_bytes)
 
     def _say(self, trouble: str | None, room: Room) -> None:
         path = str(self._spool.root)

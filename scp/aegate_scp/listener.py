@@ -128,6 +128,10 @@ class Listener:
         """Return why nothing can be taken in just now, or None."""
         return self._congestion.trouble()
 
+    def warning(self) -> str | None:
+        """Return what will keep images from being taken in soon, or None."""
+        return self._congestion.warning()
+
     def drain(self, grace_s: float) -> None:
         """Stop accepting, let associations finish, abort those that have not after ``grace_s``, free the spool."""
         if self._entrance is not None:

@@ -51,6 +51,11 @@ class ListenerMetrics:
         )
         self.spool_free_bytes = Gauge("aegate_spool_free_bytes", "Room in the spool.", registry=registry)
         self.is_congested = Gauge("aegate_spool_congested", "1: nothing more is taken in.", registry=registry)
+        self.is_nearly_full = Gauge(
+            "aegate_spool_nearly_full",
+            "1: a tenth of the disk or less is left until nothing more is taken in.",
+            registry=registry,
+        )
         self.generation = Gauge("aegate_config_generation", "Configuration in force.", registry=registry)
         self.refused_configs = Counter(
             "aegate_configs_refused", "Configurations that could not be used.", registry=registry

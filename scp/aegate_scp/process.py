@@ -49,7 +49,11 @@ class ListenerProcess:
         self._listener: Listener | None = None
         self._metrics = ListenerMetrics()
         self._health = HealthServer(
-            settings.health_address, registry=self._metrics.registry, alive=self._alive, ready=self._ready
+            settings.health_address,
+            registry=self._metrics.registry,
+            alive=self._alive,
+            ready=self._ready,
+            note=self._note,
         )
         self._state = ProcessState("listener", os.getpid(), "starting")
         self._refused = ""
@@ -125,7 +129,7 @@ class ListenerProcess:
 
     def _say_how_it_is(self, listener: Listener) -> None:
         trouble = listener.trouble() or self._refused or listener.congestion()
-        self._say("degraded" if trouble else "ready", trouble or "")
+        self._say("degraded" if trouble else "ready", trouble or listener.warning() or "")
 
     def _say(self, state: str, message: str = "") -> None:
         """Write the state file when something has changed."""
@@ -154,6 +158,11 @@ class ListenerProcess:
         if self._stop.is_set():
             return "stopping"
         return "starting" if self._listener is None else self._listener.trouble()
+
+    def _note(self) -> str | None:
+        """Return why images are refused, or soon will be: a device hears that from us, so we stay ready."""
+        listener = self._listener
+        return None if listener is None else listener.congestion() or listener.warning()
 
 
 def run(environ: Mapping[str, str]) -> int:

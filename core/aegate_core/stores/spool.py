@@ -100,6 +100,8 @@ class Room:
 
     free_bytes: int
     used_percent: float
+    size_bytes: int = 0
+    """Of all that this user could ever use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,11 @@ class Watermark:
         """Say whether nothing more should be taken in."""
         return room.used_percent > self.used_percent and room.free_bytes < self.free_bytes
 
+    def is_near(self, room: Room) -> bool:
+        """Say whether a tenth of the file system is left until it is exceeded, or less."""
+        is_used = room.used_percent > self.used_percent - 10
+        return is_used and room.free_bytes < self.free_bytes + room.size_bytes // 10
+
 
 def room_of(folder: Path) -> Room:
     """Return the room on the file system of ``folder``. Raises StorageError when it cannot be asked."""
@@ -122,7 +129,7 @@ def room_of(folder: Path) -> Room:
         raise _storage_error("look at", folder, error) from error
     reachable = stat.f_blocks - stat.f_bfree + stat.f_bavail
     used = 100.0 * (1 - stat.f_bavail / reachable) if reachable else 100.0
-    return Room(stat.f_bavail * stat.f_frsize, round(used, 2))
+    return Room(stat.f_bavail * stat.f_frsize, round(used, 2), reachable * stat.f_frsize)
 
 
 class SpoolFolder:

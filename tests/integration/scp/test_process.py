@@ -29,7 +29,7 @@ def echo(port: int, calling: str = "CT1") -> bool:
 
 
 def test_state_health_and_metrics_say_that_it_is_ready(tmp_path: Path) -> None:
-    with running_listener(tmp_path, generation=4) as listener:
+    with running_listener(tmp_path, generation=4, watermark_used_percent=110.0) as listener:
         state = listener.state
         assert (state.process, state.pid, state.state, state.generation) == (
             "shared",

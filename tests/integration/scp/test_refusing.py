@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from aegate_core.stores.spool import room_of
 from tests import dicom, sentinel
 from tests.integration.peers import run_dcmtk
 from tests.integration.scp.listeners import RunningListener, associate, entity, running_listener
@@ -321,6 +322,26 @@ def test_above_the_watermark_new_associations_and_new_objects_are_refused_until_
         assert peer.status() == 0x0000
         assert echo(listener) == ""
         assert listener.metric("aegate_instances_received_total", ae="default/ct1", status="0xA700") == 1
+
+
+def test_little_room_is_said_before_anything_is_refused(tmp_path: Path) -> None:
+    with running_listener(tmp_path) as listener:
+        used = room_of(listener.spool).used_percent
+        listener.configure(watermark_used_percent=used + 5, watermark_free_bytes=2**62)
+        (event,) = eventually(lambda: listener.events("spool.nearly_full"))
+        assert event["used_percent"] == pytest.approx(used, abs=4)
+
+        warning = "spool is nearly full: make room, or new associations will be refused"
+        assert listener.get("/readyz") == (200, f"ok: {warning}\n")
+        assert listener.metric("aegate_spool_nearly_full") == 1
+        assert listener.metric("aegate_spool_congested") == 0
+        assert echo(listener) == ""
+        eventually(lambda: (listener.state.state, listener.state.message) == ("ready", warning))
+
+        listener.configure(watermark_used_percent=used + 50, watermark_free_bytes=2**62)
+        eventually(lambda: listener.events("spool.eased"))
+        assert listener.get("/readyz") == (200, "ok\n")
+        assert listener.events("spool.congested") == []
 
 
 def test_disk_that_is_full_in_the_middle_of_an_object_gives_out_of_resources_and_leaves_nothing(

@@ -330,6 +330,19 @@ def test_watermark_is_exceeded_above_the_percentage_and_below_the_bytes(room: Ro
     assert Watermark(used_percent=95.0, free_bytes=100).is_exceeded_by(room) is exceeded
 
 
+@pytest.mark.parametrize(
+    ("room", "near"),
+    [
+        (Room(free_bytes=140, used_percent=86.0, size_bytes=1000), True),
+        (Room(free_bytes=140, used_percent=84.0, size_bytes=1000), False),
+        (Room(free_bytes=100, used_percent=99.9, size_bytes=100_000), True),
+        (Room(free_bytes=10_200, used_percent=89.8, size_bytes=100_000), False),
+    ],
+)
+def test_watermark_is_near_a_tenth_of_the_file_system_earlier(room: Room, near: bool) -> None:
+    assert Watermark(used_percent=95.0, free_bytes=100).is_near(room) is near
+
+
 def test_room_is_that_of_the_file_system(tmp_path: Path) -> None:
     stat = os.statvfs(tmp_path)
 
