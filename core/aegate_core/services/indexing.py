@@ -33,6 +33,7 @@ from aegate_core.stores.index.receiving import (
     StudyKey,
     StudyRow,
 )
+from aegate_core.stores.index.retention import remember_files
 from aegate_core.stores.index.sent import sent_from
 from aegate_core.stores.spool import SideRecord
 
@@ -78,6 +79,8 @@ async def write_batch(
 ) -> Counter[Outcome]:
     """Write the rows of ``batch``; return how many arrivals of each outcome were new to the index."""
     known = await receiving.known_arrivals(tx, [p.side.arrival_id for p in batch])
+    if known:  # something ended between commit and spool, and their blobs were just put again
+        await remember_files(tx, {p.side.arrival_id: p.blob_key for p in batch if p.side.arrival_id in known})
     ordered = sorted((p for p in batch if p.side.arrival_id not in known), key=lambda p: p.side.arrival_id)
     if not ordered:
         return Counter()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from aegate_core.database import open_database
+from aegate_core.database import ensure_schema, migrate, open_database
 from aegate_core.decisions.retention import Keep
-from aegate_core.errors import NotFound
+from aegate_core.errors import NotFound, SchemaMismatch
 from aegate_core.services import deliveries
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.fsck import Kind, Summary, check
@@ -24,6 +24,8 @@ from aegate_core.settings import DataFolder
 from tests.dicom import Instance, ct, ct_study
 from tests.integration.intake.hospital import HOSPITAL, Place, at, key
 from tests.integration.retention.conftest import deliver, partition
+from tests.integration.scu.clinic import Clinic
+from tests.integration.waiting import eventually_async
 
 DAY = 86_400
 LATER = at(31 * DAY)
@@ -32,6 +34,10 @@ MUCH_LATER = at(91 * DAY)
 
 async def run(place: Place, now: datetime = LATER, *, dry_run: bool = False) -> Report:
     return await retain(place.db, DataFolder(place.root), now=now, dry_run=dry_run)
+
+
+async def _is_empty(place: Place) -> bool:
+    return blobs(place) == 0
 
 
 def blobs(place: Place) -> int:
@@ -206,6 +212,63 @@ async def test_two_at_once_remove_each_study_once(place: Place, database_url: st
     assert sums == [3, 1]
     assert (blobs(place), (await findings(place))[0]) == (0, [])
     assert await place.count("audit_event", "action = 'remove-images'") == 1
+
+
+async def test_image_that_is_being_sent_by_hand_just_now_stays(place: Place, database_url: str) -> None:
+    async with open_database(database_url) as other:
+        async with place.db.transaction() as tx:
+            study = int(await tx.fetch_value("SELECT id FROM study"))
+            request = SendByHand((study,), (key("ws1"),), "anna", "k")
+            assert len(await deliveries.send_studies(tx, request, now=LATER)) == 1
+            running = asyncio.create_task(retain(other, DataFolder(place.root), now=LATER))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(running), 0.5)
+        await running
+    assert (blobs(place), await place.count("arrival", "removed_at IS NOT NULL")) == (3, 0)
+
+
+async def test_worker_removes_what_is_old_enough_by_itself(place: Place, database_url: str) -> None:
+    await place.db.execute("UPDATE study SET last_arrival_at = $1", at(-400 * DAY))
+    async with Clinic(place.db, DataFolder(place.root), database_url).worker():
+        await eventually_async(lambda: _is_empty(place), what="the files are gone")
+    assert await place.count("arrival", "removed_at IS NOT NULL AND blob_key = ''") == 3
+
+
+async def test_blob_that_a_late_indexer_puts_again_goes_again(place: Place) -> None:
+    late = place.receive(ct(Instance(study="s1", number=2)))
+    [spooled] = place.spooled()
+    content, side = spooled.path.read_bytes(), spooled.side_path.read_bytes()
+    await place.index()
+    await close_due(place.db, now=at(700))
+    await deliver(place)
+    await run(place)
+    spooled.side_path.write_bytes(side)  # as if its indexer had ended before it took them out of the spool
+    spooled.path.write_bytes(content)
+
+    await place.index(LATER)
+
+    assert [p.stem for p in place.root.glob("blobs/*/*/*")] == [late]
+    assert (await findings(place))[1].to_delete == 1
+    assert ((await run(place)).left_over, blobs(place)) == (1, 0)
+
+
+async def test_database_of_the_first_schema_is_brought_up_and_keeps_its_rows(
+    place: Place, database_url: str
+) -> None:
+    for statement in (
+        "DROP TABLE delivered",
+        "DROP INDEX arrival_here",
+        "DROP INDEX arrival_to_remove",
+        "ALTER TABLE arrival DROP COLUMN removed_at",
+        "DELETE FROM tortoise_migrations WHERE name = '0002_retention'",
+    ):
+        await place.db.execute(statement)
+    with pytest.raises(SchemaMismatch, match="lacks 0002_retention"):
+        await ensure_schema(database_url)
+    assert await asyncio.to_thread(asyncio.run, migrate(database_url)) == ["0002_retention"]
+    await ensure_schema(database_url)
+    assert (await findings(place))[0] == []
+    assert (await run(place)).partitions["default/default"].images == 3
 
 
 @pytest.mark.parametrize(("step", "left"), [("TOMBSTONED", 3), ("BLOB_DELETED", 0)])

@@ -6,7 +6,7 @@ study's row locked (`lock_studies`): so nothing is wanted anew between the quest
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -164,6 +164,13 @@ async def forget_files(db: Database, arrival_ids: Sequence[str]) -> None:
     """Write that the files of removed images are gone."""
     await db.execute(
         "UPDATE arrival SET blob_key = '' WHERE id = ANY($1) AND removed_at IS NOT NULL", list(arrival_ids)
+    )
+
+
+async def remember_files(tx: Database, keys: Mapping[str, str]) -> None:
+    """Write that images which were removed have a file again: the next run deletes it."""
+    await tx.execute_many(
+        "UPDATE arrival SET blob_key = $2 WHERE id = $1 AND removed_at IS NOT NULL", sorted(keys.items())
     )
 
 
