@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from aegate_core.database import Database, as_datetime
 
-AT_ONCE = 200
+AT_ONCE = 20
+"""Studies asked about in one statement, while a worker on SQLite does nothing else: 0.13 s at 500 images each."""
 
 TAKEN = "('STORED', 'WARNING')"
 

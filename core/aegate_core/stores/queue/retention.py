@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from aegate_core.database import Database, as_datetime
 
-AT_ONCE = 500
+AT_ONCE = 50
+"""Items removed in one transaction, which holds up SQLite's other writers: 0.4 s at 500 images each."""
 
 
 class Finished(NamedTuple):
