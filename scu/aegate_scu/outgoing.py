@@ -26,6 +26,7 @@ from pydicom.tag import BaseTag
 
 from aegate_core.decisions.contexts import IMPLICIT_LE, NATIVE
 from aegate_core.dicom.digest import digest_data_set
+from aegate_core.dicom.header import DEFLATED_LITTLE_ENDIAN
 from aegate_core.dicom.part10 import read_file_meta
 from aegate_core.errors import AegateError, StorageError
 
@@ -57,6 +58,10 @@ _AS_THEY_ARE = frozenset(
     ]
 )
 """VRs whose bytes are the same in every native transfer syntax (PS3.5 7.3)."""
+
+MAX_INFLATED_BYTES = 512 << 20
+"""Of a deflated object that has to be converted, in memory. By feel: those are reports; a bomb of 2 MB makes 2 GiB."""
+_CHUNK_BYTES = 1 << 20
 
 _WORDS = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _ITEM, _ITEM_END, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"
@@ -114,6 +119,8 @@ def outgoing(arrival: Stored, target_syntax: str) -> Outgoing:
 
 
 def _converted(arrival: Stored, *, implicit: bool) -> bytes:
+    if arrival.transfer_syntax == DEFLATED_LITTLE_ENDIAN:
+        _check_inflated_size(arrival.path)
     try:
         dataset = dcmread(arrival.path)
         if arrival.transfer_syntax not in NATIVE and "PixelData" in dataset:
@@ -130,6 +137,23 @@ def _converted(arrival: Stored, *, implicit: bool) -> bytes:
             f"object cannot be converted from {arrival.transfer_syntax} ({type(error).__name__}): the peer takes no "
             "syntax of it"
         ) from error
+
+
+def _check_inflated_size(path: Path) -> None:
+    """Inflate without keeping it, for pydicom would keep all. Raises CannotConvert when it is too much."""
+    inflate, size_bytes = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(read_file_meta(file).data_offset)
+        while not inflate.eof and (deflated := inflate.unconsumed_tail or file.read(_CHUNK_BYTES)):
+            try:
+                size_bytes += len(inflate.decompress(deflated, _CHUNK_BYTES))
+            except zlib.error:
+                return  # pydicom will say so
+            if size_bytes > MAX_INFLATED_BYTES:
+                raise CannotConvert(
+                    f"deflated object inflates to more than {MAX_INFLATED_BYTES >> 20} MiB: it is sent only to a peer "
+                    "that takes the Deflated transfer syntax"
+                )
 
 
 def _encoded(dataset: Dataset, *, implicit: bool) -> bytes:

@@ -81,15 +81,15 @@ def with_late(name: str, *late: bytes) -> bytes:
     return with_early(name) + b"".join(late)
 
 
-def _deflated(data_set: bytes, zeros_mib: int = 0) -> bytes:
+def deflated(data_set: bytes, zeros_mib: int = 0) -> bytes:
     deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     first = deflate.compress(data_set) + deflate.flush(zlib.Z_FULL_FLUSH)
     # After a full flush a block stands for itself: it can be said again and again.
     block = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
-    return part10(first + block * zeros_mib, DEFLATED)
+    return part10(first + block * zeros_mib + deflate.flush(), DEFLATED)
 
 
-def _plain(name: str) -> bytes:
+def plain(name: str) -> bytes:
     return b"".join(uids(name)[:2]) + PATIENT + b"".join(uids(name)[2:])
 
 
@@ -184,7 +184,7 @@ QUARANTINED: dict[str, tuple[str, Callable[[str], bytes]]] = {
     "zero bytes": ("no Part 10 file", lambda n: b""),
     "no data set": ("no data set", lambda n: part10(b"")),
     "zeros": ("no Part 10 file", lambda n: bytes(4096)),
-    "no transfer syntax": ("TransferSyntaxUID", lambda n: bytes(128) + b"DICM" + _plain(n)),
+    "no transfer syntax": ("TransferSyntaxUID", lambda n: bytes(128) + b"DICM" + plain(n)),
     "not deflated": ("cannot be parsed", lambda n: part10(b"\xff" * 64, DEFLATED)),
     "sequence without an end": (
         "cut off",
@@ -224,16 +224,16 @@ HUGE: dict[str, tuple[str, Callable[[str], bytes]]] = {
     ),
     "deflated, then 2 GiB of zeros": (
         "",
-        lambda n: _deflated(_plain(n) + element(0x7FE00010, b"OW", length=2 << 30), 2048),
+        lambda n: deflated(plain(n) + element(0x7FE00010, b"OW", length=2 << 30), 2048),
     ),
-    "deflated bomb of zeros": ("elements", lambda n: _deflated(b"", 2048)),
+    "deflated bomb of zeros": ("elements", lambda n: deflated(b"", 2048)),
     "deflated bomb of one value": (
         "longer than",
-        lambda n: _deflated(element(0x00080008, b"UT", length=2 << 30), 2048),
+        lambda n: deflated(element(0x00080008, b"UT", length=2 << 30), 2048),
     ),
     "deflated bomb of items": (
         "elements",
-        lambda n: _deflated(element(0x00081140, b"SQ", _marker(_ITEM) * 8_000_000, length=ENDLESS)),
+        lambda n: deflated(element(0x00081140, b"SQ", _marker(_ITEM) * 8_000_000, length=ENDLESS)),
     ),
     "8,000,000 items": (
         "elements",

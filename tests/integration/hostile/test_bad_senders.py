@@ -216,11 +216,12 @@ def _silent(port: int) -> Iterator[None]:
         yield
 
 
-OVER_THE_NETWORK: dict[str, Callable[[str], bytes]] = {
+OVER_THE_NETWORK: dict[str, Callable[[str], bytes]] = dict(list(INDEXED.items())[::2]) | {
     name: make
-    for name, make in (INDEXED | {name: make for name, (_, make) in QUARANTINED.items()}).items()
+    for name, (_, make) in QUARANTINED.items()
     if name not in ("zero bytes", "no data set", "zeros", "no transfer syntax", "not deflated")
 }
+"""Every second of those that are indexed, and all that have a data set to send."""
 
 
 async def test_hostile_objects_over_the_network_are_acknowledged_and_then_indexed_or_quarantined(
