@@ -53,7 +53,7 @@ FSYNC_US = 2000
 ENOUGH_WITH_LOSS = 0.5
 MOST_IN_FLIGHT = 8
 """Calls that were done and not written down when all stood still: at most one a thread."""
-OURS = ("spool", "blobs", "aegate.sqlite3", "aegate.sqlite3-wal", ".", "gone")
+OURS = ("spool", "blobs", "aegate.sqlite3", "aegate.sqlite3-wal", ".")
 """What a loss is counted of; the rest is what processes say of themselves while they run."""
 
 SWITCHES = {
