@@ -87,14 +87,6 @@ class WorkerFacts:
     last_seen_at: datetime | None = None
 
 
-def waiting_for_complete(due_at: datetime) -> WhyNotMoving:
-    """Return the reason of a unit that has not closed yet."""
-    text = f"images may still arrive; the unit closes when nothing has come until {_clock(due_at)}"
-    return WhyNotMoving(
-        NotMovingCode.WAITING_FOR_COMPLETE, text, "it closes by itself; then it is routed", until=due_at
-    )
-
-
 def why_not_moving(
     item: ItemFacts, destination: DestinationFacts, workers: WorkerFacts, *, now: datetime
 ) -> WhyNotMoving | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from aegate_core.database import Database, as_datetime
+from aegate_core.database import Database
 from aegate_core.decisions.closing import IndexerSeen, due_at, why_open
 from aegate_core.decisions.duplicates import Outcome
 from aegate_core.decisions.route_matching import Image, Source, asked_keywords, image_elements
@@ -60,17 +60,6 @@ class OpenUnit:
     series_uid: str
     due_at: datetime
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenUnits:
-    """All that is not complete yet, counted."""
-
-    units: int
-    overdue: int
-    """Of these: due, but something received before is not indexed yet."""
-    unindexed_arrivals: int
-    first_due_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,19 +157,6 @@ async def explain_header(db: Database, ae: ResourceKey, header: Mapping[str, obj
     )
     elements = image_elements(header, asked_keywords(configuration.routes.values()))
     return _explained(source, [Image("sample", "", "", modality, elements)], configuration)
-
-
-async def open_units(db: Database, *, now: datetime) -> OpenUnits:
-    """Count what is not complete yet, for the dashboard: it is unfinished work that no queue row shows."""
-    row = await db.fetch_one(
-        "SELECT count(*) AS units, count(CASE WHEN due_at <= $1 THEN 1 END) AS overdue, min(due_at) AS first_due "
-        "FROM close_unit WHERE due_at IS NOT NULL",
-        now,
-    )
-    waiting = await db.fetch_value("SELECT COALESCE(sum(arrivals), 0) FROM spool_backlog")
-    assert row is not None
-    first = None if row["first_due"] is None else as_datetime(row["first_due"])
-    return OpenUnits(int(row["units"]), int(row["overdue"]), int(waiting), first)
 
 
 async def has_open_units(db: Database) -> bool:

@@ -22,7 +22,6 @@ from aegate_core.services.studies import (
     close_due,
     explain_header,
     explain_route,
-    open_units,
     open_units_of,
     reroute,
 )
@@ -49,14 +48,14 @@ async def test_study_closes_after_its_quiet_period_and_goes_out_once(place: Plac
     await place.index(at(31))
 
     assert await close(place, 89) == []
-    assert (await open_units(place.db, now=at(89))).units == 1
+    assert await place.count("close_unit", "due_at IS NOT NULL") == 1
     assert await close(place, 90) == [("ROUTED", 1, 4)]
     assert await close(place, 91) == []
     (delivery,) = await place.deliveries()
     assert delivery["destination"] == "default/pacs"
     assert (delivery["level"], delivery["instances_total"], delivery["priority"]) == ("Study", 4, 70)
     assert (bool(delivery["supplementary"]), delivery["requested_by"]) == (False, "route:default/ct-to-pacs")
-    assert (await open_units(place.db, now=at(91))).units == 0
+    assert await place.count("close_unit", "due_at IS NOT NULL") == 0
 
 
 async def test_late_images_go_out_alone(place: Place) -> None:
@@ -295,7 +294,7 @@ async def test_closing_one_devices_unit_leaves_the_others_open(place: Place) -> 
     await place.index(at(51))
 
     assert [c.ae for c in await close_due(place.db, now=at(60))] == [key("ct1")]
-    assert (await open_units(place.db, now=at(60))).units == 1
+    assert await place.count("close_unit", "due_at IS NOT NULL") == 1
 
 
 async def test_four_workers_close_each_unit_once(place: Place) -> None:

@@ -15,7 +15,6 @@ from aegate_core.decisions.moving import (
     ItemFacts,
     NotMovingCode,
     WorkerFacts,
-    waiting_for_complete,
     why_not_moving,
 )
 
@@ -184,12 +183,6 @@ def test_without_a_worker_nothing_is_promised(state: str) -> None:
     held = replace(PACS, held_at=NOW)
     answer = why_not_moving(ItemFacts("RETRY"), held, WorkerFacts(alive=False), now=NOW)
     assert answer is not None and answer.code is NotMovingCode.DESTINATION_HELD
-
-
-def test_unit_that_is_not_closed_waits_for_complete() -> None:
-    answer = waiting_for_complete(NOW)
-    assert (answer.code, answer.until) == (NotMovingCode.WAITING_FOR_COMPLETE, NOW)
-    assert "2026-11-24 12:00:00 UTC" in answer.text
 
 
 def test_trial_lets_one_go_and_tells_the_others() -> None:
