@@ -132,8 +132,11 @@ class Stage:
             self._up.wait()
             self.start()
             return True
+        pid = self._pids.get(name)
+        if pid is None:
+            return False  # it went with its supervisor a moment ago
         try:
-            os.kill(self._pids[name], signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return False
         return True
