@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import AegateError, StorageError
-from aegate_core.events import INSTANCE_REFUSED, INSTANCE_SPOOLED, Log
+from aegate_core.events import INSTANCE_REFUSED, INSTANCE_SPOOLED, Log, fault_text
 from aegate_core.stores.spool import Departure, SideRecord, SpoolFile, SpoolFolder
 from aegate_scp.congestion import Congestion
 from aegate_scp.messages import StoreCommand, part10_header
@@ -83,9 +83,15 @@ class StoreReceiver:
         self._refuse(answer.status, answer.comment, answer.comment)
 
     def begin(self, command: StoreCommand, abstract_syntax: str, transfer_syntax: str) -> None:
-        """Open the spool file for the data set that follows. Never raises for the spool: `finish` answers."""
+        """Open the spool file for the data set that follows. Never raises: `finish` answers."""
         self._started_s = time.monotonic()
         self._refusal = None
+        try:
+            self._begin(command, abstract_syntax, transfer_syntax)
+        except Exception as error:  # whatever it is, the device hears a failure and the association goes on
+            self._fail(error)
+
+    def _begin(self, command: StoreCommand, abstract_syntax: str, transfer_syntax: str) -> None:
         header = part10_header(command, transfer_syntax, self._peer.calling_title)
         self._record = SideRecord(
             arrival_id=new_arrival_id(),
@@ -105,10 +111,7 @@ class StoreReceiver:
         if trouble:
             self._refuse(OUT_OF_RESOURCES, _NO_ROOM, trouble)
             return
-        try:
-            self._file = self._intake.spool.begin(self._peer.ae, self._record.arrival_id, header)
-        except AegateError as error:
-            self._fail(error)
+        self._file = self._intake.spool.begin(self._peer.ae, self._record.arrival_id, header)
 
     def write(self, data: memoryview) -> None:
         """Append a fragment of the data set, or let it go by when the object is refused already.
@@ -117,13 +120,13 @@ class StoreReceiver:
         """
         if self._file is None:
             return
-        trouble = self._intake.congestion.trouble()
-        if trouble:
-            self._refuse(OUT_OF_RESOURCES, _NO_ROOM, trouble)
-            return
         try:
+            trouble = self._intake.congestion.trouble()
+            if trouble:
+                self._refuse(OUT_OF_RESOURCES, _NO_ROOM, trouble)
+                return
             self._file.write(data)
-        except AegateError as error:
+        except Exception as error:  # as in `begin`
             self._fail(error)
 
     def finish(self, is_interrupted: Callable[[], bool]) -> Answer:
@@ -131,9 +134,12 @@ class StoreReceiver:
         answer = None
         if self._file is not None and self._record is not None:
             record = replace(self._record, size_bytes=self._file.size_bytes)
-            if self._keep(self._file, record, is_interrupted):
-                self._accept(record)
-                answer = Answer(SUCCESS)
+            try:
+                if self._keep(self._file, record, is_interrupted):
+                    self._accept(record)
+                    answer = Answer(SUCCESS)
+            except Exception as error:  # as in `begin`; what is durable by now stays: sent again, a duplicate
+                self._fail(error)
         answer = answer or self._refusal or Answer(PROCESSING_FAILURE)
         self._file = self._record = self._refusal = None
         self._intake.metrics.instances.labels(str(self._peer.ae), f"0x{answer.status:04X}").inc()
@@ -146,15 +152,11 @@ class StoreReceiver:
         self._file = self._record = self._refusal = None
 
     def _keep(self, file: SpoolFile, record: SideRecord, is_interrupted: Callable[[], bool]) -> bool:
-        """Commit, wait for the indexer if the AE wants that, and say whether all went well."""
+        """Commit, wait for the indexer if the AE wants that, and say whether it came. Raises what the spool raises."""
         wait_s = self._peer.index_wait_s
         with ExitStack() as stack:
-            try:
-                departure = stack.enter_context(closing(file.watch())) if wait_s is not None else None
-                file.commit(record)
-            except AegateError as error:
-                self._fail(error)
-                return False
+            departure = stack.enter_context(closing(file.watch())) if wait_s is not None else None
+            file.commit(record)
             if wait_s is None or departure is None or _is_over(departure, wait_s, is_interrupted):
                 return True
         self._refuse(
@@ -179,12 +181,13 @@ class StoreReceiver:
             seconds=round(seconds, 4),
         )
 
-    def _fail(self, error: AegateError) -> None:
+    def _fail(self, error: Exception) -> None:
         self._intake.congestion.check_again()
         if isinstance(error, StorageError):
             self._refuse(OUT_OF_RESOURCES, "cannot be stored now: try again later", error.message)
         else:
-            self._refuse(PROCESSING_FAILURE, "processing failure", error.code)
+            reason = error.code if isinstance(error, AegateError) else fault_text(error)
+            self._refuse(PROCESSING_FAILURE, "processing failure", reason)
 
     def _refuse(self, status: int, comment: str, reason: str) -> None:
         if self._file is not None:

@@ -160,6 +160,8 @@ async def test_name_of_several_addresses_is_called_at_each(database_url: str, tm
             delivery = await here.enqueue(*await here.store(*ct_study("s1", 1)))
             async with here.worker():
                 await reaches(here, delivery, "COMPLETED")
+            assert len(peer.stores) == 1
+            assert await here.instances(delivery) == [("STORED", 0, None)]
 
 
 async def test_peer_of_too_short_pdus_is_in_trouble_and_says_why(database_url: str, tmp_path: Path) -> None:
