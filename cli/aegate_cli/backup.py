@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aegate_cli.data_options import Data, DatabaseURL
+
 if TYPE_CHECKING:
     from aegate_core.services.backup import Made, Restored
     from aegate_core.settings import DataFolder
@@ -26,13 +28,8 @@ def backup(
     target: Annotated[
         Path, typer.Argument(metavar="TARGET", help="Empty, or the folder of an earlier backup.")
     ],
-    data: Annotated[
-        Path | None, typer.Option(metavar="D", help="The data folder. (default: $XDG_DATA_HOME/aegate)")
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="As given to `aegate up`. (default: SQLite in the folder)"),
-    ] = None,
+    data: Data = None,
+    database: DatabaseURL = None,
 ) -> None:
     """Back up images, index and spool into TARGET; `aegate up` may run.
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aegate_cli.data_options import Data, DatabaseURL
 from aegate_cli.output import Output
 
 if TYPE_CHECKING:
@@ -26,13 +26,8 @@ PASSES = 3
 
 
 def fsck(
-    data: Annotated[
-        Path | None, typer.Option(metavar="D", help="The data folder. (default: $XDG_DATA_HOME/aegate)")
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="As given to `aegate up`. (default: SQLite in the folder)"),
-    ] = None,
+    data: Data = None,
+    database: DatabaseURL = None,
     mend: Annotated[
         bool, typer.Option("--repair", help="Mend what loses nothing; `aegate up` must be stopped.")
     ] = False,

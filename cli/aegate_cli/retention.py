@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aegate_cli.data_options import Data, DatabaseURL
 from aegate_cli.output import Output
 
 if TYPE_CHECKING:
@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 
 def retention(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what would go.")] = False,
-    data: Annotated[
-        Path | None, typer.Option(metavar="D", help="The data folder. (default: $XDG_DATA_HOME/aegate)")
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="As given to `aegate up`. (default: SQLite in the folder)"),
-    ] = None,
+    data: Data = None,
+    database: DatabaseURL = None,
     output: Annotated[
         Output, typer.Option("--output", "-o", help="For people, or one JSON object.")
     ] = Output.TEXT,

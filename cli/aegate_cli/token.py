@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
-token_app = typer.Typer(no_args_is_help=True, help="Tokens of the local API: make, list, revoke.")
+from aegate_cli.data_options import Data
 
-Data = Annotated[
-    Path | None, typer.Option(metavar="D", help="The data folder. (default: $XDG_DATA_HOME/aegate)")
-]
+token_app = typer.Typer(no_args_is_help=True, help="Tokens of the local API: make, list, revoke.")
 
 
 @token_app.command("create")
