@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash steps powerloss check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -16,6 +16,9 @@ demo: .venv/.run  ## a whole small hospital on this machine: two modalities send
 
 test: .venv/.all  ## unit and integration tests, on SQLite and PostgreSQL, with dcmtk and Orthanc as peers
 	@tools/test.sh
+
+faults: .venv/.all  ## full disks, dead databases, wrong clocks: what is said, and how soon all is well again
+	@tools/test.sh --no-cov tests/integration/faults
 
 crash: .venv/.all  ## kill processes at random while devices send, and count what was lost: RUNS=100 SEED=7 DATABASE=postgres
 	@tools/peers.sh

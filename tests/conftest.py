@@ -66,7 +66,9 @@ def _record_registries(watch: sentinel.Watch, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests ran on each database; the numbers are equal unless something is wrong."""
+    """Say how soon all was well after each fault, and how many tests ran on each database: equally many."""
+    for line in sorted(_recoveries(terminalreporter)):
+        terminalreporter.write_line(f"recovered after {line}")
     counts = _per_database(terminalreporter)
     if counts:
         numbers = ", ".join(f"{counts[name]} on {name}" for name in DATABASES)
@@ -87,6 +89,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if counts and exitstatus == 0 and len({counts[name] for name in DATABASES}) > 1:
         reporter.write_line(f"FAILED: not the same tests on each database: {dict(counts)}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _recoveries(reporter: pytest.TerminalReporter) -> list[str]:
+    passed = [r for r in reporter.stats.get("passed", ()) if r.when == "call"]
+    return [str(value) for r in passed for name, value in r.user_properties if name == "recovery"]
 
 
 def _per_database(reporter: pytest.TerminalReporter) -> Counter[str]:
