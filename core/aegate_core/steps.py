@@ -1,15 +1,17 @@
 """The steps of an image's way at which a process may be told to die: proofs ask for it, nobody else does.
 
 ``AEGATE_DIE_AT=RENAMED:7`` ends the process by SIGKILL when it has reached that step for the seventh time, so that a
-proof need not wait for chance to kill between two lines. Without the variable a step costs one comparison.
+proof need not wait for chance to kill between two lines. A value with a slash is a file that holds such a wish, read
+at every step: it may change while the process runs. Without the variable a step costs one comparison.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
+from collections import Counter
 from enum import StrEnum
+from pathlib import Path
 
 
 class Step(StrEnum):
@@ -31,11 +33,17 @@ class Step(StrEnum):
     BLOB_DELETED = "BLOB_DELETED"
 
 
-_wish, _, _nth = os.environ.get("AEGATE_DIE_AT", "").partition(":")
-_count = itertools.count(1)
+_ASKED = os.environ.get("AEGATE_DIE_AT", "")
+_reached: Counter[str] = Counter()
 
 
 def reached(step: Step) -> None:
     """Die here if this is the step and the time that was asked for."""
-    if step == _wish and next(_count) == int(_nth or 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+    if not _ASKED:
+        return
+    wish = Path(_ASKED).read_text() if "/" in _ASKED else _ASKED
+    name, _, nth = wish.partition(":")
+    if step == name:
+        _reached[wish] += 1
+        if _reached[wish] == int(nth or 1):
+            os.kill(os.getpid(), signal.SIGKILL)

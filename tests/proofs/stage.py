@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class Stage:
     _up: subprocess.Popen[bytes] | None = None
     _read: int = 0
     _pids: dict[str, int] = field(default_factory=dict)
-    _deaths: int = 0
+    _deaths: Counter[str] = field(default_factory=Counter)
 
     @property
     def data(self) -> Path:
@@ -108,10 +109,10 @@ class Stage:
         """Wait for that."""
         eventually(self.is_ready, deadline_s=START_S, what="aegate up is ready")
 
-    def deaths(self) -> int:
-        """Return how many children died of SIGKILL so far."""
+    def deaths(self) -> Counter[str]:
+        """Return how often each child died of SIGKILL so far, by its name."""
         self._learn()
-        return self._deaths
+        return self._deaths.copy()
 
     def names(self) -> list[str]:
         """Return what can be killed now: the processes that run, and the supervisor."""
@@ -191,7 +192,8 @@ class Stage:
             said = json.loads(line)
             if said["event"] == "child.started":
                 self._pids[said["process"]] = int(said["pid"])
-            self._deaths += said["event"] == "child.exited" and said["code"] == -signal.SIGKILL
+            if said["event"] == "child.exited" and said["code"] == -signal.SIGKILL:
+                self._deaths[said["process"]] += 1
 
 
 def _holder(journal: Path) -> int:

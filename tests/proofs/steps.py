@@ -1,7 +1,8 @@
 """Kill between any two lines that matter: ``python -m tests.proofs.steps --kills 20 --seed 7``.
 
-Every step between socket and index is reached by a process that dies just there, at a time the seed says, and again
-after each restart, while devices go on sending. After each step everything is drained and judged.
+Every step between socket and index is reached by a process that dies just there, at a time the seed says, again and
+again, while devices go on sending. After each step everything is drained and judged; with ``--together`` once, at the
+end of all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aegate_core.steps import Step
@@ -24,36 +28,58 @@ LATEST = {Step.BATCH_TAKEN: 4, Step.BLOB_PLACED: 4, Step.BLOB_FSYNCED: 4, Step.C
 LATEST_OF_AN_OBJECT = 25
 OF_RETENTION = frozenset((Step.TOMBSTONED, Step.BLOB_DELETED))
 """Not on an image's way to the index: tests/integration/retention kills there."""
-KILLS_S = 600
+KILL_S = 120
 
 
-def prove_step(here: Stage, step: Step, kills: int, dice: random.Random) -> list[str]:
-    """Let ``kills`` processes die at ``step``; return what is wrong afterwards."""
-    began, before = time.monotonic(), here.deaths()
-    here.end()
-    here.start(AEGATE_DIE_AT=f"{step}:{dice.randint(1, LATEST.get(step, LATEST_OF_AN_OBJECT))}")
-    devices = modalities_of(here, dice.randrange(10**6))
-    for device in devices:
-        device.start()
-    eventually(lambda: here.deaths() - before >= kills, deadline_s=KILLS_S, what=f"{kills} deaths at {step}")
-    for device in devices:
-        device.finish()
-    here.end()
-    here.start()
-    for device in devices:
-        device.join(DRAIN_S)
-    eventually(
-        lambda: is_drained(here) and outstanding(here, devices) <= 0, deadline_s=DRAIN_S, what="drained"
-    )
-    here.acknowledged |= {uid: digest for d in devices for uid, digest in d.acknowledged.items()}
-    wrong = verdicts(here, here.acknowledged)
-    died = here.deaths() - before
-    print(
-        f"{step:16} {died:4} deaths, {acknowledged(devices):5} acknowledged, {len(wrong)} wrong; "
-        f"{time.monotonic() - began:.0f} s",
-        flush=True,
-    )
-    return [f"{step}: {w}" for w in wrong]
+@dataclass
+class Proof:
+    """A stage whose processes die where ``wish`` says."""
+
+    here: Stage
+    wish: Path
+    kills: int
+    dice: random.Random
+
+    def of(self, steps: Sequence[Step]) -> list[str]:
+        """Let ``kills`` processes die at each of ``steps``; return what is wrong afterwards."""
+        here, began = self.here, time.monotonic()
+        devices = modalities_of(here, self.dice.randrange(10**6))
+        for device in devices:
+            device.start()
+        for step in steps:
+            died = self._kill_at(step)
+            of = ", ".join(f"{n} {name}" for name, n in sorted(died.items()))
+            print(f"{step:16} {died.total():4} deaths ({of})", flush=True)
+        for device in devices:
+            device.finish()
+        for device in devices:
+            device.join(DRAIN_S)
+        # Whoever died left files that the next start clears away.
+        here.end()
+        here.start()
+        here.until_ready()
+        eventually(
+            lambda: is_drained(here) and outstanding(here, devices) <= 0, deadline_s=DRAIN_S, what="drained"
+        )
+        here.acknowledged |= {uid: digest for d in devices for uid, digest in d.acknowledged.items()}
+        wrong = verdicts(here, here.acknowledged)
+        print(
+            f"{'':16} {acknowledged(devices):4} acknowledged, {len(wrong)} wrong; {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
+        return [f"{', '.join(steps)}: {w}" for w in wrong]
+
+    def _kill_at(self, step: Step) -> Counter[str]:
+        before = self.here.deaths()
+        for n in range(1, self.kills + 1):
+            self.wish.write_text(f"{step}:{self.dice.randint(1, LATEST.get(step, LATEST_OF_AN_OBJECT))}")
+            eventually(
+                lambda n=n: (self.here.deaths() - before).total() >= n,
+                deadline_s=KILL_S,
+                what=f"death {n} at {step}",
+            )
+        self.wish.write_text("")
+        return self.here.deaths() - before
 
 
 def main() -> int:
@@ -63,14 +89,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="when")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     parser.add_argument("--step", action="append", choices=list(Step), help="these alone")
+    parser.add_argument("--together", action="store_true", help="judge once, at the end of all steps")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-steps-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", flush=True)
-    dice, wrong = random.Random(options.seed), []
-    with stage(root, database=options.database) as here:
-        for step in options.step or [s for s in Step if s not in OF_RETENTION]:
-            wrong += prove_step(here, Step(step), options.kills, dice)
-        print(f"{here.deaths()} deaths, {len(here.acknowledged)} instances acknowledged")
+    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
+    steps = [Step(s) for s in options.step or Step if s not in OF_RETENTION]
+    wish = root / "die-at"
+    wish.write_text("")
+    wrong: list[str] = []
+    with stage(root, database=options.database, environ={"AEGATE_DIE_AT": str(wish)}) as here:
+        proof = Proof(here, wish, options.kills, random.Random(options.seed))
+        for group in [steps] if options.together else [[step] for step in steps]:
+            wrong += proof.of(group)
+        print(
+            f"{options.database}, seed {options.seed}: {here.deaths().total()} deaths, "
+            f"{len(here.acknowledged)} instances acknowledged, {len(wrong)} wrong"
+        )
     for line in wrong:
         print(f"FAILED: {line}")
     return 1 if wrong else 0
