@@ -1,0 +1,177 @@
+"""Ways to break aegate on purpose, each with the proof that must notice. Data alone; selftest.py runs it.
+
+``old`` stands in ``file`` exactly once: tests/unit/test_sabotage.py says so when the code has moved on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sabotage:
+    """One line of ours made wrong, and who finds out."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    proof: tuple[str, ...]
+    """What is run: arguments after ``python -m``."""
+
+
+_POWER_LOSS = ("tests.proofs.powerloss", "--runs", "50")
+_SPOOL = "core/aegate_core/stores/spool.py"
+_BLOBS = "core/aegate_core/stores/blobs.py"
+_INTAKE = "core/aegate_core/services/intake.py"
+_SLOTS = "core/aegate_core/stores/queue/slots.py"
+_RETRY = "core/aegate_core/decisions/retry.py"
+
+
+def _step(*steps: str) -> tuple[str, ...]:
+    wanted = (part for step in steps for part in ("--step", step))
+    return ("tests.proofs.steps", "--kills", "6", "--database", "sqlite", *wanted)
+
+
+def _test(node: str) -> tuple[str, ...]:
+    return ("pytest", "-q", "--no-header", "-p", "no:cacheprovider", f"tests/integration/{node}")
+
+
+SABOTAGES = (
+    Sabotage(
+        "skip the fsync of an object",
+        _SPOOL,
+        "            os.fsync(self._file)\n",
+        "",
+        _POWER_LOSS,
+    ),
+    Sabotage(
+        "skip the fsync of the spool folder",
+        _SPOOL,
+        "            os.fsync(self._folder)\n",
+        "",
+        _POWER_LOSS,
+    ),
+    Sabotage(
+        "skip the fsync of blobs and their folders",
+        _BLOBS,
+        "            make_durable(self.root, [*(self.root / key for key in keys), *folders])\n",
+        "",
+        _POWER_LOSS,
+    ),
+    Sabotage(
+        "commit to SQLite without waiting for the disk",
+        "core/aegate_core/database/connection.py",
+        '"synchronous": "FULL"',
+        '"synchronous": "OFF"',
+        _POWER_LOSS,
+    ),
+    Sabotage(
+        "acknowledge from memory and write a moment later",
+        "scp/aegate_scp/receive.py",
+        "            file.commit(record)\n",
+        '            __import__("threading").Timer(0.05, file.commit, (record,)).start()\n',
+        _step("WRITTEN"),
+    ),
+    Sabotage(
+        "acknowledge what could not be kept",
+        "scp/aegate_scp/receive.py",
+        "        answer = answer or self._refusal or Answer(PROCESSING_FAILURE)\n",
+        "        answer = Answer(SUCCESS)\n",
+        _test("scp/test_refusing.py"),
+    ),
+    Sabotage(
+        "take an object out of the spool before its rows are committed",
+        _INTAKE,
+        "    counts = await _write(db, prepared, known, now)\n    reached(Step.COMMITTED)\n",
+        "    await asyncio.to_thread(_clear, spooled, {p.side.arrival_id for p in prepared})\n"
+        "    reached(Step.COMMITTED)\n    counts = await _write(db, prepared, known, now)\n",
+        _step("COMMITTED"),
+    ),
+    Sabotage(
+        "lose the side record before the object",
+        _SPOOL,
+        "    path.unlink(missing_ok=True)\n    reached(Step.OBJECT_UNLINKED)\n"
+        '    path.with_suffix(".json").unlink(missing_ok=True)\n',
+        '    path.with_suffix(".json").unlink(missing_ok=True)\n'
+        "    reached(Step.OBJECT_UNLINKED)\n    path.unlink(missing_ok=True)\n",
+        _step("OBJECT_UNLINKED"),
+    ),
+    Sabotage(
+        "drop what cannot be read instead of quarantining it",
+        _INTAKE,
+        '        return Prepared(arrival.side, "", digest, None, refusal.message)\n',
+        "        raise FileNotFoundError from refusal\n",
+        _test("intake/test_index_batch.py"),
+    ),
+    Sabotage(
+        "ignore the fencing token",
+        _SLOTS,
+        "    if len(ours) != len(set(delivery_ids)):\n",
+        "    if False:\n",
+        _test("queue/test_claims.py"),
+    ),
+    Sabotage(
+        "count an empty response as success",
+        "scu/aegate_scu/storing.py",
+        "or response.Status is None:\n            return None\n",
+        "or response.Status is None:\n            return 0\n",
+        _test("scu/test_answers.py"),
+    ),
+    Sabotage(
+        "count 0xA7xx as stored",
+        _RETRY,
+        "    if 0xA700 <= status <= 0xA7FF:\n        return Verdict.TROUBLE\n",
+        "    if 0xA700 <= status <= 0xA7FF:\n        return Verdict.STORED\n",
+        _test("hostile/test_bad_receivers.py"),
+    ),
+    Sabotage(
+        "count 0xB000 as failure",
+        _RETRY,
+        "0xB000 <= status <= 0xBFFF:\n        return Verdict.WARNING\n",
+        "0xB001 <= status <= 0xBFFF:\n        return Verdict.WARNING\n",
+        _test("hostile/test_bad_receivers.py"),
+    ),
+    Sabotage(
+        "let a full destination cost attempts",
+        _RETRY,
+        "    if verdict is not Verdict.SUSPECT:\n        wait_s",
+        "    if verdict is Verdict.UNREADABLE:\n        wait_s",
+        _test("hostile/test_bad_receivers.py"),
+    ),
+    Sabotage(
+        "send again what was acknowledged",
+        "core/aegate_core/stores/queue/claiming.py",
+        "WHERE i.delivery_id = ANY($1) AND i.state = 'PENDING'\n",
+        "WHERE i.delivery_id = ANY($1)\n",
+        _test("hostile/test_bad_receivers.py"),
+    ),
+    Sabotage(
+        "route what came back from where we sent it",
+        "core/aegate_core/decisions/duplicates.py",
+        "    return MODIFYING_SYSTEM in modifying_systems or any(source != ae for source in sent_from)\n",
+        "    return False\n",
+        _test("intake/test_index_batch.py"),
+    ),
+    Sabotage(
+        "send a blob without comparing it with what arrived",
+        "scu/aegate_scu/outgoing.py",
+        "    if digest_data_set(arrival.path, offset) != arrival.sha256:\n",
+        "    if False:\n",
+        _test("scu/test_storage.py"),
+    ),
+    Sabotage(
+        "remove images that a queue item still wants",
+        "core/aegate_core/decisions/retention.py",
+        "    if facts.live_deliveries:\n",
+        "    if False:\n",
+        _test("retention/test_retention.py"),
+    ),
+    Sabotage(
+        "forget which arrivals are indexed already",
+        "core/aegate_core/services/indexing.py",
+        "        if p.side.arrival_id not in known\n    ]\n",
+        "    ]\n",
+        _test("intake/test_index_batch.py"),
+    ),
+)
