@@ -2,14 +2,14 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do \
-		printf '  make %-9s %s\n' "$$target" "$$text"; done
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '  make %-16s %s\n' "$$target" "$$text"; done
 
 demo: .venv/.run  ## a whole small hospital on this machine: two modalities send, two receivers get it, GraphQL tells
 	@$(BIN)/aegate demo
@@ -31,6 +31,14 @@ steps: .venv/.all  ## kill at every step between socket and index, KILLS=20 time
 powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7; SELFTEST=1: without each fsync it must fail
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.powerloss --runs $(or $(RUNS),50) $(if $(SEED),--seed $(SEED)) $(if $(SELFTEST),--selftest)
+
+proofs: .venv/.all  ## all of these at full count, hours: FORM=short for minutes, ONLY=steps for one
+	@tools/proofs.sh $(or $(FORM),full) $(ONLY)
+
+proofs-selftest: .venv/.all  ## break the code on purpose, one way after the other: each must be noticed
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.selftest
+	@$(BIN)/python -m tests.proofs.powerloss --selftest
 
 check: .venv/.all  ## what needs no peers: format, lint, types, import floors, layout, lock
 	@tools/check.sh

@@ -59,7 +59,9 @@ def crash(here: Stage, modalities: list[Modality], runs: int, dice: random.Rando
         tally.kills.update(killed)
         tally.in_flight += len(killed) * flying
         print(
-            f"run {run}/{runs}: killed {', '.join(killed) or 'nobody'}; {acknowledged(modalities)} acknowledged"
+            f"run {run}/{runs}: killed {', '.join(killed) or 'nobody'}; {acknowledged(modalities)} acknowledged",
+            file=sys.stderr,
+            flush=True,
         )
     return tally
 
@@ -126,7 +128,7 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-crash-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", flush=True)
+    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     wrong = prove(root, runs=options.runs, seed=options.seed, database=options.database)
     for line in wrong:
         print(f"FAILED: {line}")

@@ -249,8 +249,10 @@ def prove(root: Path, *, runs: int, seed: int, ignore: str = "", say: Callable[[
             wrong = together.prove()
         except AssertionError as failure:
             wrong = [str(failure)]
-        say(
-            f"{tally.cuts}/{runs} cuts, seed {together.seed}: {tally.acknowledged} acknowledged, {len(wrong)} wrong"
+        print(
+            f"{tally.cuts}/{runs} cuts, seed {together.seed}: {tally.acknowledged} acknowledged, {len(wrong)} wrong",
+            file=sys.stderr,
+            flush=True,
         )
         if wrong:
             break
@@ -310,7 +312,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = Path(tempfile.mkdtemp(prefix="aegate-powerloss-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", flush=True)
+    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     if options.selftest:
         wrong = prove_the_proof(root, runs=options.runs, seed=options.seed)
     else:

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The proofs of docs/reliability.md, one after the other. `short`: what CI runs, minutes. `full`: hours; what each says at its
+# end is kept in docs/proofs/. A name after that: this one alone. All are run, also after one that failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+form=$1
+only=${2:-}
+tools/peers.sh
+failed=()
+
+prove() { # name, arguments of the full form, arguments of the short form or "-"
+  local name=$1 arguments=$2 module=${1%%-*} code=0 began=$SECONDS
+  [ -z "$only" ] || [ "$only" = "$name" ] || return 0
+  [ "$form" = full ] || arguments=$3
+  [ "$arguments" != "-" ] || return 0
+  echo "== $name: python -m tests.proofs.$module $arguments"
+  if [ "$form" = full ]; then
+    mkdir -p docs/proofs
+    {
+      echo "$(date -u +%F), commit $(git rev-parse --short HEAD), $(nproc) cores: python -m tests.proofs.$module $arguments"
+      # shellcheck disable=SC2086 # several arguments
+      .venv/bin/python -m "tests.proofs.$module" $arguments
+    } | tee "docs/proofs/$name.txt" || code=$?
+  else
+    # shellcheck disable=SC2086
+    .venv/bin/python -m "tests.proofs.$module" $arguments || code=$?
+  fi
+  echo "== $name: $([ $code = 0 ] && echo passed || echo FAILED), $((SECONDS - began)) s"
+  [ $code = 0 ] || failed+=("$name")
+}
+
+prove crash-postgres "--runs 1000 --database postgres" "--runs 30 --database postgres"
+prove crash-sqlite "--runs 1000 --database sqlite" "-"
+prove steps "--kills 20" "--kills 2 --together"
+prove powerloss "--runs 60" "--runs 5"
+prove fuzz "--seconds 600" "--seconds 60"
+prove load "--instances 10000" "--instances 600"
+
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "failed: ${failed[*]}"
+  exit 1
+fi
