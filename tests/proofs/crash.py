@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -127,6 +128,7 @@ def main() -> int:
     )
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = Path(tempfile.mkdtemp(prefix="aegate-crash-"))
     print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     wrong = prove(root, runs=options.runs, seed=options.seed, database=options.database)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -91,6 +92,7 @@ def main() -> int:
     parser.add_argument("--step", action="append", choices=list(Step), help="these alone")
     parser.add_argument("--together", action="store_true", help="judge once, at the end of all steps")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     root = Path(tempfile.mkdtemp(prefix="aegate-steps-"))
     print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     steps = [Step(s) for s in options.step or Step if s not in OF_RETENTION]
