@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss load proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -31,6 +31,10 @@ steps: .venv/.all  ## kill at every step between socket and index, KILLS=20 time
 powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7; SELFTEST=1: without each fsync it must fail
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.powerloss --runs $(or $(RUNS),50) $(if $(SEED),--seed $(SEED)) $(if $(SELFTEST),--selftest)
+
+load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.load --instances $(or $(N),10000) $(if $(DATABASE),--database $(DATABASE))
 
 proofs: .venv/.all  ## all of these at full count, hours: FORM=short for minutes, ONLY=steps for one
 	@tools/proofs.sh $(or $(FORM),full) $(ONLY)
