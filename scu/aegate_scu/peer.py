@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 from pydicom.uid import UID
@@ -106,10 +105,7 @@ class PeerAssociation:
         request.Priority = _PRIORITY_MEDIUM
         request.AffectedSOPClassUID = UID(sop_class)
         request.AffectedSOPInstanceUID = UID(sop_instance)
-        if made.path is not None:
-            request._dataset_path = (made.path, made.offset)
-        else:
-            request.DataSet = BytesIO(made.data)
+        request._dataset_path = (made.path, made.offset)
         return storing.store(self._assoc, request, self._contexts[ProposedContext(sop_class, syntax)])
 
     def echo(self) -> int | None:

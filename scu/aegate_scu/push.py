@@ -20,8 +20,9 @@ from aegate_core.decisions.retry import BLOB_DAMAGED, BLOB_UNREADABLE, Verdict, 
 from aegate_core.errors import InvalidInput, NotDICOM, StorageError
 from aegate_core.services.pushing import Answer, Claim, ClaimedInstance, Ending, Wishes
 from aegate_core.stores.blobs import BlobStore
-from aegate_scu.outgoing import BlobDamaged, CannotConvert, Outgoing, Stored, outgoing
+from aegate_scu.outgoing import BlobDamaged, Outgoing, Stored, outgoing
 from aegate_scu.peer import NoAssociation, NoContext, PeerAddress, PeerAssociation, associate
+from aegate_scu.reencoding import CannotConvert
 
 
 @dataclass
@@ -133,8 +134,8 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
     started = time.monotonic()
     try:
         stored = Stored(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, instance.sha256)
-        made = outgoing(stored, syntax)
-        status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
+        with outgoing(stored, syntax, job.blobs.root) as made:
+            status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
     except CannotConvert as error:
         job.report(Answer(instance, Verdict.REFUSED, error_code=error.code), 0.0)
     except (OSError, InvalidInput, StorageError) as error:

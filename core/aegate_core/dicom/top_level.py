@@ -32,9 +32,9 @@ over.
 Buffer = mmap.mmap | bytearray
 
 _PIXEL_DATA_GROUP = 0x7FE00000
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset(
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+UNDEFINED = 0xFFFFFFFF
+LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
 _BYTES_VRS = frozenset((b"OB", b"OW"))
@@ -48,7 +48,7 @@ class Encoding:
     is_little_endian: bool
 
 
-class _Head(NamedTuple):
+class Head(NamedTuple):
     """What stands before a value; ``vr`` is None where the stream gives none."""
 
     tag: int
@@ -63,7 +63,7 @@ def top_level(data: Buffer, start: int, encoding: Encoding) -> Iterator[RawDataE
     A value that is too long to be read is None, with its length; a sequence of undefined length comes as one of a
     length. Raises NotDICOM for what is damaged or hostile.
     """
-    reader = _Reader(data, encoding, is_implicit=_is_implicit(data, start, encoding))
+    reader = Reader(data, encoding, is_implicit=is_implicit(data, start, encoding))
     at, count, values_bytes = start, 0, 0
     while (head := reader.head(at)) is not None and head.tag < _PIXEL_DATA_GROUP:
         count += 1
@@ -79,7 +79,7 @@ def top_level(data: Buffer, start: int, encoding: Encoding) -> Iterator[RawDataE
         yield element
 
 
-def _is_implicit(data: Buffer, start: int, encoding: Encoding) -> bool:
+def is_implicit(data: Buffer, start: int, encoding: Encoding) -> bool:
     """Believe the first element rather than the transfer syntax: devices confuse the two."""
     vr = bytes(data[start + 4 : start + 6])
     return encoding.is_implicit if len(vr) < 2 else not _is_vr(vr)
@@ -89,7 +89,7 @@ def _is_vr(text: bytes) -> bool:
     return b"AA" <= text <= b"ZZ" and text[1] in range(0x41, 0x5B)
 
 
-class _Reader:
+class Reader:
     """Reads at any place of the data."""
 
     def __init__(self, data: Buffer, encoding: Encoding, *, is_implicit: bool) -> None:
@@ -104,26 +104,26 @@ class _Reader:
         self._sequence_end = struct.pack(order + "HH", 0xFFFE, 0xE0DD)
         self._inner_elements = 0
 
-    def head(self, at: int, *, is_implicit: bool = False) -> _Head | None:
+    def head(self, at: int, *, is_implicit: bool = False) -> Head | None:
         """Return what stands at ``at``; None when it does not fit before the end."""
         if at + 8 > self._size:
             return None
         if not (self._is_implicit or is_implicit):
             group, element, vr, length = self._explicit_head(self._data, at)
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 if at + 12 > self._size:
                     return None
-                return _Head(group << 16 | element, vr, self._long(self._data, at + 8)[0], at + 12)
+                return Head(group << 16 | element, vr, self._long(self._data, at + 8)[0], at + 12)
             if _is_vr(vr):
-                return _Head(group << 16 | element, vr, length, at + 8)
+                return Head(group << 16 | element, vr, length, at + 8)
             # Items and their ends have no VR; and some devices write single elements as Implicit VR.
         group, element, length = self._implicit_head(self._data, at)
-        return _Head(group << 16 | element, None, length, at + 8)
+        return Head(group << 16 | element, None, length, at + 8)
 
-    def element(self, head: _Head, length: int) -> RawDataElement:
+    def element(self, head: Head, length: int) -> RawDataElement:
         """Return the element of ``head``, whose value is ``length`` bytes long, as pydicom keeps it."""
         vr = None if head.vr is None else head.vr.decode("ascii")
-        if head.length == _UNDEFINED and head.vr not in _BYTES_VRS:
+        if head.length == UNDEFINED and head.vr not in _BYTES_VRS:
             vr = "SQ"
         value = self._data[head.value_at : head.value_at + length] if length <= DEFER_BYTES else None
         return RawDataElement(
@@ -136,18 +136,18 @@ class _Reader:
             self._is_little_endian,
         )
 
-    def end_of_value(self, head: _Head) -> int:
+    def end_of_value(self, head: Head) -> int:
         """Return where the value of ``head`` ends, its delimitation item included; behind the end if it is cut off."""
-        if head.length != _UNDEFINED:
+        if head.length != UNDEFINED:
             return head.value_at + head.length
         first = self.head(head.value_at)
-        if first is None or first.tag in (_ITEM, _SEQUENCE_END):
+        if first is None or first.tag in (ITEM, SEQUENCE_END):
             return self._end_of_items(head)
         # Neither items nor fragments, as some devices write it: it ends where a delimitation item comes.
         found = self._data.find(self._sequence_end, head.value_at)
         return found + 8 if found >= 0 else self._size + 1
 
-    def _end_of_items(self, sequence: _Head) -> int:
+    def _end_of_items(self, sequence: Head) -> int:
         """Walk over items or fragments, however deep; what is in an element of VR UN is Implicit VR (PS3.5 6.2.2)."""
         at, depth = sequence.value_at, 1
         implicit_from = 1 if sequence.vr == b"UN" else None
@@ -161,10 +161,10 @@ class _Reader:
                     f"the sequences have more than {MAX_INNER_ELEMENTS} elements: are they damaged or hostile?"
                 )
             at = head.value_at
-            if head.tag in (_ITEM_END, _SEQUENCE_END):
+            if head.tag in (ITEM_END, SEQUENCE_END):
                 depth -= 1
                 implicit_from = None if implicit_from is not None and depth < implicit_from else implicit_from
-            elif head.length == _UNDEFINED:
+            elif head.length == UNDEFINED:
                 depth += 1
                 implicit_from = depth if implicit_from is None and head.vr == b"UN" else implicit_from
             else:
