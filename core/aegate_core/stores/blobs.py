@@ -26,6 +26,8 @@ BlobKey = NewType("BlobKey", str)
 _FSYNC_AT_MOST = 8
 """More files and folders than this are synced with their whole file system. By feel: other writers' data goes along."""
 
+_COPY_BYTES = 1 << 20
+
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -153,7 +155,9 @@ def _copy(source: Path, target: Path) -> None:
     """Copy through a part file, so that a target is always whole; compare what the disk gives back."""
     part = target.with_suffix(f".{os.getpid()}.part")
     try:
-        shutil.copyfile(source, part)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
+            shutil.copyfileobj(original, copy, _COPY_BYTES)
         _fsync(part)
         if _digest(part) != _digest(source):
             raise OSError(errno.EIO, "the copy differs from the original")
