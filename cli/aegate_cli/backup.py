@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,17 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aegate_cli.data_options import Data, DatabaseURL
+from aegate_cli.progress import Show, progress
 
 if TYPE_CHECKING:
-    from aegate_core.services.backup import Made, Restored
+    from aegate_core.services.backup import Made, Progress, Restored
     from aegate_core.settings import DataFolder
 
 DONE, INCOMPLETE = 0, 1
-
-POSTGRES = (
-    "aegate backup copies an index in SQLite, got one in PostgreSQL: stop `aegate up`, or see that no retention runs, "
-    "then run pg_dump first and copy the folder blobs after it; in that order every row has its image"
-)
 
 
 def backup(
@@ -34,12 +31,14 @@ def backup(
     """Back up images, index and spool into TARGET; `aegate up` may run.
 
     All that was acknowledged before it began is in it. An earlier backup in TARGET is replaced at the very end, and
-    only images that came since are copied (linked on the same file system). Holds patient data; tokens and YAML files
-    are not in it.
+    only images that came since are copied (linked on the same file system). An index in PostgreSQL is dumped by its own
+    pg_dump. TARGET holds patient data and is for its owner alone; tokens and YAML files are not in it.
 
     Exit codes: 0 done; 1 done, but images of the index were missing already (see `aegate fsck`); 2 refused.
 
     Example: [bold]aegate backup /mnt/backup/aegate[/bold]
+
+    Example: [bold]aegate backup /mnt/backup/aegate --data /srv/aegate --database postgres://aegate@db/aegate[/bold]
     """
     from aegate_cli.data_folder import existing_database, open_data_folder
     from aegate_core.database import ensure_schema
@@ -48,8 +47,6 @@ def backup(
     os.nice(10)  # those who send and wait come first
     folder = open_data_folder(data)
     url = existing_database(folder, database)
-    if not url.startswith("sqlite://"):
-        raise InvalidInput(POSTGRES)
     target = target.absolute()
     if target.resolve().is_relative_to(folder.root.resolve()):
         raise InvalidInput(f"TARGET must lie outside of the data folder, got {target}: choose another")
@@ -62,19 +59,23 @@ def backup(
 def restore(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder of a backup.")],
     data: Annotated[Path, typer.Option(metavar="D", help="The new data folder: empty, or not there.")],
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="An empty database, for an index in PostgreSQL.")
+    ] = None,
 ) -> None:
     """Restore a backup into an empty folder, every image compared with its digest.
 
-    Refused, with nothing left behind: a backup that is half made, damaged or of a newer version, a folder that is not
-    empty. Queue items that were not finished when the backup was made go out once `aegate up` runs on the folder.
+    Refused, with nothing left behind: a backup that is half made, damaged or of a newer version, a folder or a database
+    that is not empty, another kind of database. One that was killed leaves a folder, and perhaps a database, that
+    nothing takes for whole: remove both. Queue items that were not finished when the backup was made go out once
+    `aegate up` runs on the folder.
 
     Example: [bold]aegate restore /mnt/backup/aegate --data /srv/aegate[/bold]
-    """
-    from aegate_cli.data_folder import FORMAT
-    from aegate_core.services.backup import restore_backup
 
+    Example: [bold]aegate restore /mnt/backup/aegate --data /srv/aegate --database postgres://aegate@db/new[/bold]
+    """
     root = data.absolute()
-    done = asyncio.run(restore_backup(target.absolute(), root, data_format=FORMAT))
+    done = asyncio.run(_restore(target.absolute(), root, database))
     typer.echo(_restored_text(done, root))
     raise typer.Exit(INCOMPLETE if done.manifest.missing else DONE)
 
@@ -82,10 +83,26 @@ def restore(
 async def _make(url: str, folder: DataFolder, target: Path) -> Made:
     from aegate_cli.data_folder import FORMAT
     from aegate_core.database import open_database
-    from aegate_core.services.backup import make_backup
+    from aegate_core.services.backup import Job, make_backup
 
+    now = datetime.now(UTC)
     async with open_database(url) as db:
-        return await make_backup(db, folder, target, data_format=FORMAT, now=datetime.now(UTC))
+        with progress() as show:
+            return await make_backup(Job(db, folder, target, FORMAT, now, _shown(show)))
+
+
+async def _restore(target: Path, root: Path, database: str | None) -> Restored:
+    from aegate_cli.data_folder import FORMAT
+    from aegate_core.services.backup import restore_backup
+    from aegate_core.settings import DataFolder, database_url
+
+    url = database_url({"AEGATE_DATABASE_URL": database}, DataFolder(root)) if database else None
+    with progress() as show:
+        return await restore_backup(target, root, database=url, data_format=FORMAT, report=_shown(show))
+
+
+def _shown(show: Show) -> Callable[[Progress], None]:
+    return lambda seen: show(seen.what, seen.done_bytes, seen.total_bytes)
 
 
 def _as_text(made: Made, target: Path) -> str:

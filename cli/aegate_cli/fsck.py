@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -15,9 +14,10 @@ import typer
 
 from aegate_cli.data_options import Data, DatabaseURL
 from aegate_cli.output import Output
+from aegate_cli.progress import progress
 
 if TYPE_CHECKING:
-    from aegate_core.services.fsck import Finding, Progress, Summary
+    from aegate_core.services.fsck import Finding, Summary
     from aegate_core.settings import DataFolder
 
 SOUND, DAMAGED = 0, 1
@@ -72,8 +72,15 @@ async def _check(url: str, folder: DataFolder, digests: bool) -> tuple[list[Find
 
     summary = Summary()
     async with open_database(url) as db:
-        with _progress() as report:
-            found = [f async for f in check(db, folder, summary, digests=digests, report=report)]
+        with progress() as show:
+            checking = check(
+                db,
+                folder,
+                summary,
+                digests=digests,
+                report=lambda seen: show("checking", seen.done_bytes, seen.total_bytes),
+            )
+            found = [f async for f in checking]
     return found, summary
 
 
@@ -96,20 +103,6 @@ async def _check_and_mend(
         mended += now
         left, summary = await _check(url, folder, digests=False)
     return left, mended, summary
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """Show a bar on standard error while it lasts, when that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (TextColumn("checking"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("checking", total=None)
-        yield lambda seen: bar.update(task, completed=seen.done_bytes, total=seen.total_bytes)
 
 
 def _as_text(left: Sequence[Finding], mended: Sequence[Finding], summary: Summary) -> str:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from aegate_core.database import open_database
+from aegate_core.database import ensure_schema, open_database
 from aegate_core.errors import AegateError, Conflict, InvalidInput, NotFound, SchemaMismatch, StorageError
 from aegate_core.services import deliveries
-from aegate_core.services.backup import Made, make_backup, restore_backup
-from aegate_core.services.backup.make import _copy_blobs, _copy_index
+from aegate_core.services.backup import Job, Made, Restored, make_backup, restore_backup
+from aegate_core.services.backup.index_copy import copy_index, dump_tool
+from aegate_core.services.backup.make import _copy_images
+from aegate_core.services.backup.manifest import hold_target
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.fsck import Summary, check
 from aegate_core.services.retention import retain
@@ -27,6 +29,7 @@ from aegate_core.settings import DataFolder
 from aegate_core.stores.spool import scan
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import Instance, ct
+from tests.integration.backup.conftest import EmptyDatabase
 from tests.integration.intake.hospital import Place, at, key
 from tests.integration.scu.clinic import Clinic, digests, entity, reaches
 
@@ -34,21 +37,41 @@ LATER = at(31 * 86_400)
 
 
 async def back_up(place: Place, target: Path, now: datetime = LATER) -> Made:
-    return await make_backup(place.db, DataFolder(place.root), target, data_format=1, now=now)
+    return await make_backup(Job(place.db, DataFolder(place.root), target, data_format=1, now=now))
+
+
+async def bring_back(target: Path, root: Path, database: str | None) -> Restored:
+    return await restore_backup(target, root, database=database, data_format=1)
+
+
+def url_of(root: Path, database: str | None) -> str:
+    return database or f"sqlite://{root / 'aegate.sqlite3'}"
 
 
 def files(root: Path, pattern: str = "**/*") -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.glob(pattern)) if p.is_file()}
 
 
-async def is_sound(root: Path) -> Summary:
+async def is_empty(database: str | None) -> bool:
+    """Whether nothing was restored into a database."""
+    if database is None:
+        return True
+    async with open_database(database) as db:
+        return (
+            await db.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
+        )
+
+
+async def is_sound(root: Path, database: str | None) -> Summary:
     summary = Summary()
-    async with open_database(f"sqlite://{root / 'aegate.sqlite3'}") as db:
+    async with open_database(url_of(root, database)) as db:
         assert [f async for f in check(db, DataFolder(root), summary)] == []
     return summary
 
 
-async def test_restored_folder_is_sound_and_pushes_what_was_backed_up(place: Place, tmp_path: Path) -> None:
+async def test_restored_folder_is_sound_and_pushes_what_was_backed_up(
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
+) -> None:
     made = await back_up(place, tmp_path / "target")
     assert (made.manifest.images, made.new_images, made.manifest.spooled, made.manifest.missing) == (
         4,
@@ -57,18 +80,19 @@ async def test_restored_folder_is_sound_and_pushes_what_was_backed_up(place: Pla
         (),
     )
     shutil.copytree(tmp_path / "target", tmp_path / "carried")  # as to another machine: no links
-    root = tmp_path / "restored"
+    root, database = tmp_path / "restored", empty_database()
 
-    done = await restore_backup(tmp_path / "carried", root, data_format=1)
+    done = await bring_back(tmp_path / "carried", root, database)
 
     assert (done.unfinished, root.stat().st_mode & 0o777) == (0, 0o700)
     assert files(root / "blobs") == files(place.root / "blobs")
     assert [s.side for s in scan(root / "spool")] == [s.side for s in place.spooled()]
-    summary = await is_sound(root)
+    summary = await is_sound(root, database)
     assert (summary.arrivals, summary.blobs, summary.spooled) == (4, 4, 1)
     assert files(root, "VERSION") == {"VERSION": b"1\n"}
 
-    url = f"sqlite://{root / 'aegate.sqlite3'}"
+    url = url_of(root, database)
+    await ensure_schema(url)
     async with open_database(url) as db:
         here = Clinic(db, DataFolder(root), url)
         with Sink(SinkOptions(tmp_path / "sink")) as sink:
@@ -85,10 +109,11 @@ async def test_restored_folder_is_sound_and_pushes_what_was_backed_up(place: Pla
 
 
 async def test_next_backup_copies_what_is_new_and_drops_what_retention_removed(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
 ) -> None:
-    target = tmp_path / "target"
+    target, database = tmp_path / "target", empty_database()
     first = await back_up(place, target, at(700))
+    mark = (target / "BACKUP").stat()
     place.receive(ct(Instance(study="s3")))
     await place.index(LATER)
     await retain(place.db, DataFolder(place.root), now=LATER)
@@ -97,53 +122,75 @@ async def test_next_backup_copies_what_is_new_and_drops_what_retention_removed(
 
     assert (second.new_images, second.dropped, second.manifest.images) == (2, 3, 3)
     assert len(files(target, "blobs/*/*/*.dcm")) == 3
-    kept = {"BACKUP", "manifest.json", "lock", "blobs", second.manifest.index, second.manifest.spool}
+    kept = {"BACKUP", "manifest.json", "lock", "blobs", *second.manifest.files, second.manifest.spool}
     assert {p.name for p in target.iterdir()} == kept
     assert first.manifest.index not in kept
-    await restore_backup(target, tmp_path / "restored", data_format=1)
-    await is_sound(tmp_path / "restored")
+    # Half of it would make the whole backup unreadable: it is never written again.
+    assert ((target / "BACKUP").stat().st_ino, (target / "BACKUP").stat().st_mtime_ns) == (
+        mark.st_ino,
+        mark.st_mtime_ns,
+    )
+    await bring_back(target, tmp_path / "restored", database)
+    await is_sound(tmp_path / "restored", database)
 
 
 async def test_image_that_retention_removes_during_a_backup_is_removed_in_it_too(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
 ) -> None:
-    copy = tmp_path / "copy.sqlite3"
-    _copy_index(place.root / "aegate.sqlite3", copy)
-    await retain(place.db, DataFolder(place.root), now=LATER)
-    async with open_database(f"sqlite://{copy}") as snapshot:
-        copied = await _copy_blobs(place.db, snapshot, DataFolder(place.root), tmp_path / "target")
-        assert (copied.images, copied.missing) == (1, [])
+    target, data, database = tmp_path / "target", DataFolder(place.root), empty_database()
+    target.mkdir(mode=0o700)
+    job = Job(place.db, data, target, data_format=1, now=LATER)
+    with hold_target(target):
+        copy = await copy_index(place.db, await dump_tool(place.db), target, job.stamp, lambda _: None)
+        await retain(place.db, data, now=LATER)
+        (target / f"spool-{job.stamp}").mkdir()
+        manifest, copied, _ = await _copy_images(job, copy, 0)
+        manifest.write(target)
+    assert (copied.images, copied.missing, len(manifest.removed)) == (1, [], 3)
+    await bring_back(target, tmp_path / "restored", database)
+    async with open_database(url_of(tmp_path / "restored", database)) as restored:
         removed = "SELECT count(*) FROM arrival WHERE removed_at IS NOT NULL AND blob_key = ''"
-        assert await snapshot.fetch_value(removed) == 3
+        assert await restored.fetch_value(removed) == 3
+    assert (await is_sound(tmp_path / "restored", database)).arrivals == 1
+
+
+async def test_data_folder_that_is_not_the_databases_is_not_backed_up(place: Place, tmp_path: Path) -> None:
+    job = Job(place.db, DataFolder(tmp_path / "other"), tmp_path / "target", data_format=1, now=LATER)
+    with pytest.raises(InvalidInput, match="none of the 4 images of the index is in"):
+        await make_backup(job)
+    assert {p.name for p in (tmp_path / "target").iterdir()} == {"BACKUP", "lock"}
 
 
 async def test_image_that_was_lost_before_is_named_and_keeps_no_other_from_being_backed_up(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
 ) -> None:
     [lost, *_] = sorted(place.root.glob("blobs/*/*/*.dcm"))
     lost.unlink()
     made = await back_up(place, tmp_path / "target")
     assert (made.manifest.missing, made.manifest.images) == ((lost.stem,), 3)
-    done = await restore_backup(tmp_path / "target", tmp_path / "restored", data_format=1)
+    done = await bring_back(tmp_path / "target", tmp_path / "restored", empty_database())
     assert done.manifest.missing == (lost.stem,)
     assert len(files(tmp_path / "restored", "blobs/*/*/*")) == 3
 
 
-async def test_backup_killed_in_the_middle_leaves_the_one_before_whole(place: Place, tmp_path: Path) -> None:
-    target = tmp_path / "target"
+async def test_backup_killed_in_the_middle_leaves_the_one_before_whole(
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
+) -> None:
+    target, database = tmp_path / "target", empty_database()
     await back_up(place, target, at(700))
     before = files(target, "manifest.json")
     place.receive(ct(Instance(study="s3")))
     await place.index(LATER)
     command = [sys.executable, "-m", "aegate_cli", "backup", str(target), "--data", str(place.root)]
+    command += ["--database", place.db.url]
     killed = await asyncio.to_thread(
         subprocess.run, command, env={**os.environ, "AEGATE_DIE_AT": "BLOB_PLACED"}, capture_output=True
     )
     assert killed.returncode == -signal.SIGKILL
     assert files(target, "manifest.json") == before
 
-    await restore_backup(target, tmp_path / "restored", data_format=1)
-    assert (await is_sound(tmp_path / "restored")).arrivals == 4
+    await bring_back(target, tmp_path / "restored", database)
+    assert (await is_sound(tmp_path / "restored", database)).arrivals == 4
     assert (await back_up(place, target)).manifest.images == 6
 
 
@@ -200,12 +247,12 @@ def pointing_outside(target: Path) -> None:
 
 
 def changed_index(target: Path) -> None:
-    [path] = target.glob("index-*.sqlite3")
+    [path, *_] = sorted(target.glob("index-*"))
     path.write_bytes(path.read_bytes() + b"\0")
 
 
 def without_index(target: Path) -> None:
-    [path] = target.glob("index-*.sqlite3")
+    [path, *_] = sorted(target.glob("index-*"))
     path.unlink()
 
 
@@ -243,22 +290,33 @@ def without_the_spool(target: Path) -> None:
     ],
 )
 async def test_half_damaged_newer_and_foreign_backups_are_refused_with_nothing_left(
-    place: Place, tmp_path: Path, damage: Callable[[Path], None], kind: type[AegateError], said: str
+    place: Place,
+    tmp_path: Path,
+    empty_database: EmptyDatabase,
+    damage: Callable[[Path], None],
+    kind: type[AegateError],
+    said: str,
 ) -> None:
+    database = empty_database()
     target, there = tmp_path / "target", tmp_path / "there"
     await back_up(place, target)
     damage(target)
     there.mkdir()
     for root in (tmp_path / "new", there):
         with pytest.raises(kind, match=said):
-            await restore_backup(target, root, data_format=1)
+            await bring_back(target, root, database)
     assert not (tmp_path / "new").exists()
     assert list(there.iterdir()) == []
+    assert await is_empty(database)
 
 
-async def test_nothing_is_restored_over_anything(place: Place, tmp_path: Path) -> None:
+async def test_nothing_is_restored_over_anything(
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
+) -> None:
+    database = empty_database()
     await back_up(place, tmp_path / "target")
     before = files(place.root, "[V-a]*")
     with pytest.raises(StorageError, match="into an empty folder alone"):
-        await restore_backup(tmp_path / "target", place.root, data_format=1)
+        await bring_back(tmp_path / "target", place.root, database)
     assert files(place.root, "[V-a]*") == before
+    assert await is_empty(database)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aegate_core.database import Database, applied_migrations, open_database
+from aegate_core.database import Database, open_database
 from aegate_core.dicom.identifiers import ArrivalId
-from aegate_core.errors import Conflict
+from aegate_core.errors import Conflict, InvalidInput
+from aegate_core.services.backup.index_copy import IndexCopy, copy_index, dump_tool
 from aegate_core.services.backup.manifest import (
     FORMAT,
     Manifest,
@@ -49,53 +48,103 @@ class Made:
     """Those that the target had and no row wants any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a backup or a restore is."""
+
+    what: str
+    """``index`` or ``images``."""
+    done_bytes: int
+    total_bytes: int | None
+    """None: nobody knows before the end."""
+
+
+Report = Callable[[Progress], None]
+
+
 @dataclass(slots=True)
 class _Copied:
     images: int = 0
     size_bytes: int = 0
     new: int = 0
     missing: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
 
-async def make_backup(
-    db: Database, data: DataFolder, target: Path, *, data_format: int, now: datetime
-) -> Made:
-    """Make a backup of the SQLite index of ``db``, the blobs and the spool; the one before stays valid until the end.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One backup: of what, to where, when."""
 
-    Raises Conflict where the target holds another installation's backup, StorageError, StorageFull.
+    db: Database
+    data: DataFolder
+    target: Path
+    data_format: int
+    now: datetime
+    report: Report = lambda _: None
+
+    @property
+    def stamp(self) -> str:
+        """What the names of this backup's own files carry."""
+        return self.now.astimezone(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+async def make_backup(job: Job) -> Made:
+    """Make a backup of index, blobs and spool; the one before stays valid until the end.
+
+    Raises Conflict where the target holds another installation's backup, InvalidInput for a data folder that is not
+    the index's, NotFound where PostgreSQL's pg_dump is not there, StorageError, StorageFull.
     """
-    stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    db, target = job.db, job.target
+    tool = await dump_tool(db)
     with hold_target(target):
         before = read_manifest(target)
         await _must_be_the_same(db, before, target)
+        fsync_folder(target)  # the manifest that was read must stay: what it does not tell of goes
         await asyncio.to_thread(_clear, target, before)
-        spooled = await asyncio.to_thread(_copy_spool, data, target / f"spool-{stamp}")
-        copy = target / f"index-{stamp}.sqlite3"
-        await asyncio.to_thread(_copy_index, Path(db.url.removeprefix("sqlite://")), copy)
-        async with open_database(f"sqlite://{copy}") as snapshot:
-            copied = await _copy_blobs(db, snapshot, data, target)
-            first, newest = await index.arrival_bounds(snapshot)
-            unwanted = await _unwanted(snapshot, target)
-            migrations = await applied_migrations(snapshot)
-        manifest = Manifest(
-            format=FORMAT,
-            data_format=data_format,
-            made_at=now.astimezone(UTC).isoformat(),
-            index=copy.name,
-            index_sha256=await asyncio.to_thread(_finish, copy),
-            migrations=migrations,
-            spool=f"spool-{stamp}",
-            spooled=spooled,
-            images=copied.images,
-            size_bytes=copied.size_bytes,
-            missing=tuple(copied.missing),
-            first_arrival=first,
-            newest_arrival=newest,
-        )
-        manifest.write(target)
+        try:
+            spooled = await asyncio.to_thread(_copy_spool, job.data, target / f"spool-{job.stamp}")
+            copy = await copy_index(
+                db, tool, target, job.stamp, lambda done: job.report(Progress("index", done, None))
+            )
+            manifest, copied, unwanted = await _copy_images(job, copy, spooled)
+            manifest.write(target)
+        except (
+            BaseException
+        ):  # perhaps after the new manifest came into its place, and before it is durable there
+            await asyncio.to_thread(_clear, target, before, read_manifest(target))
+            raise
         await asyncio.to_thread(BlobStore(target / "blobs").remove_many, unwanted)
         await asyncio.to_thread(_clear, target, manifest)
     return Made(manifest, copied.new, len(unwanted))
+
+
+async def _copy_images(job: Job, copy: IndexCopy, spooled: int) -> tuple[Manifest, _Copied, list[str]]:
+    """Bring the images of the copied index into the target; return the manifest, and what nobody wants any more."""
+    async with open_database(f"sqlite://{copy.arrivals}") as snapshot:
+        copied = await _copy_blobs(job, snapshot)
+        unwanted = await _unwanted(snapshot, job.target)
+    manifest = Manifest(
+        format=FORMAT,
+        data_format=job.data_format,
+        made_at=job.now.astimezone(UTC).isoformat(),
+        index=copy.arrivals.name,
+        index_sha256=await asyncio.to_thread(_finish, copy.arrivals),
+        migrations=copy.migrations,
+        spool=f"spool-{job.stamp}",
+        spooled=spooled,
+        images=copied.images,
+        size_bytes=copied.size_bytes,
+        missing=tuple(copied.missing),
+        first_arrival=copy.first_arrival,
+        newest_arrival=copy.newest_arrival,
+        database=job.db.dialect,
+        dump=copy.dump.name if copy.dump else "",
+        dump_sha256=copy.dump_sha256,
+        server_major=copy.server_major,
+        dump_major=copy.dump_major,
+        removed=tuple(copied.removed),
+    )
+    return manifest, copied, unwanted
 
 
 async def _must_be_the_same(db: Database, before: Manifest | None, target: Path) -> None:
@@ -109,9 +158,9 @@ async def _must_be_the_same(db: Database, before: Manifest | None, target: Path)
         )
 
 
-def _clear(target: Path, keep: Manifest | None) -> None:
-    """Remove indexes and spools that no manifest tells of."""
-    kept = {keep.index, keep.spool} if keep else set()
+def _clear(target: Path, *keep: Manifest | None) -> None:
+    """Remove indexes and spools that none of the manifests tells of."""
+    kept = {name for m in keep if m for name in (*m.files, m.spool)}
     for path in target.iterdir():
         if path.name in kept:
             continue
@@ -140,24 +189,27 @@ def _copy_spool(data: DataFolder, folder: Path) -> int:
     return count
 
 
-def _copy_index(path: Path, copy: Path) -> None:
-    """Copy SQLite as of one moment, while others write (its online backup API)."""
-    with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(copy)) as into:
-        source.backup(into)
-    copy.chmod(0o600)
-
-
-async def _copy_blobs(db: Database, snapshot: Database, data: DataFolder, target: Path) -> _Copied:
-    blobs, into, copied, last = BlobStore(data.blobs), BlobStore(target / "blobs"), _Copied(), ""
+async def _copy_blobs(job: Job, snapshot: Database) -> _Copied:
+    """Copy what the snapshot's rows name; what retention removed since is written as removed into the snapshot."""
+    blobs, into, copied, last = BlobStore(job.data.blobs), BlobStore(job.target / "blobs"), _Copied(), ""
+    total, total_bytes = await index.totals(snapshot)
     while page := await index.arrivals_after(snapshot, last, PAGE):
         last = page[-1].arrival_id
         lost = await asyncio.to_thread(_copy_page, blobs, into, page, copied)
-        removed = await index.removed_of(db, lost)
-        async with snapshot.transaction() as tx:
-            await retention.bury_arrivals(tx, sorted(removed), now=datetime.now(UTC))
+        removed = await index.removed_of(job.db, lost)
+        if removed:
+            async with snapshot.transaction() as tx:
+                await retention.bury_arrivals(tx, sorted(removed), now=datetime.now(UTC))
+        copied.removed += sorted(removed)
         copied.missing += sorted(set(lost) - removed)
         copied.images += len(page) - len(lost)
         copied.size_bytes += sum(a.size_bytes for a in page if a.arrival_id not in lost)
+        job.report(Progress("images", copied.size_bytes, total_bytes))
+    if copied.missing and not copied.images:
+        raise InvalidInput(
+            f"none of the {total} images of the index is in {job.data.root}: give the data folder that belongs to the "
+            "database, or see `aegate fsck`"
+        )
     return copied
 
 

@@ -1,30 +1,42 @@
 """Restore a backup into an empty folder: everything is checked on the way, and VERSION is written last.
 
-Until then the folder is none of ours: neither `aegate up` nor any other command takes half a restore for a whole one.
+PostgreSQL is filled when all images are there, in one transaction: what fails before leaves the database empty.
+Until VERSION stands the folder is none of ours: neither `aegate up` nor any other command takes half a restore for a
+whole one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aegate_core.database import Database, known_migrations, open_database
+from aegate_core.database.postgres_tools import restore
 from aegate_core.dicom.digest import digest_data_set
 from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.dicom.part10 import read_file_meta
-from aegate_core.errors import AegateError, InvalidInput, NotDICOM, SchemaMismatch, StorageError
+from aegate_core.errors import Conflict, InvalidInput, NotDICOM, SchemaMismatch, StorageError
+from aegate_core.services.backup.database_to_fill import DatabaseToFill, database_to_fill
+from aegate_core.services.backup.make import Progress, Report
 from aegate_core.services.backup.manifest import (
     Manifest,
     fsync_folder,
     read_manifest,
+    read_target,
     sha256_of,
     target_error,
 )
 from aegate_core.settings import DataFolder
 from aegate_core.stores.blobs import BlobStore, make_durable
 from aegate_core.stores.index import checking as index
+from aegate_core.stores.index import retention
 from aegate_core.stores.index.checking import ArrivalBlob
 
 PAGE = 256
@@ -39,29 +51,33 @@ class Restored:
     """Queue items that were not finished when the backup was made: they go out once `aegate up` runs."""
 
 
-async def restore_backup(target: Path, root: Path, *, data_format: int) -> Restored:
+async def restore_backup(
+    target: Path,
+    root: Path,
+    *,
+    database: str | None = None,
+    data_format: int,
+    report: Report = lambda _: None,
+) -> Restored:
     """Restore into ``root``, which must be empty or not there; on any error it is left as it was.
 
-    Raises NotFound (no backup), InvalidInput (half made or damaged), SchemaMismatch (newer), StorageError, StorageFull.
+    ``database``: the URL of an empty one, for a backup of an index in PostgreSQL alone. It is filled last and in one
+    transaction, so what is refused before leaves it empty.
+
+    Raises NotFound (no backup, no pg_restore), Conflict (in use), InvalidInput (half made or damaged, other kind of
+    database), SchemaMismatch (newer), StorageError, StorageFull.
     """
-    manifest = read_manifest(target)
-    if manifest is None:
-        raise InvalidInput(
-            f"the backup at {target} was begun and never finished: let `aegate backup` finish it, or take another"
-        )
-    _refuse_newer(manifest, target, data_format)
-    try:
-        await asyncio.to_thread(_check_files, manifest, target)
-        was_there = _take_empty(root)
-    except OSError as error:
-        raise target_error(error, root) from error
-    try:
-        return await _fill(manifest, target, DataFolder(root))
-    except (OSError, AegateError) as error:
-        await asyncio.to_thread(_empty, root, was_there)
-        if isinstance(error, OSError):
-            raise target_error(error, root) from error
-        raise
+    with read_target(target):
+        manifest = read_manifest(target)
+        if manifest is None:
+            raise InvalidInput(
+                f"the backup at {target} was begun and never finished: let `aegate backup` finish it, or take another"
+            )
+        _refuse_newer(manifest, target, data_format)
+        into = await database_to_fill(manifest, database)
+        with _empty_folder(root) as data:
+            await asyncio.to_thread(_check_files, manifest, target)
+            return await _fill(manifest, target, data, into, report)
 
 
 def _refuse_newer(manifest: Manifest, target: Path, data_format: int) -> None:
@@ -74,12 +90,13 @@ def _refuse_newer(manifest: Manifest, target: Path, data_format: int) -> None:
 
 
 def _check_files(manifest: Manifest, target: Path) -> None:
-    path = target / manifest.index
-    if not path.is_file() or sha256_of(path) != manifest.index_sha256:
-        came = "another file" if path.is_file() else "none"
-        raise InvalidInput(
-            f"the backup at {target} must hold the index that its manifest names, got {came}: take another backup"
-        )
+    for name, digest in manifest.files.items():
+        path = target / name
+        if not path.is_file() or sha256_of(path) != digest:
+            came = "another file" if path.is_file() else "none"
+            raise InvalidInput(
+                f"the backup at {target} must hold the index that its manifest names, got {came}: take another backup"
+            )
     found = sum(1 for p in (target / manifest.spool).rglob("*.dcm"))
     if found != manifest.spooled:
         raise InvalidInput(
@@ -88,10 +105,38 @@ def _check_files(manifest: Manifest, target: Path) -> None:
         )
 
 
-def _take_empty(root: Path) -> bool:
-    """Make the folder, or see that it is empty; return whether it was there."""
-    was_there = root.exists()
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+@contextmanager
+def _empty_folder(root: Path) -> Iterator[DataFolder]:
+    """Make the folder, or see that it is empty, and hold it; when the block fails it is left as it was.
+
+    Raises StorageError (not empty, no rights), StorageFull, Conflict (another restore fills it).
+    """
+    try:
+        was_there = root.exists()
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise target_error(error, root) from error
+    try:
+        _take(root, held)
+        try:
+            yield DataFolder(root)
+        except BaseException:
+            _empty(root, was_there)
+            raise
+    except OSError as error:
+        raise target_error(error, root) from error
+    finally:
+        os.close(held)
+
+
+def _take(root: Path, held: int) -> None:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict(
+            f"another `aegate restore` fills {root}: wait for it, or choose another with --data"
+        ) from error
     others = sorted(e.name for e in root.iterdir())
     if others:
         raise StorageError(
@@ -99,31 +144,62 @@ def _take_empty(root: Path) -> bool:
             f"{root}: choose another with --data"
         )
     root.chmod(0o700)
-    return was_there
 
 
-async def _fill(manifest: Manifest, target: Path, data: DataFolder) -> Restored:
-    await asyncio.to_thread(shutil.copyfile, target / manifest.index, data.database)
-    data.database.chmod(0o600)
-    async with open_database(f"sqlite://{data.database}") as db:
-        await _blobs(db, manifest, target, data)
-        unfinished = int(
-            await db.fetch_value(
-                "SELECT count(*) FROM delivery WHERE state IN ('SCHEDULED', 'RETRY', 'IN_PROGRESS', 'HELD')"
-            )
-        )
+async def _fill(
+    manifest: Manifest, target: Path, data: DataFolder, into: DatabaseToFill | None, report: Report
+) -> Restored:
+    arrivals = data.database if into is None else data.root / "arrivals.sqlite3"
+    await asyncio.to_thread(_copy_private, target / manifest.index, arrivals)
+    async with open_database(f"sqlite://{arrivals}") as db:
+        await _blobs(db, manifest, target, data, report)
+        if into is None:
+            unfinished = await _unfinished(db)
     await asyncio.to_thread(shutil.copytree, target / manifest.spool, data.spool)
-    await asyncio.to_thread(_finish, manifest, data)
+    if into is not None:
+        arrivals.unlink()
+    await asyncio.to_thread(_make_durable, data)
+    if into is not None:
+        unfinished = await _fill_postgres(manifest, target, into, report)
+    await asyncio.to_thread(_make_ours, manifest, data)
     return Restored(manifest, unfinished)
 
 
-async def _blobs(db: Database, manifest: Manifest, target: Path, data: DataFolder) -> None:
-    source, into, last = BlobStore(target / "blobs"), BlobStore(data.blobs), ""
+async def _fill_postgres(manifest: Manifest, target: Path, into: DatabaseToFill, report: Report) -> int:
+    """Fill the database, all of it or nothing; return how many queue items go on from there."""
+    total = (target / manifest.dump).stat().st_size
+    await restore(
+        into.tool, into.url, target / manifest.dump, lambda done: report(Progress("index", done, total))
+    )
+    async with open_database(into.url) as db:
+        async with db.transaction() as tx:
+            await retention.bury_arrivals(tx, manifest.removed, now=datetime.now(UTC))
+        return await _unfinished(db)
+
+
+async def _unfinished(db: Database) -> int:
+    return int(
+        await db.fetch_value(
+            "SELECT count(*) FROM delivery WHERE state IN ('SCHEDULED', 'RETRY', 'IN_PROGRESS', 'HELD')"
+        )
+    )
+
+
+def _copy_private(source: Path, to: Path) -> None:
+    descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
+        shutil.copyfileobj(original, copy, 1 << 20)
+
+
+async def _blobs(db: Database, manifest: Manifest, target: Path, data: DataFolder, report: Report) -> None:
+    source, into, last, done = BlobStore(target / "blobs"), BlobStore(data.blobs), "", 0
     data.blobs.mkdir(mode=0o700)
     missing = set(manifest.missing)
     while page := await index.arrivals_after(db, last, PAGE):
         last = page[-1].arrival_id
         await asyncio.to_thread(_page, source, into, [a for a in page if a.arrival_id not in missing])
+        done += sum(a.size_bytes for a in page)
+        report(Progress("images", done, manifest.size_bytes))
 
 
 def _page(source: BlobStore, into: BlobStore, page: list[ArrivalBlob]) -> None:
@@ -150,12 +226,14 @@ def _digest(path: Path, arrival: ArrivalBlob) -> str:
     return digest_data_set(path, offset) if path.stat().st_size == arrival.size_bytes else ""
 
 
-def _finish(manifest: Manifest, data: DataFolder) -> None:
-    """Make all durable, then make it a data folder."""
+def _make_durable(data: DataFolder) -> None:
     data.run.mkdir(mode=0o700)
-    make_durable(
-        data.root, [data.database, *data.spool.rglob("*"), data.spool, data.blobs, data.run, data.root]
-    )
+    database = [data.database] if data.database.exists() else []
+    make_durable(data.root, [*database, *data.spool.rglob("*"), data.spool, data.blobs, data.run, data.root])
+
+
+def _make_ours(manifest: Manifest, data: DataFolder) -> None:
+    """Make it a data folder."""
     part = data.root / "VERSION.part"
     part.write_text(f"{manifest.data_format}\n")
     make_durable(data.root, [part])
