@@ -124,6 +124,9 @@ SLOT_LOST = _event("slot.lost", W, "lease lost; the association is closed", "del
 WORK_RETURNED = _event(
     "work.returned", W, "lease of another worker ran out; its work is taken up again", "slots deliveries"
 )
+CLOCK_SET_BACK = _event(
+    "clock.set_back", W, "the database's clock was ahead; nothing waits for it to come round", "times"
+)
 RETENTION_DONE = _event(
     "retention.done",
     I,

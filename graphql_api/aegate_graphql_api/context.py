@@ -23,7 +23,8 @@ class Context:
 
     db: Database
     caller: Caller
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    now: datetime
+    """By the database's clock, as workers see it."""
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
 
     def loader(self, load: Callable[[Context, list[Any]], Awaitable[Sequence[Any]]]) -> DataLoader[Any, Any]:

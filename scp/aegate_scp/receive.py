@@ -133,7 +133,9 @@ class StoreReceiver:
         """Make the object durable and return what to answer; ``is_interrupted`` ends a wait for the indexer."""
         answer = None
         if self._file is not None and self._record is not None:
-            record = replace(self._record, size_bytes=self._file.size_bytes)
+            # Received when it is whole: an object that is minutes on its way does not close its study on arrival.
+            now = datetime.now(UTC)
+            record = replace(self._record, size_bytes=self._file.size_bytes, received_at=now)
             try:
                 if self._keep(self._file, record, is_interrupted):
                     self._accept(record)

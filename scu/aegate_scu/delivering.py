@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from aegate_core.database import Database
+from aegate_core.database import Database, DatabaseClock
 from aegate_core.decisions.breaker import BreakerState
 from aegate_core.decisions.retry import Verdict, status_code
 from aegate_core.errors import StorageError
@@ -32,7 +32,6 @@ from aegate_core.events import (
 from aegate_core.services import pushing
 from aegate_core.services.pushing import Answer, Claim, Ending, Moment, Settled, SlotLost
 from aegate_core.stores.blobs import BlobStore
-from aegate_scu.clock import DatabaseClock
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
 from aegate_scu.push import Control, Push, push

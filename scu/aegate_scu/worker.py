@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-from aegate_core.database import Database
+from aegate_core.database import Database, DatabaseClock
 from aegate_core.dicom.identifiers import parse_resource_key
 from aegate_core.errors import DatabaseUnavailable, InvalidInput, StorageError
 from aegate_core.events import (
+    CLOCK_SET_BACK,
     DATABASE_AWAY,
     DATABASE_BACK,
     PROBE_FAILED,
@@ -33,7 +34,6 @@ from aegate_core.services.retention import retain
 from aegate_core.services.studies import close_due
 from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.queue import upkeep
-from aegate_scu.clock import DatabaseClock
 from aegate_scu.delivering import Delivering, deliver, persist
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
@@ -156,15 +156,19 @@ class Worker:
 
     async def _see(self) -> None:
         await self.clock.look(self.db)
-        await upkeep.see_worker(self.db, self.settings.worker, len(self._running), now=self.clock.now())
+        now = self.clock.now()
+        await upkeep.see_worker(self.db, self.settings.worker, len(self._running), now=now)
+        if brought := await pushing.bring_back(self.db, self.settings.lease, now=now):
+            log(CLOCK_SET_BACK, times=brought)
 
     async def _take_up(self) -> None:
         """Claim until there is nothing more, or no thread is free."""
         self._beat = time.monotonic()
         while len(self._running) < self.settings.pushes and not self._stopping.is_set():
             asked = time.monotonic()
-            now = self.clock.now()
-            claim = await pushing.claim(self.db, self.settings.worker, self.settings.lease, now=now)
+            leaped = self._leaped()
+            now, lease = self.clock.now() - leaped, self.settings.lease + leaped
+            claim = await pushing.claim(self.db, self.settings.worker, lease, now=now)
             if claim is None:
                 return
             control = Control(lease_until=asked + self.settings.lease.total_seconds())
@@ -206,14 +210,21 @@ class Worker:
         tls = client_context(self.settings.secrets, entity.push.tls) if entity.push.tls else None
         return PeerAddress(entity, title.value, tls)
 
+    def _leaped(self) -> timedelta:
+        """Return by how much the clock has just leaped ahead: others are given a lease's time to see that, too."""
+        return self.clock.leaped(self.settings.lease)
+
     async def _close(self) -> None:
+        """Close what is due; not just after a leap, before the indexers could say how far they are by the new time."""
+        if self._leaped():
+            return
         if await close_due(self.db, now=self.clock.now(), configuration=self._configuration):
             self._wake.set()
 
     async def _keep_up(self) -> None:
         """Promote retries that are due and take back what lost workers held."""
         now = self.clock.now()
-        slots, deliveries = await pushing.reap(self.db, now=now)
+        slots, deliveries = await pushing.reap(self.db, now=now - self._leaped())
         if deliveries:
             self.metrics.returned.inc(deliveries)
             log(WORK_RETURNED, slots=slots, deliveries=deliveries)

@@ -290,7 +290,7 @@ async def why_not_moving(
 ) -> dict[int, WhyNotMoving]:
     """Return why items are where they are, by id; without those that are finished and lost nothing."""
     seen = await inquiry.worker_last_seen(db)
-    workers = WorkerFacts(alive=seen is not None and now - seen <= WORKER_SILENCE, last_seen_at=seen)
+    workers = WorkerFacts(alive=seen is not None and abs(now - seen) <= WORKER_SILENCE, last_seen_at=seen)
     answers = {}
     for row in await inquiry.items(db, delivery_ids, now=now):
         answer = decide_why(_item_facts(row), _destination_facts(row), workers, now=now)

@@ -24,7 +24,7 @@ from aegate_core.decisions.retry import (
     is_poison,
     status_code,
 )
-from aegate_core.stores.queue import breakers, claiming, outcomes, slots, upkeep
+from aegate_core.stores.queue import breakers, claiming, clock_steps, outcomes, slots, upkeep
 from aegate_core.stores.queue.breakers import BreakerRow, Probe
 from aegate_core.stores.queue.claiming import Claim, ClaimedInstance
 from aegate_core.stores.queue.history import Note, Transition, transition
@@ -300,6 +300,13 @@ async def reap(db: Database, *, now: datetime) -> tuple[int, int]:
         return freed, len(deliveries)
 
     return await db.atomically(work)
+
+
+async def bring_back(db: Database, lease: timedelta, *, now: datetime) -> int:
+    """Let nothing wait for times that a clock wrote which was ahead; return how many did."""
+    if not await clock_steps.are_ahead(db, now=now):
+        return 0
+    return await db.atomically(lambda tx: clock_steps.bring_back(tx, lease, now=now))
 
 
 async def take_probe(db: Database, *, now: datetime) -> Probe | None:

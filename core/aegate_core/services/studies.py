@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aegate_core.database import Database
 from aegate_core.decisions.closing import IndexerSeen, due_at, why_open
@@ -20,7 +20,7 @@ from aegate_core.dicom.elements import texts
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
 from aegate_core.errors import NotFound
 from aegate_core.events import UNIT_CLOSED, Log
-from aegate_core.resources.values import Level
+from aegate_core.resources.values import Level, StudyTimes
 from aegate_core.services.deliveries import NewDelivery, enqueue
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.senders import senders, source_of
@@ -31,6 +31,9 @@ from aegate_core.stores.index.sent import Queued, queued
 
 MAX_OPEN_UNITS = 2_000
 """Looked at in one go, the first due first; by feel: a hospital of 100 devices has some tens."""
+
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""Nothing arrives later than now by more than this, by the database's clock: unless that was set back since."""
 
 log = Log("studies")
 
@@ -96,6 +99,10 @@ async def close_due(
     entities = await senders(db, known, {u.ae for u in units})
     done: list[Closed] = []
     for unit in units:
+        if unit.last_arrival_at - now > CLOCKS_DIFFER:
+            times = entities[unit.ae].study
+            await db.atomically(lambda tx, u=unit, t=times: _bring_back(tx, u, t, now))  # type: ignore[misc]
+            continue
         due = due_at(
             unit.last_arrival_at, unit.first_uncovered_at or unit.last_arrival_at, entities[unit.ae].study
         )
@@ -208,6 +215,15 @@ async def _indexers(db: Database) -> list[IndexerSeen]:
         IndexerSeen(p.process, p.scanned_at, {ae: w.oldest_received_at for ae, w in p.waiting.items()})
         for p in await read_progress(db)
     ]
+
+
+async def _bring_back(tx: Database, seen: index.Unit, times: StudyTimes, now: datetime) -> None:
+    """Let the quiet period of a unit begin now, whose last image came by a clock that was ahead and was set right."""
+    unit = await index.lock_open_unit(tx, seen)
+    if unit is None or unit.last_arrival_at != seen.last_arrival_at:
+        return
+    first = min(unit.first_uncovered_at or now, now)
+    await index.move(tx, [(unit.id, first, now, due_at(now, first, times))])
 
 
 async def _close_if_unchanged(

@@ -3,6 +3,9 @@
 What it says (`stores.index.progress`) is a promise to whoever closes studies: all that lay in the spool at
 ``scanned_at`` is indexed, or stands in the backlog that is written with it. So a backlog larger than a batch is
 written *before* its first batch is committed.
+
+Times are the database's (`DatabaseClock`): closes go by them. What a listener's clock says counts only within what is
+known from our own looks: an arrival came after the look that found the spool empty, and not later than now.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from aegate_core.database import Database
+from aegate_core.database import Database, DatabaseClock
 from aegate_core.errors import AegateError, DatabaseUnavailable, StorageError
 from aegate_core.events import (
     ARRIVAL_LEFT,
@@ -46,19 +49,16 @@ AT_ONCE = 16 * BATCH
 LOOK_AGAIN_S = 5.0
 """Taken from the spool before it is looked at again: so many arrivals, or for so long; by feel."""
 
-SAY_OFTEN = timedelta(seconds=1)
+SAY_OFTEN_S = 1.0
 """While units are open: they close no later than that after they are due."""
-SAY_SELDOM = timedelta(seconds=10)
-SWEEP_EVERY = timedelta(minutes=5)
+SAY_SELDOM_S = 10.0
+SWEEP_EVERY_S = 300.0
+LOOK_AT_CLOCK_S = 5.0
+"""So much later than everybody else an indexer sees a step of the database's clock."""
 LONGEST_RETRY_S = 10.0
 LOG_EVERY_S = 1.0
 
 log = Log("indexer")
-
-
-def now_utc() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -106,9 +106,12 @@ class Indexer:
         self._stopping = asyncio.Event()
         self._configuration: Configuration | None = None
         self._stuck: set[str] = set()
-        self._said_at: datetime | None = None
+        self._clock = DatabaseClock()
+        self._empty_at: datetime | None = None
+        """The last look that found nothing in the spool."""
+        self._said_at: float | None = None
         self._is_busy_time = True
-        self._swept_at: datetime | None = None
+        self._swept_at: float | None = None
         self._away_since: float | None = None
         self._retry_s = 0.0
         self._tally = _Tally()
@@ -148,19 +151,24 @@ class Indexer:
         self._recovered()
         if not is_more and not self._stopping.is_set():
             self._tally.flush()
-            await self._watch.wait(LOOK_EVERY_S if not self._is_busy_time else SAY_OFTEN.total_seconds())
+            await self._watch.wait(LOOK_EVERY_S if not self._is_busy_time else SAY_OFTEN_S)
 
     async def _look(self) -> bool:
         """Index what lies in the spool; return whether to look again at once."""
         await self._sweep_sometimes()
-        scanned_at = now_utc()
-        self.looked_at = time.monotonic()
+        began = self.looked_at = time.monotonic()
         waiting = await asyncio.to_thread(survey, self._spool, without=frozenset(self._stuck))
         self._metrics.show_waiting(waiting)
-        self._metrics.scanned_at.set(scanned_at.timestamp())
+        self._metrics.scanned_at.set_to_current_time()
         total = sum(w.arrivals for w in waiting.values())
-        await self._say_progress(scanned_at, waiting, at_once=total > BATCH)
-        return await self._index(total) if total else False
+        await self._clock.look_again(self._db, LOOK_AT_CLOCK_S)
+        scanned_at = self._clock.at(began)
+        await self._say_progress(scanned_at, _until(scanned_at, waiting), at_once=total > BATCH)
+        if total:
+            return await self._index(total)
+        if not self._stuck:
+            self._empty_at = scanned_at
+        return False
 
     async def _index(self, total: int) -> bool:
         """Index up to `AT_ONCE` arrivals; return whether that got anywhere."""
@@ -187,7 +195,7 @@ class Indexer:
         """
         try:
             return await index_batch(
-                self._db, self._blobs, batch, now=now_utc(), configuration=self._configuration
+                self._db, self._blobs, batch, now=self._clock.now(), configuration=self._configuration
             )
         except (AegateError, OSError):
             raise
@@ -212,9 +220,15 @@ class Indexer:
                 log(ARRIVAL_LEFT, arrival=path.stem, error=f"its side record cannot be read ({reason})")
 
         found = scan(self._spool, unreadable=leave)
-        taken = list(islice((a for a in found if a.side.arrival_id not in self._stuck), count))
+        taken = list(islice((self._timed(a) for a in found if a.side.arrival_id not in self._stuck), count))
         self._stuck |= stuck
         return taken
+
+    def _timed(self, arrival: SpooledArrival) -> SpooledArrival:
+        """Return the arrival with a time at which it can have come; a listener's clock may be an hour off."""
+        now, said = self._clock.now(), arrival.side.received_at
+        came = min(max(said, self._empty_at or said), now)
+        return arrival if came == said else replace(arrival, side=replace(arrival.side, received_at=came))
 
     def _count(self, result: BatchResult, seconds: float) -> None:
         self._metrics.count(result, seconds)
@@ -228,18 +242,18 @@ class Indexer:
         self, scanned_at: datetime, waiting: dict[str, Waiting], *, at_once: bool
     ) -> None:
         """Write how far we are: before a long backlog is indexed, every second while units are open, else every ten."""
-        every = SAY_OFTEN if self._is_busy_time else SAY_SELDOM
-        if not at_once and self._said_at is not None and scanned_at - self._said_at < every:
+        every_s = SAY_OFTEN_S if self._is_busy_time else SAY_SELDOM_S
+        if not at_once and self._said_at is not None and self.looked_at - self._said_at < every_s:
             return
         async with self._db.transaction() as tx:
             await write_progress(tx, Progress(self._process, scanned_at, waiting))
-        self._said_at = scanned_at
+        self._said_at = self.looked_at
         self._is_busy_time = bool(waiting) or await has_open_units(self._db)
 
     async def _sweep_sometimes(self) -> None:
         """Remove what dead listeners left unacknowledged, and give what could not be read another try."""
-        now = now_utc()
-        if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY:
+        now = time.monotonic()
+        if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY_S:
             return
         self._swept_at = now
         self._stuck.clear()
@@ -268,6 +282,11 @@ class Indexer:
         self._away_since, self._retry_s = None, 0.0
         self._metrics.is_database_away.set(0)
         self._say("")
+
+
+def _until(now: datetime, waiting: Mapping[str, Waiting]) -> dict[str, Waiting]:
+    """Return what waits; nothing of it since later than now, whatever the clock of a listener said."""
+    return {ae: replace(w, oldest_received_at=min(w.oldest_received_at, now)) for ae, w in waiting.items()}
 
 
 def batches(arrivals: Sequence[SpooledArrival]) -> Iterator[list[SpooledArrival]]:

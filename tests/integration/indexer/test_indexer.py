@@ -10,7 +10,7 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from aegate_core.health import read_state
 from aegate_core.settings import DataFolder
 from aegate_core.stores.index.progress import read_progress
 from aegate_core.stores.spool import SideRecord, SpooledArrival
-from aegate_scp.indexer.loop import BATCH, BATCH_BYTES, Indexer, batches, now_utc
+from aegate_scp.indexer.loop import BATCH, BATCH_BYTES, Indexer, batches
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.settings import read_settings
 from aegate_scp.indexer.spool_watch import survey
@@ -56,9 +56,9 @@ async def indexing(
 
 async def test_arrivals_are_indexed_as_they_come(place: Place) -> None:
     async with indexing(place) as (_, metrics, _said):
-        place.receive_all(dicom.ct_study("study 1", 5), when=now_utc())
+        place.receive_all(dicom.ct_study("study 1", 5), when=datetime.now(UTC))
         await eventually_async(lambda: arrived(place, 5))
-        place.receive(dicom.ct(dicom.Instance(study="study 2")), when=now_utc())
+        place.receive(dicom.ct(dicom.Instance(study="study 2")), when=datetime.now(UTC))
         began = asyncio.get_running_loop().time()
         await eventually_async(lambda: arrived(place, 6))
         assert asyncio.get_running_loop().time() - began < 1.5
@@ -72,9 +72,9 @@ async def arrived(place: Place, count: int) -> bool:
 
 async def test_it_says_how_far_it_is_every_second_while_units_are_open(place: Place) -> None:
     async with indexing(place):
-        place.receive(dicom.ct(), when=now_utc())
+        place.receive(dicom.ct(), when=datetime.now(UTC))
         await eventually_async(lambda: arrived(place, 1))
-        at_first = now_utc()
+        at_first = datetime.now(UTC)
 
         async def has_looked_since() -> bool:
             (progress,) = await read_progress(place.db)
@@ -85,7 +85,7 @@ async def test_it_says_how_far_it_is_every_second_while_units_are_open(place: Pl
 
 async def test_long_backlog_is_said_before_its_first_batch(place: Place) -> None:
     count = BATCH + 10
-    place.receive_all(dicom.ct_study("study 1", count), when=now_utc() - timedelta(hours=1))
+    place.receive_all(dicom.ct_study("study 1", count), when=datetime.now(UTC) - timedelta(hours=1))
     async with indexing(place):
 
         async def is_said_or_done() -> object:
@@ -130,7 +130,7 @@ async def test_arrivals_do_not_hurry_a_database_that_is_away(place: Place, tmp_p
         async with indexing(Place(db, tmp_path, place.spool)) as (_, _metrics, said):
 
             def tried_three_times() -> bool:
-                place.receive(dicom.ct(), when=now_utc())
+                place.receive(dicom.ct(), when=datetime.now(UTC))
                 return len(said) >= 3
 
             await eventually_async(tried_three_times)
@@ -144,7 +144,7 @@ async def test_object_that_trips_over_a_fault_of_ours_holds_nothing_up(place: Pl
     bad.path.write_bytes(b"no Part 10 file")
     async with indexing(place) as (_, metrics, _said):
         await eventually_async(lambda: arrived(place, 4))
-        place.receive(dicom.ct(dicom.Instance(number=9)), when=now_utc())
+        place.receive(dicom.ct(dicom.Instance(number=9)), when=datetime.now(UTC))
         await eventually_async(lambda: arrived(place, 5))
         assert metrics.registry.get_sample_value("aegate_spool_unreadable") == 1
     assert [s.path for s in place.spooled()] == [bad.path]
@@ -174,7 +174,7 @@ def side_of(size_bytes: int) -> SideRecord:
 
 
 async def test_without_a_database_it_waits_and_loses_nothing(place: Place, tmp_path: Path) -> None:
-    arrival = place.receive(dicom.ct(), when=now_utc())
+    arrival = place.receive(dicom.ct(), when=datetime.now(UTC))
     url = f"sqlite://{tmp_path / 'later' / 'aegate.sqlite3'}"
     async with open_database(url) as db:
         away = Place(db, tmp_path, place.spool)

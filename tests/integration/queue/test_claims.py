@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aegate_core.database import as_datetime, open_database
+from aegate_core.database import DatabaseClock, as_datetime, open_database
 from aegate_core.decisions.breaker import BreakerState
 from aegate_core.decisions.retry import Verdict
 from aegate_core.dicom.identifiers import ResourceKey
@@ -20,7 +20,6 @@ from aegate_core.resources.values import Level
 from aegate_core.services import deliveries, pushing
 from aegate_core.services.deliveries import NewDelivery, SendByHand
 from aegate_core.services.pushing import Answer, Ending, Moment, SlotLost
-from aegate_scu.clock import DatabaseClock
 from tests.dicom import ct_study
 from tests.integration.processes import free_port
 from tests.integration.scu.clinic import CT1, PACS, Clinic, breaker_is, clinic, entity

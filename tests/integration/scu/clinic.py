@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from aegate_core.database import Database, open_database
+from aegate_core.database import Database, DatabaseClock, open_database
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.arrival_ids import new_arrival_id
@@ -24,7 +24,6 @@ from aegate_core.services.deliveries import NewDelivery, enqueue
 from aegate_core.services.entities import apply_configuration
 from aegate_core.settings import DataFolder
 from aegate_core.stores.blobs import BlobStore
-from aegate_scu.clock import DatabaseClock
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.settings import WorkerSettings
 from aegate_scu.worker import Worker

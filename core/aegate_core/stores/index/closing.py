@@ -155,7 +155,10 @@ async def study_facts(db: Database, study_id: int) -> StudyFacts | None:
 async def arrived(
     db: Database, study_id: int, ae: ResourceKey, *, series_uid: str, keywords: Iterable[str]
 ) -> list[Arrived]:
-    """Return what ``ae`` sent of a study (or of one series, unless '') and may be routed, oldest first."""
+    """Return what ``ae`` sent of a study (or of one series, unless '') and may be routed, oldest first.
+
+    What is current of each instance comes last: ids do not tell the newest where a listener's clock was set back.
+    """
     tags = {k: tag for k in sorted(keywords) if (tag := tag_of(k)) is not None}
     # SQLite would take a label of digits alone for the index of an array.
     path = '$."{}"' if db.is_sqlite else "{}"
@@ -164,7 +167,8 @@ async def arrived(
         "SELECT a.id, a.indexed_at, a.outcome, a.size_bytes, a.sha256, i.sop_instance_uid, s.series_instance_uid, "
         f"s.modality, a.removed_at{columns} FROM arrival a JOIN instance i ON i.id = a.instance_id "
         "JOIN series s ON s.id = i.series_id "
-        "WHERE a.study_id = $1 AND a.ae = $2 AND a.routable AND ($3 = '' OR s.series_instance_uid = $3) ORDER BY a.id",
+        "WHERE a.study_id = $1 AND a.ae = $2 AND a.routable AND ($3 = '' OR s.series_instance_uid = $3) "
+        "ORDER BY CASE WHEN i.current_arrival_id = a.id THEN 1 ELSE 0 END, a.id",
         study_id,
         str(ae),
         series_uid,

@@ -7,8 +7,7 @@ from typing import cast
 
 import pytest
 
-from aegate_core.database import Database
-from aegate_scu.clock import DatabaseClock
+from aegate_core.database import Database, DatabaseClock
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -63,3 +62,37 @@ async def test_a_slow_look_does_not_spoil_a_good_one() -> None:
 def test_it_is_not_read_before_it_is_set() -> None:
     with pytest.raises(RuntimeError, match="must be set by a look"):
         DatabaseClock().now()
+
+
+async def test_a_step_ahead_is_told_for_a_while_and_others_are_no_leap() -> None:
+    clocks = Clocks()
+    clock = DatabaseClock(clocks.monotonic)
+    await clocks.look(clock)
+    clocks.seconds, clocks.at = 110.0, NOON + timedelta(seconds=11)  # drift
+    await clocks.look(clock)
+    assert clock.leaped(timedelta(seconds=30)) == timedelta()
+    clocks.seconds, clocks.at = 120.0, NOON + timedelta(hours=1, seconds=21)
+    await clocks.look(clock)
+    assert clock.leaped(timedelta(seconds=30)) == timedelta(hours=1)
+    clocks.seconds = 149.9
+    assert clock.leaped(timedelta(seconds=30)) == timedelta(hours=1)
+    clocks.seconds = 150.0
+    assert clock.leaped(timedelta(seconds=30)) == timedelta()
+    clocks.at = NOON
+    await clocks.look(clock)
+    assert clock.leaped(timedelta(seconds=30)) == timedelta()
+    assert clock.now() == NOON
+
+
+async def test_it_looks_again_only_after_a_while_whether_or_not_it_was_answered() -> None:
+    clocks = Clocks()
+    clock = DatabaseClock(clocks.monotonic)
+    assert not clock.is_set
+    await clock.look_again(cast(Database, clocks), 10)
+    assert clock.is_set
+    clocks.at, clocks.seconds = NOON + timedelta(hours=1), 109.9
+    await clock.look_again(cast(Database, clocks), 10)
+    assert clock.now() == NOON + timedelta(seconds=9.9)
+    clocks.seconds = 110.0
+    await clock.look_again(cast(Database, clocks), 10)
+    assert clock.now() == NOON + timedelta(hours=1)
