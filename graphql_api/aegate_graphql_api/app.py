@@ -110,11 +110,15 @@ async def _nothing_here(request: Request, error: Exception) -> Response:
 
 async def database_trouble(db: Database) -> str | None:
     """Return what keeps the database from answering, or None."""
-    try:
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            await db.fetch_value("SELECT count(*) FROM fencing")
-    except TimeoutError:
+    asking = asyncio.create_task(db.fetch_value("SELECT count(*) FROM fencing"))
+    # Not cancelled and awaited: that takes as long again where the network swallows the cancel, too.
+    await asyncio.wait({asking}, timeout=READY_TIMEOUT_S)
+    if not asking.done():
+        asking.cancel()
         return f"the database did not answer within {READY_TIMEOUT_S} s"
-    except AegateError as error:
+    error = asking.exception()
+    if isinstance(error, AegateError):
         return error.message
+    if error is not None:
+        raise error
     return None

@@ -11,9 +11,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.integration.waiting import eventually
@@ -35,6 +35,8 @@ class PostgresServer:
 
     folder: Path
     binaries: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """More of them than SETTINGS; taken up at the next start."""
     _running: subprocess.Popen[bytes] | None = None
 
     def initialise(self) -> None:
@@ -46,9 +48,23 @@ class PostgresServer:
         done = [*self._as_server(), *initdb]
         subprocess.run(done, check=True, capture_output=True, timeout=60, cwd=self.folder)
 
+    def copy(self, primary: PostgresServer) -> None:
+        """Make the data folder as a standby of ``primary``, which runs."""
+        backup = [
+            self.binaries / "pg_basebackup",
+            "-D",
+            self.folder / "data",
+            "-h",
+            primary.folder,
+            "-U",
+            USER,
+        ]
+        command = [*self._as_server(), *backup, "-R", "-c", "fast", "--no-sync"]
+        subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=self.folder)
+
     def start(self) -> None:
         """Start, and return when it takes connections."""
-        wanted = {**SETTINGS, "unix_socket_directories": self.folder}
+        wanted = {**SETTINGS, **self.settings, "unix_socket_directories": self.folder}
         settings = [f"-c{name}={value}" for name, value in wanted.items()]
         command = [*self._as_server(), self.binaries / "postgres", "-D", self.folder / "data", *settings]
         with (self.folder / "server.log").open("ab") as log:
@@ -121,17 +137,20 @@ def find_binaries() -> Path:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Start a server of one's own, and stop it at the end."""
+def postgres_server(*, standby_of: PostgresServer | None = None, **settings: str) -> Iterator[PostgresServer]:
+    """Start a server of one's own, empty or as a standby of another, and stop it at the end."""
     folder = Path(
         tempfile.mkdtemp(prefix="aegate-postgres-", dir="/tmp")
     )  # a socket's path has at most 107 bytes
     if os.geteuid() == 0:
         account = pwd.getpwnam("postgres")
         os.chown(folder, account.pw_uid, account.pw_gid)
-    server = PostgresServer(folder, find_binaries())
-    server.initialise()
+    server = PostgresServer(folder, find_binaries(), settings)
     try:
+        if standby_of is None:
+            server.initialise()
+        else:
+            server.copy(standby_of)
         server.start()
         yield server
     finally:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-import asyncpg
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
 from tortoise.context import TortoiseContext, _current_context, set_global_context
-from tortoise.exceptions import DBConnectionError, OperationalError
 
 from aegate_core.database.dialect import (
     as_datetime,
@@ -27,13 +26,8 @@ from aegate_core.database.dialect import (
     sqlite_arguments,
     to_sqlite,
 )
-from aegate_core.errors import (
-    DatabaseUnavailable,
-    InvalidValue,
-    SchemaMismatch,
-    SerializationConflict,
-    StorageFull,
-)
+from aegate_core.database.trouble import AWAY, translated
+from aegate_core.errors import InvalidValue, SerializationConflict
 
 __all__ = ["Database", "as_datetime", "as_json", "open_database"]
 
@@ -42,41 +36,16 @@ MIGRATIONS = "aegate_core.database.migrations"
 APP = "models"
 
 BUSY_TIMEOUT_MS = 15_000
+RACING_S = 10.0
+"""After so long a lost race is not run again: an SQLite file that is locked was waited for already."""
 POOL_CONNECTIONS = 8
 
 Row = dict[str, Any]
 T = TypeVar("T")
 
-_AWAY = (
-    OSError,
-    asyncio.TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.PostgresSystemError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.ReadOnlySQLTransactionError,
-    DBConnectionError,
-)
-"""It is stopped, cut off, out of memory, a standby after a failover, or does not let us in: it may come back."""
-_REFUSALS = (
-    (
-        asyncpg.InvalidAuthorizationSpecificationError,
-        "refuses this user or its password: mend them in the URL, or admit the user in pg_hba.conf",
-    ),
-    (asyncpg.InvalidCatalogNameError, "is not there: make it with createdb, or mend its name in the URL"),
-    (
-        asyncpg.InsufficientPrivilegeError,
-        "does not let this user make or use its tables: make the user its owner (ALTER DATABASE … OWNER TO …)",
-    ),
-)
-_RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-_WITHOUT_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+TIMEOUTS_S = {"connect_timeout": 10.0, "command_timeout": 60.0}
+"""How long a connection and a statement may take; parameters of the URL, the first one also libpq's."""
+_HOST = re.compile(r"(?P<folder>/.*)|(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>.*))?")
 
 
 def connection_config(url: str) -> dict[str, Any]:
@@ -91,33 +60,63 @@ def connection_config(url: str) -> dict[str, Any]:
             "foreign_keys": "ON",
         }
         return {"engine": "aegate_core.database.sqlite_backend", "credentials": credentials}
-    query = parse_qs(parts.query)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     name = parts.path.lstrip("/")
     if not name:
         raise InvalidValue(
             "database URL must name a database, got none: use postgres://user@host:5432/aegate"
         )
-    try:
-        port = parts.port or int(query.get("port", ["5432"])[0])
-    except ValueError as error:
-        raise InvalidValue(
-            "database URL must have a port of 1 to 65535, got another: use postgres://user@host:5432/aegate"
-        ) from error
+    hosts = _hosts(parts, query)
+    connect_s, command_s = (_seconds(query, n, default) for n, default in TIMEOUTS_S.items())
     credentials = {
-        "host": query.get("host", [parts.hostname])[0],
-        "port": port,
+        "hosts": hosts,
         "user": unquote(parts.username or "") or None,
         "password": unquote(parts.password or "") or None,
         "database": name,
         "minsize": 0,
         "maxsize": POOL_CONNECTIONS,
-        "timeout": 10,
-        "command_timeout": 60,
+        "timeout": connect_s,
+        "command_timeout": command_s,
+        "wait_s": 3 * connect_s * len(hosts),
         "server_settings": {"application_name": "aegate", "idle_in_transaction_session_timeout": "60000"},
     }
     if "sslmode" in query:
-        credentials["ssl"] = query["sslmode"][0]
-    return {"engine": "tortoise.backends.asyncpg", "credentials": credentials}
+        credentials["ssl"] = query["sslmode"]
+    return {"engine": "aegate_core.database.asyncpg_backend", "credentials": credentials}
+
+
+def _hosts(parts: SplitResult, query: Mapping[str, str]) -> list[tuple[str | None, int]]:
+    """Return hosts, or folders of sockets, with their ports, as libpq reads them: ``a,b`` or ``a:5432,b:5433``."""
+    ports = (query.get("port") or "5432").split(",")
+    named = query.get("host") or parts.netloc.rpartition("@")[2]
+    found = []
+    for number, host in enumerate(named.split(",")):
+        match = _HOST.fullmatch(host)
+        text = (match and match["port"]) or ports[min(number, len(ports) - 1)]
+        if match is None or not text.isdecimal() or not 0 < int(text) < 65536:
+            raise InvalidValue(
+                "database URL must have a port of 1 to 65535, got another: use postgres://user@host:5432/aegate"
+            )
+        found.append((match["folder"] or match["v6"] or match["name"] or None, int(text)))
+    return found
+
+
+def _seconds(query: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        seconds = float(query.get(name, default))
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidValue(f"{name} in the database URL must be seconds above 0, such as {name}={default:g}")
+    return seconds
+
+
+def place_of(url: str) -> str:
+    """Return where the database is, as a message may show it: no user, no password."""
+    if dialect_of(url) == "sqlite":
+        return f"in {url.removeprefix('sqlite://')}"
+    hosts = connection_config(url)["credentials"]["hosts"]
+    return "at " + ", ".join(f"{host or 'localhost'}:{port}" for host, port in hosts)
 
 
 def dialect_of(url: str) -> str:
@@ -147,6 +146,7 @@ class Database:
     def __init__(self, context: TortoiseContext, url: str) -> None:
         self._context = context
         self.url = url
+        self._place = place_of(url)
         self.dialect = dialect_of(url)
 
     @property
@@ -160,7 +160,7 @@ class Database:
 
     async def fetch(self, sql: str, *arguments: object) -> list[Row]:
         """Return all rows as dicts. Also for INSERT/UPDATE/DELETE … RETURNING."""
-        with _translated():
+        with translated(self._place):
             async with self._client.acquire_connection() as connection:
                 if self.is_sqlite:
                     cursor = await connection.execute(to_sqlite(sql), sqlite_arguments(arguments))
@@ -187,7 +187,7 @@ class Database:
 
     async def execute(self, sql: str, *arguments: object) -> int:
         """Run one statement and return how many rows it changed."""
-        with _translated():
+        with translated(self._place):
             async with self._client.acquire_connection() as connection:
                 if self.is_sqlite:
                     cursor = await connection.execute(to_sqlite(sql), sqlite_arguments(arguments))
@@ -199,7 +199,7 @@ class Database:
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run one statement for many rows; inside a transaction, or it is not atomic on SQLite."""
-        with _translated():
+        with translated(self._place):
             async with self._client.acquire_connection() as connection:
                 if self.is_sqlite:
                     await connection.executemany(to_sqlite(sql), [sqlite_arguments(r) for r in rows])
@@ -220,23 +220,18 @@ class Database:
                 yield self
             except BaseException as error:
                 # Where the connection is lost the rollback fails, too; what is to be told is why it was tried.
-                with suppress(*_AWAY):
+                with suppress(*AWAY):
                     await context.__aexit__(type(error), error, error.__traceback__)
                 raise
-            with _translated():
+            with translated(self._place):
                 await context.__aexit__(None, None, None)
         finally:
             _current_context.reset(current)
 
     async def _begin(self) -> TransactionContext:
-        with _translated():
+        with translated(self._place):
             context = self._client._in_transaction()
-            try:
-                await context.__aenter__()
-            except BaseException:
-                if not self.is_sqlite:
-                    await _abandon(context)
-                raise
+            await context.__aenter__()
             return context
 
     async def atomically(self, work: Callable[[Database], Awaitable[T]], *, attempts: int = 6) -> T:
@@ -244,82 +239,16 @@ class Database:
 
         ``work`` must be safe to repeat: whatever it did outside the database happens again.
         """
+        end = time.monotonic() + RACING_S
         for attempt in range(1, attempts + 1):
             try:
                 async with self.transaction():
                     return await work(self)
             except SerializationConflict:
-                if attempt == attempts:
+                if attempt == attempts or time.monotonic() > end:
                     raise
                 await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-class _translated:  # noqa: N801 - reads as a word in `with _translated():`
-    """Turn the drivers' errors into aegate's; the drivers' texts may hold values: not carried over."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            return
-        root = error.args[0] if isinstance(error, OperationalError) and error.args else error
-        if isinstance(root, sqlite3.DatabaseError):
-            _raise_for_sqlite(root, error)
-        if isinstance(root, _RACE):
-            raise SerializationConflict("the transaction lost a race: try again") from error
-        if isinstance(root, _WITHOUT_TABLES):
-            raise _not_migrated() from error
-        if isinstance(root, asyncpg.DiskFullError):
-            raise StorageFull("the database's disk is full: make room") from error
-        if isinstance(root, _AWAY):
-            raise DatabaseUnavailable(_why_away(root)) from error
-
-
-def _why_away(root: BaseException) -> str:
-    """Return what a person can do about it; never the server's own text, which may hold values."""
-    name = type(root).__name__
-    for kind, words in _REFUSALS:
-        if isinstance(root, kind):
-            return f"the database {words} ({name})"
-    return f"database does not answer ({name}): check that it runs and that the URL is right"
-
-
-def _not_migrated() -> SchemaMismatch:
-    return SchemaMismatch(
-        "the database must have the tables of this version, it lacks some: start `aegate up`, which makes them"
-    )
-
-
-def _raise_for_sqlite(root: sqlite3.DatabaseError, error: BaseException) -> None:
-    code = getattr(root, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        raise SerializationConflict("another process held the database too long: try again") from error
-    if code == sqlite3.SQLITE_FULL:
-        raise StorageFull("the database's disk is full: make room") from error
-    if str(root).startswith(("no such table", "no such column")):
-        raise _not_migrated() from error
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
-        raise DatabaseUnavailable(
-            f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"
-        ) from error
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        raise DatabaseUnavailable(
-            f"the SQLite file is damaged or no database ({root.sqlite_errorname}): "
-            "stop aegate and restore a backup of it"
-        ) from error
-
-
-async def _abandon(context: Any) -> None:
-    """Give back the pooled connection that Tortoise's failed ``__aenter__`` keeps: else the pool runs dry."""
-    token = getattr(context, "token", None)
-    if token is not None and not token._used:
-        token._handler.reset(token)
-    client = getattr(context, "client", None)
-    connection = getattr(client, "_connection", None)
-    if client is not None and connection is not None and client._parent._pool:
-        await client._parent._pool.release(connection)
 
 
 @asynccontextmanager

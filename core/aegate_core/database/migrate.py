@@ -17,10 +17,10 @@ from aegate_core.database.connection import (
     APP,
     MIGRATIONS,
     Database,
-    _translated,
     open_database,
     tortoise_config,
 )
+from aegate_core.database.trouble import translated
 from aegate_core.errors import SchemaMismatch
 
 DECLARATIONS = ("aegate_core.stores.index.declarations", "aegate_core.stores.queue.declarations")
@@ -39,7 +39,7 @@ async def migrate(url: str) -> list[str]:
     async def work(tx: Database) -> list[str]:
         if not tx.is_sqlite:
             await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-        with _translated():  # the executor speaks to the driver, past Database
+        with translated(tx._place):  # the executor speaks to the driver, past Database
             return await _migrate(tx, url)
 
     async with open_database(url) as db:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegate_core.database.connection import connection_config
+from aegate_core.database.connection import connection_config, place_of
 from aegate_core.database.dialect import (
     as_datetime,
     as_json,
@@ -71,8 +71,42 @@ def test_json_comes_back_from_text_and_from_values() -> None:
 def test_urls_are_read() -> None:
     assert connection_config("sqlite:///data/x.sqlite3")["credentials"]["file_path"] == "/data/x.sqlite3"
     postgres = connection_config("postgres://me:p%40ss@db.example:5433/aegate?sslmode=require")["credentials"]
-    assert (postgres["user"], postgres["password"], postgres["host"]) == ("me", "p@ss", "db.example")
-    assert (postgres["port"], postgres["database"], postgres["ssl"]) == (5433, "aegate", "require")
-    assert connection_config("postgres:///aegate?host=/run/pg&port=5440")["credentials"]["host"] == "/run/pg"
+    assert (postgres["user"], postgres["password"]) == ("me", "p@ss")
+    assert (postgres["hosts"], postgres["database"]) == ([("db.example", 5433)], "aegate")
+    assert (postgres["ssl"], postgres["timeout"], postgres["command_timeout"]) == ("require", 10, 60)
     with pytest.raises(InvalidValue, match="must name a database"):
         connection_config("postgres://db.example")
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgres:///aegate", [(None, 5432)]),
+        ("postgres:///aegate?host=/run/pg&port=5440", [("/run/pg", 5440)]),
+        ("postgres://me@one:5433,two,[::1]:5434/aegate", [("one", 5433), ("two", 5432), ("::1", 5434)]),
+        ("postgres://me@/aegate?host=/run/a,/run/b&port=5433,5434", [("/run/a", 5433), ("/run/b", 5434)]),
+        ("postgres://me@/aegate?host=one,two&port=5433", [("one", 5433), ("two", 5433)]),
+    ],
+)
+def test_a_url_may_name_several_hosts(url: str, hosts: list[tuple[str | None, int]]) -> None:
+    credentials = connection_config(f"{url}{'&' if '?' in url else '?'}connect_timeout=2")["credentials"]
+    assert (credentials["hosts"], credentials["timeout"]) == (hosts, 2)
+    assert credentials["wait_s"] == 6 * len(hosts)
+
+
+@pytest.mark.parametrize("host", ["one:0", "one:65536", "one:x", "one:1:2"])
+def test_a_port_that_cannot_be_is_refused(host: str) -> None:
+    with pytest.raises(InvalidValue, match="must have a port of 1 to 65535"):
+        connection_config(f"postgres://{host}/aegate")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
+def test_a_timeout_that_cannot_be_is_refused(seconds: str) -> None:
+    with pytest.raises(InvalidValue, match="connect_timeout in the database URL must be seconds above 0"):
+        connection_config(f"postgres://one/aegate?connect_timeout={seconds}")
+
+
+def test_a_place_holds_neither_user_nor_password() -> None:
+    assert place_of("postgres://me:p%40ss@one:5433,two/aegate") == "at one:5433, two:5432"
+    assert place_of("postgres:///aegate") == "at localhost:5432"
+    assert place_of("sqlite:///data/x.sqlite3") == "in /data/x.sqlite3"
