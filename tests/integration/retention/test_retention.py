@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from aegate_core.database import ensure_schema, migrate, open_database
+from aegate_core.database import open_database
 from aegate_core.decisions.retention import Keep
-from aegate_core.errors import NotFound, SchemaMismatch
+from aegate_core.errors import NotFound
 from aegate_core.services import deliveries
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.fsck import Kind, Summary, check
@@ -250,25 +250,6 @@ async def test_blob_that_a_late_indexer_puts_again_goes_again(place: Place) -> N
     assert [p.stem for p in place.root.glob("blobs/*/*/*")] == [late]
     assert (await findings(place))[1].to_delete == 1
     assert ((await run(place)).left_over, blobs(place)) == (1, 0)
-
-
-async def test_database_of_the_first_schema_is_brought_up_and_keeps_its_rows(
-    place: Place, database_url: str
-) -> None:
-    for statement in (
-        "DROP TABLE delivered",
-        "DROP INDEX arrival_here",
-        "DROP INDEX arrival_to_remove",
-        "ALTER TABLE arrival DROP COLUMN removed_at",
-        "DELETE FROM tortoise_migrations WHERE name = '0002_retention'",
-    ):
-        await place.db.execute(statement)
-    with pytest.raises(SchemaMismatch, match="lacks 0002_retention"):
-        await ensure_schema(database_url)
-    assert await asyncio.to_thread(asyncio.run, migrate(database_url)) == ["0002_retention"]
-    await ensure_schema(database_url)
-    assert (await findings(place))[0] == []
-    assert (await run(place)).partitions["default/default"].images == 3
 
 
 @pytest.mark.parametrize(("step", "left"), [("TOMBSTONED", 3), ("BLOB_DELETED", 0)])
