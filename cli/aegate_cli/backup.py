@@ -23,7 +23,8 @@ DONE, INCOMPLETE = 0, 1
 
 def backup(
     target: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="Empty, or the folder of an earlier backup.")
+        Path,
+        typer.Argument(metavar="TARGET", readable=False, help="Empty, or the folder of an earlier backup."),
     ],
     data: Data = None,
     database: DatabaseURL = None,
@@ -57,8 +58,10 @@ def backup(
 
 
 def restore(
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder of a backup.")],
-    data: Annotated[Path, typer.Option(metavar="D", help="The new data folder: empty, or not there.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", readable=False, help="The folder of a backup.")],
+    data: Annotated[
+        Path, typer.Option(metavar="D", readable=False, help="The new data folder: empty, or not there.")
+    ],
     database: Annotated[
         str | None, typer.Option(metavar="URL", help="An empty database, for an index in PostgreSQL.")
     ] = None,

@@ -60,11 +60,16 @@ def open_data_folder(given: Path | None) -> DataFolder:
 
 
 def existing_database(folder: DataFolder, given: str | None) -> str:
-    """Return the URL of an index that is there. Raises NotFound; opening would make a new one."""
+    """Return the URL of an index that is there. Raises NotFound, as opening would make a new one; StorageError."""
     url = database_url({"AEGATE_DATABASE_URL": given or ""}, folder)
     if url.startswith("sqlite://"):
         path = Path(url.removeprefix("sqlite://"))
-        came = _why_no_sqlite(path)
+        try:
+            came = _why_no_sqlite(path)
+        except PermissionError as error:
+            raise StorageError(
+                f"the index {path} cannot be read by user {_user(os.geteuid())}: mend its rights, or start as its owner"
+            ) from error
         if came:
             raise NotFound(f"expected the index at {path}, got {came}: give --database as `aegate up` has it")
     return url
@@ -120,7 +125,7 @@ def storage_error(error: OSError, root: Path) -> StorageError:
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return StorageError(
-            f"data folder {root} cannot be written by user {_user(os.geteuid())}: "
+            f"data folder {root} cannot be used by user {_user(os.geteuid())}: "
             f"mend its rights, or choose another with --data"
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 Data = Annotated[
-    Path | None, typer.Option(metavar="D", help="The data folder. (default: $XDG_DATA_HOME/aegate)")
+    Path | None,
+    typer.Option(metavar="D", readable=False, help="The data folder. (default: $XDG_DATA_HOME/aegate)"),
 ]
 DatabaseURL = Annotated[
     str | None,

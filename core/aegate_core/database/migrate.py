@@ -5,9 +5,13 @@ Two at once: PostgreSQL waits on an advisory lock, SQLite on its write lock. A d
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
+from urllib.parse import quote
 
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from tortoise.migrations.graph import MigrationKey
@@ -65,6 +69,8 @@ async def ensure_schema(url: str) -> None:
 
     Raises DatabaseUnavailable when there is none.
     """
+    if url.startswith("sqlite://"):
+        _leave_alone_what_is_not_ours(Path(url.removeprefix("sqlite://")))
     async with open_database(url) as db:
         executor = MigrationExecutor(db._client, tortoise_config(url)["apps"])
         exists = await db.fetch(_HAS_MIGRATIONS[db.dialect], executor.recorder.table_name)
@@ -74,9 +80,7 @@ async def ensure_schema(url: str) -> None:
         _refuse_newer(applied, known)
         missing = sorted({key.name for key in known} - applied)
         if missing:
-            raise SchemaMismatch(
-                f"the database must be of this version, and lacks {missing[0]}: start `aegate up` once, which adds it"
-            )
+            raise _lacking(missing[0])
 
 
 def known_migrations() -> tuple[str, ...]:
@@ -100,6 +104,35 @@ _HAS_MIGRATIONS = {
 
 async def _applied(recorder: MigrationRecorder) -> set[str]:
     return {key.name for key in await recorder.applied_migrations()}
+
+
+MIGRATIONS_TABLE = "tortoise_migrations"
+"""Tortoise's own name for it."""
+
+_JOURNAL_AT = 18
+"""Where an SQLite file says how it is written: 1 with a rollback journal, 2 with a WAL, as ours always is."""
+
+
+def _leave_alone_what_is_not_ours(path: Path) -> None:
+    """Refuse somebody else's SQLite file before it is opened for writing, which would turn it into one with a WAL."""
+    try:
+        with path.open("rb") as file:
+            if file.read(_JOURNAL_AT + 1)[_JOURNAL_AT:] != b"\1":
+                return
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+            tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (MIGRATIONS_TABLE,))
+            is_ours = tables.fetchone() is not None
+    except (OSError, sqlite3.DatabaseError):
+        return  # opening it says why
+    if not is_ours:
+        raise _lacking(known_migrations()[0])
+
+
+def _lacking(name: str) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"the database must be of this version, and lacks {name}: start `aegate up` once, which adds it, or give the "
+        "database that belongs to the data folder"
+    )
 
 
 def _refuse_newer(applied: set[str], known: Iterable[MigrationKey]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from aegate_core.services import deliveries
 from aegate_core.services.backup import Job, Made, Restored, make_backup, restore_backup
 from aegate_core.services.backup.index_copy import copy_index, dump_tool
 from aegate_core.services.backup.make import _copy_images
-from aegate_core.services.backup.manifest import hold_target
+from aegate_core.services.backup.manifest import hold_target, read_target
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.fsck import Summary, check
 from aegate_core.services.retention import retain
@@ -204,6 +206,48 @@ async def test_backup_of_another_installation_is_not_replaced(place: Place, tmp_
     with pytest.raises(Conflict, match="is of another installation, or this index has lost images"):
         await back_up(place, target)
     assert files(target) == before
+
+
+async def test_target_in_use_is_refused(place: Place, tmp_path: Path, empty_database: EmptyDatabase) -> None:
+    target, root, database = tmp_path / "target", tmp_path / "restored", empty_database()
+    await back_up(place, target)
+    before = files(target)
+    with hold_target(target):
+        with pytest.raises(Conflict, match="another `aegate backup` or `aegate restore` uses"):
+            await back_up(place, target, at(0))
+        with pytest.raises(Conflict, match="another `aegate backup` uses"):
+            await bring_back(target, root, database)
+    with (
+        read_target(target),
+        pytest.raises(Conflict, match="another `aegate backup` or `aegate restore` uses"),
+    ):
+        await back_up(place, target, at(0))
+    root.mkdir()
+    with _held(root), pytest.raises(Conflict, match="another `aegate restore` fills"):
+        await bring_back(target, root, database)
+    assert files(target) == before
+    assert list(root.iterdir()) == []
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+    os.close(descriptor)
+
+
+async def test_backup_is_for_its_owner_alone(place: Place, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o755)
+    mask = os.umask(0)
+    try:
+        await back_up(place, target)
+    finally:
+        os.umask(mask)
+    assert target.stat().st_mode & 0o777 == 0o700
+    modes = {p.name.split("-")[0]: p.stat().st_mode & 0o777 for p in target.iterdir() if p.is_file()}
+    assert modes == {"BACKUP": 0o600, "lock": 0o600, "manifest.json": 0o600, "index": 0o600}
 
 
 async def test_folder_with_other_things_is_no_target(place: Place, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import json
 import sqlite3
 from pathlib import Path
 
-import pytest
 from pydicom.data import get_testdata_file
 
 from tests.integration.cli.installations import QUICK, aegate, device, installation
+from tests.integration.cli.refused import never_run
 from tests.integration.peers import run_dcmtk
 from tests.integration.waiting import eventually
 
@@ -46,25 +46,6 @@ def test_running_and_stopped_installation_are_checked_and_mended(tmp_path: Path)
     assert f"WRONG   BLOB_MISSING  {blob.stem}: " in lost.stdout
 
 
-def made_by_nobody(folder: Path) -> None:
-    folder.mkdir()
-
-
-def never_run(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "VERSION").write_text("1\n")
-
-
-def newer(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "VERSION").write_text("99\n")
-
-
-def half_copied(folder: Path) -> None:
-    never_run(folder)
-    (folder / "aegate.sqlite3").write_bytes(b"")
-
-
 def test_database_of_another_schema_is_refused(tmp_path: Path, empty_database_url: str) -> None:
     never_run(tmp_path / "data")
     if empty_database_url.startswith("sqlite://"):
@@ -72,25 +53,3 @@ def test_database_of_another_schema_is_refused(tmp_path: Path, empty_database_ur
     done = aegate("fsck", "--data", tmp_path / "data", "--database", empty_database_url)
     assert done.returncode == 2
     assert "the database must be of this version, and lacks 0001_initial" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (made_by_nobody, "expected a data folder of aegate, got none at "),
-        (never_run, "expected the index at "),
-        (newer, "is of format 99, written by a newer aegate"),
-        (half_copied, "got a file that is no SQLite database"),
-    ],
-)
-def test_what_cannot_be_checked_is_refused_and_left_alone(tmp_path: Path, make: object, said: str) -> None:
-    folder = tmp_path / "data"
-    assert callable(make)
-    make(folder)
-    before = sorted((p.name, p.stat().st_size) for p in folder.iterdir())
-    for arguments in ((), ("--repair",)):
-        done = aegate("fsck", "--data", folder, *arguments)
-        assert done.returncode == 2
-        assert said in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-    assert sorted((p.name, p.stat().st_size) for p in folder.iterdir()) == before

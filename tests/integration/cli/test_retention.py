@@ -6,11 +6,9 @@ import json
 import sqlite3
 from pathlib import Path
 
-import pytest
 from pydicom.data import get_testdata_file
 
 from tests.integration.cli.installations import QUICK, aegate, device, installation
-from tests.integration.cli.test_fsck import half_copied, made_by_nobody, never_run, newer
 from tests.integration.peers import run_dcmtk
 from tests.integration.waiting import eventually
 
@@ -54,24 +52,3 @@ def test_images_go_from_a_running_installation_as_the_dry_run_said(tmp_path: Pat
         [study] = answer["studies"]["nodes"]
         assert study["instanceCount"] == 1
         assert study["series"][0]["instances"]["nodes"][0]["removedAt"] is not None
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (made_by_nobody, "expected a data folder of aegate, got none at "),
-        (never_run, "expected the index at "),
-        (newer, "is of format 99, written by a newer aegate"),
-        (half_copied, "got a file that is no SQLite database"),
-    ],
-)
-def test_what_is_not_ours_or_half_is_refused_and_left_alone(tmp_path: Path, make: object, said: str) -> None:
-    folder = tmp_path / "data"
-    assert callable(make)
-    make(folder)
-    before = sorted((p.name, p.stat().st_size) for p in folder.iterdir())
-    done = aegate("retention", "--data", folder)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert sorted((p.name, p.stat().st_size) for p in folder.iterdir()) == before

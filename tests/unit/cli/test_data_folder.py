@@ -88,7 +88,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         (errno.ENOSPC, StorageFull, "is full: make room"),
         (errno.EDQUOT, StorageFull, "is full: make room"),
         (errno.EROFS, StorageError, "read-only file system"),
-        (errno.EACCES, StorageError, "cannot be written by user"),
+        (errno.EACCES, StorageError, "cannot be used by user"),
         (errno.ENAMETOOLONG, StorageError, "cannot be used"),
     ],
 )
