@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from aegate_core.database.connection import connection_config
@@ -23,7 +24,6 @@ from aegate_core.errors import NotFound, StorageError
 
 CHUNK = 1 << 20
 STDERR_BYTES = 1 << 16
-CONNECT_TIMEOUT_S = 10
 LOCK_WAIT_MS = 60_000
 """A dump waits so long for a table that a migration holds."""
 
@@ -115,15 +115,19 @@ def _major(path: str) -> int:
 def tool_environment(url: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which a program reaches the database of ``url`` as aegate does."""
     wanted = connection_config(url)["credentials"]
+    hosts = wanted["hosts"]
     given = {
-        "PGHOST": wanted["host"],
-        "PGPORT": str(wanted["port"]),
+        "PGHOST": ",".join(
+            host or "" for host, _ in hosts
+        ),  # an empty one is libpq's default, as it is asyncpg's
+        "PGPORT": ",".join(str(port) for _, port in hosts),
+        "PGTARGETSESSIONATTRS": "read-write",  # the primary: the one that exported the snapshot
         "PGUSER": wanted["user"],
         "PGPASSWORD": wanted["password"],
         "PGSSLMODE": wanted.get("ssl"),
         "PGDATABASE": wanted["database"],
         "PGAPPNAME": "aegate",
-        "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT_S),
+        "PGCONNECT_TIMEOUT": str(ceil(wanted["timeout"])),
         "LC_ALL": "C",
     }
     return {**environ, **{name: value for name, value in given.items() if value}}

@@ -91,17 +91,20 @@ def test_program_that_is_missing_or_older_than_the_server_is_named_with_what_to_
 
 async def test_password_is_in_no_argument_and_the_urls_words_are_kept(tmp_path: Path) -> None:
     tool = fake_tool(tmp_path / "bin", "pg_dump", 'echo "$@"; env | grep ^PG | sort')
-    url = "postgres://an%40na:s%3Ecret@db.example:5433/a%20b?sslmode=verify-full"
+    url = "postgres://an%40na:s%3Ecret@db1.example,db2.example:5433/name?sslmode=verify-full&connect_timeout=2.5"
     await dump(Tool(tool, 15), url, "00-1", tmp_path / "said", lambda _: None)
     arguments, *environ = (tmp_path / "said").read_text().splitlines()
     assert ("--snapshot=00-1" in arguments, "cret" in arguments, "an@na" in arguments) == (True, False, False)
-    assert {
+    assert set(environ) >= {
         "PGUSER=an@na",
         "PGPASSWORD=s>cret",
-        "PGHOST=db.example",
-        "PGPORT=5433",
+        "PGHOST=db1.example,db2.example",
+        "PGPORT=5432,5433",
+        "PGDATABASE=name",
         "PGSSLMODE=verify-full",
-    } <= set(environ)
+        "PGCONNECT_TIMEOUT=3",
+        "PGTARGETSESSIONATTRS=read-write",
+    }
     assert (tmp_path / "said").stat().st_mode & 0o777 == 0o600
 
 
