@@ -24,6 +24,9 @@ from aegate_scu.outgoing import BlobDamaged, Outgoing, Stored, outgoing
 from aegate_scu.peer import NoAssociation, NoContext, PeerAddress, PeerAssociation, associate
 from aegate_scu.reencoding import CannotConvert
 
+STALLED_S = 2.0
+"""By feel: longer than a receiver at work takes for an answer, much shorter than the timeouts."""
+
 
 @dataclass
 class Control:
@@ -35,6 +38,12 @@ class Control:
     stop: threading.Event = field(default_factory=threading.Event)
     """The slot is lost, or the process ends: stop before the next instance."""
     lost: bool = False
+    moved_at: float = field(default_factory=time.monotonic)
+    """When the peer last answered anything, on the monotonic clock."""
+
+    def is_stalled(self) -> bool:
+        """Whether the peer has not answered for a while: it is waited for, and costs nothing but a thread."""
+        return time.monotonic() - self.moved_at > STALLED_S
 
     def may_go_on(self) -> bool:
         """Whether another instance may be sent at all."""
@@ -99,6 +108,7 @@ def _over_one_association(
         return
     except NoAssociation as error:
         raise _Over(Ending(error.message, rejected=error.verdict is Verdict.REJECTED)) from error
+    job.control.moved_at = time.monotonic()
     try:
         for instance in instances:
             if not job.control.may_go_on():
@@ -136,6 +146,7 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
         stored = Stored(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, instance.sha256)
         with outgoing(stored, syntax, job.blobs.root) as made:
             status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
+        job.control.moved_at = time.monotonic()
     except CannotConvert as error:
         job.report(Answer(instance, Verdict.REFUSED, error_code=error.code), 0.0)
     except (OSError, InvalidInput, StorageError) as error:

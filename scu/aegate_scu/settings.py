@@ -27,7 +27,8 @@ class WorkerSettings:
     secrets: Path | None = None
     """Folder with ``aegate-client/`` (tls.crt, tls.key, ca.crt); None: no AE with ``push.tls`` can be reached."""
     pushes: int = 8
-    """Associations at once in this process. By feel: each has three threads; measure CPU before raising it."""
+    """Associations at work at once in this process, those whose peer does not answer left out (see `worker.STALLED`).
+    By feel: each has three threads; measure CPU before raising it."""
     lease: timedelta = timedelta(seconds=30)
     """How long a slot stays ours without renewal: what a lost worker held waits so long."""
     heartbeat: timedelta = timedelta(seconds=10)

@@ -52,6 +52,10 @@ RETRY_S = 1.0
 RETAIN_S = 3600.0
 """What may go by age may go an hour later; where nothing is old enough, the question costs an indexed read or two."""
 
+STALLED = 56
+"""How many pushes may wait for peers that do not answer, beside those that move. By feel: threads that sleep, and each
+reads a row twice a second; 14 receivers with 4 connections each may hang before the others feel it."""
+
 PROBES = 8
 """How many destinations in trouble are asked at once. By feel: each takes up to 40 s where nothing answers."""
 
@@ -79,7 +83,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Control] = {}
         self._configuration: Configuration | None = None
-        self._executor = ThreadPoolExecutor(settings.pushes, thread_name_prefix="push")
+        self._executor = ThreadPoolExecutor(settings.pushes + STALLED, thread_name_prefix="push")
         self._probers = ThreadPoolExecutor(PROBES, thread_name_prefix="probe")
         blobs = BlobStore(settings.data.blobs)
         self._env = Delivering(db, self.clock, settings, metrics, self._executor, blobs)
@@ -164,7 +168,7 @@ class Worker:
     async def _take_up(self) -> None:
         """Claim until there is nothing more, or no thread is free."""
         self._beat = time.monotonic()
-        while len(self._running) < self.settings.pushes and not self._stopping.is_set():
+        while self._has_room() and not self._stopping.is_set():
             asked = time.monotonic()
             leaped = self._leaped()
             now, lease = self.clock.now() - leaped, self.settings.lease + leaped
@@ -177,6 +181,11 @@ class Worker:
             task = asyncio.create_task(self._deliver(claim, control))
             self._running[task] = control
             task.add_done_callback(self._done)
+
+    def _has_room(self) -> bool:
+        """Whether another push may begin: peers that do not answer take no place from those that do."""
+        stalled = min(sum(c.is_stalled() for c in self._running.values()), STALLED)
+        return len(self._running) - stalled < self.settings.pushes
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)

@@ -39,6 +39,11 @@ class Way:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def be(self, mood: Mood) -> None:
         """Change the mood; what is open breaks."""
         if self._server is not None:
