@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss load proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss load large proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -35,6 +35,10 @@ powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7
 load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.load --instances $(or $(N),10000) $(if $(DATABASE),--database $(DATABASE))
+
+large: .venv/.all  ## one object of 2 GiB in and out, and no process holds it in memory: MIB=2048 DATABASE=postgres
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.large --mib $(or $(MIB),2048) $(if $(DATABASE),--database $(DATABASE))
 
 proofs: .venv/.all  ## all of these at full count, hours: FORM=short for minutes, ONLY=steps for one
 	@tools/proofs.sh $(or $(FORM),full) $(ONLY)

@@ -94,6 +94,38 @@ def is_running(pid: int) -> bool:
     return _stat(Path("/proc") / str(pid))[0] not in "ZX"
 
 
+def rss_bytes(pid: int) -> int:
+    """Return the memory that a process holds now, 0 when it is gone."""
+    return _status(pid, "VmRSS")
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """Return the most memory that a process has held so far, or since `forget_peak`."""
+    return _status(pid, "VmHWM")
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak begin anew (proc(5))."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def open_files(pid: int) -> int:
+    """Return how many descriptors a process holds, 0 when it is gone."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return 0
+
+
+def _status(pid: int, name: str) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    _, found, rest = status.partition(f"{name}:")
+    return int(rest.split()[0]) * 1024 if found else 0
+
+
 def _tasks(pid: int) -> list[Path]:
     try:
         return list(Path(f"/proc/{pid}/task").iterdir())

@@ -22,6 +22,7 @@ from statistics import median
 
 from aegate_core.database import as_datetime
 from tests.integration.flapping import Mood
+from tests.integration.processes import open_files
 from tests.integration.waiting import eventually
 from tests.proofs.hospital import (
     FLAPPING,
@@ -34,7 +35,7 @@ from tests.proofs.hospital import (
     send_all,
 )
 from tests.proofs.judges import is_drained, received_in, rows, verdicts_of
-from tests.proofs.watching import MOST_GROWTH, Questions, Repeated, Watch, open_files, percentiles
+from tests.proofs.watching import MOST_GROWTH, Questions, Repeated, Watch, percentiles
 
 WARM_UP_SHARE = 10
 """One image in so many is sent before anything is measured; at least 8 a device."""

@@ -6,45 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median, quantiles
+
+from tests.integration.processes import open_files, rss_bytes
 
 SAMPLE_S = 0.25
 MOST_GROWTH = 0.10
 """Of the memory over the second half of a run."""
 EIGHTHS = 8
-
-
-def rss_bytes(pid: int) -> int:
-    """Return the memory that a process holds now, 0 when it is gone."""
-    return _status(pid, "VmRSS")
-
-
-def peak_rss_bytes(pid: int) -> int:
-    """Return the most memory that a process has held so far, or since `forget_peak`."""
-    return _status(pid, "VmHWM")
-
-
-def forget_peak(pid: int) -> None:
-    """Let the peak begin anew (proc(5))."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def open_files(pid: int) -> int:
-    """Return how many descriptors a process holds, 0 when it is gone."""
-    try:
-        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    except FileNotFoundError:
-        return 0
-
-
-def _status(pid: int, name: str) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    _, found, rest = status.partition(f"{name}:")
-    return int(rest.split()[0]) * 1024 if found else 0
 
 
 @dataclass

@@ -22,7 +22,7 @@ from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.health import ProcessState, read_state
 from aegate_core.stores.spool import SpooledArrival, scan
-from tests.integration.processes import process
+from tests.integration.processes import process, rss_bytes
 from tests.integration.waiting import eventually
 
 
@@ -107,8 +107,7 @@ class RunningListener:
 
     def rss_bytes(self) -> int:
         """Return the memory it holds now."""
-        status = Path(f"/proc/{self.child.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        return rss_bytes(self.child.pid)
 
     def open_associations(self, name: str = "ct1") -> float:
         """Return how many associations of an AE hold a slot."""

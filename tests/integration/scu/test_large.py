@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dicom import Instance, ct, ct_study, write
+from tests.integration.processes import peak_rss_bytes
 from tests.integration.scu.clinic import clinic, data_digest, entity, reaches
 from tests.integration.scu.raw_peer import Store, raw_peer, response
 from tests.integration.scu.test_limit import worker
@@ -36,12 +37,6 @@ print(sent(sys.argv[3]) - small)
 def good(store: Store) -> bytes:
     """Answer that the object is stored."""
     return response(store.message_id, 0x0000)
-
-
-def peak_rss_bytes(pid: int) -> int:
-    """Return the most memory that a process has held so far."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 @pytest.fixture(scope="module")
