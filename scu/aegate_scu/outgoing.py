@@ -73,8 +73,8 @@ class Outgoing:
 def outgoing(arrival: Stored, target_syntax: str, scratch: Path) -> Iterator[Outgoing]:
     """Give the data set's bytes of ``arrival`` for ``target_syntax``, whose source is read once before, as a check.
 
-    What has to be converted takes room in the folder ``scratch`` meanwhile. Raises CannotConvert; OSError where the
-    file is not readable; BlobDamaged or NotDICOM where it is not what arrived.
+    What has to be converted takes room in the folder ``scratch`` meanwhile. Raises CannotConvert, DecoderLost; OSError
+    where the file is not readable; BlobDamaged or NotDICOM where it is not what arrived.
     """
     with arrival.path.open("rb") as file:
         offset = read_file_meta(file).data_offset

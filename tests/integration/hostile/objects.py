@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -307,3 +308,33 @@ def element_boundaries(path: Path) -> list[int]:
             if tell:
                 places |= {tell - 12, tell - 8, tell, tell + 1}
     return sorted(p for p in places if p >= 0)
+
+
+TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+
+CRASHING = (
+    ("SC_rgb_jpeg_gdcm.dcm", 1358, 80, "SIGSEGV"),
+    ("JPEGLSNearLossless_08.dcm", 586, 151, "SIGABRT"),
+    ("693_J2KI.dcm", 2076, 104, "SIGABRT"),
+    ("SC_rgb_small_odd_jpeg.dcm", 1729, 81, "SIGABRT"),
+)
+"""pydicom's test files of which one byte, at this place with this value, ends the process that decodes them."""
+
+HANGING = ("GDCMJ2K_TextGBR.dcm", 829, 0)
+"""Such a byte that makes reading the parameters of the JPEG 2000 stream go on for ever."""
+
+
+def damaged(name: str, at: int, byte: int) -> bytes:
+    """Return one of pydicom's test files with another byte at one place."""
+    content = bytearray((TEST_FILES / name).read_bytes())
+    content[at] = byte
+    return bytes(content)
+
+
+def flipped(content: bytes, chance: random.Random) -> bytes:
+    """Return ``content`` with a bit of every 200 bytes flipped, at most 20, among its first 4 KiB."""
+    damaged = bytearray(content)
+    size = min(len(damaged), 4096)
+    for _ in range(max(1, min(20, size // 200))):
+        damaged[chance.randrange(size)] ^= 1 << chance.randrange(8)
+    return bytes(damaged)

@@ -84,7 +84,9 @@ async def test_pydicom_test_files_with_flipped_bits_and_cut_short_are_indexed_or
     chance = random.Random(SEED)
     small = sorted(BROKEN_TOO, key=lambda p: (p.stat().st_size, p))[:120]
     hostile = {f"{p.name} {n}": p.read_bytes() for n, p in enumerate(small)}
-    hostile |= {f"{name} bits": _flipped(content, chance) for name, content in hostile.items() if content}
+    hostile |= {
+        f"{name} bits": objects.flipped(content, chance) for name, content in hostile.items() if content
+    }
     hostile |= {
         f"{name} cut": content[: chance.randrange(len(content))]
         for name, content in hostile.items()
@@ -92,15 +94,6 @@ async def test_pydicom_test_files_with_flipped_bits_and_cut_short_are_indexed_or
     }
 
     await arrives(place, hostile, at_least_quarantined=50)
-
-
-def _flipped(content: bytes, chance: random.Random) -> bytes:
-    """Return ``content`` with a bit of every 200 bytes flipped, at most 20, among its first 4 KiB."""
-    damaged = bytearray(content)
-    size = min(len(damaged), 4096)
-    for _ in range(max(1, min(20, size // 200))):
-        damaged[chance.randrange(size)] ^= 1 << chance.randrange(8)
-    return bytes(damaged)
 
 
 def _cuts(path: Path, chance: random.Random, *, everywhere: bool) -> Iterable[int]:
@@ -121,7 +114,7 @@ def test_every_pydicom_test_file_cut_anywhere_and_with_flipped_bits_is_read_or_r
         with path.open("rb") as file:
             content = file.read(1 << 18)
         cut = [content[:at] for at in _cuts(path, chance, everywhere=path in tiny)]
-        for damaged in (*cut, *(_flipped(content, chance) for _ in range(4) if content)):
+        for damaged in (*cut, *(objects.flipped(content, chance) for _ in range(4) if content)):
             target.write_bytes(damaged)
             tried[_is_read(target)] += 1
     assert tried.total() > 4000

@@ -1,0 +1,74 @@
+"""``python -m aegate_scu.decoder``: decodes what it is asked to over its standard input, a socket, until that closes.
+
+Whatever an object can do to a process, it does to this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from aegate_scu.decoders import MOST_REPLY_BYTES, WALL_SHARE, Order
+from aegate_scu.decoding import decode
+from aegate_scu.reencoding import CannotConvert, TooLargeToConvert
+
+MOST_MEMORY_BYTES = 4 << 30
+"""Of address space. By feel: libraries take half a GiB of it, a frame of 64 MiB some times its size."""
+
+
+def main() -> None:
+    """Serve orders until there are no more."""
+    _limit()
+    warnings.simplefilter("ignore")  # pydicom's quote values of data sets
+    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as orders:
+        while True:
+            asked, descriptors, _, _ = socket.recv_fds(orders, MOST_REPLY_BYTES, 2)
+            if not asked:
+                return
+            orders.send(json.dumps(_serve(Order(**json.loads(asked)), *descriptors)).encode())
+
+
+def _limit() -> None:
+    """Run out of memory before the worker does, and leave no core: an image would be in it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all; the worker finishes its object
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = MOST_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MOST_MEMORY_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # Linux: whom to kill first
+
+
+def _serve(order: Order, source: int, target: int) -> dict[str, Any]:
+    with os.fdopen(source, "rb") as file, os.fdopen(target, "wb") as made:
+        _may_take(order.seconds)
+        try:
+            return decode(file, order.offset, order.transfer_syntax, made)
+        except CannotConvert as error:
+            return {"refused": error.message, "too_large": isinstance(error, TooLargeToConvert)}
+        except Exception as error:  # the outermost place: the disk, or this object brought it about
+            if isinstance(error, OSError) and error.errno is not None:
+                return {"errno": error.errno}
+            refused = f"pixel data cannot be decoded from {order.transfer_syntax} ({type(error).__name__})"
+            return {"refused": refused, "too_large": isinstance(error, MemoryError)}
+        finally:
+            _may_take(0)
+
+
+def _may_take(seconds: int) -> None:
+    """Let the kernel end this process when an object has taken so long, in the middle of a decoder as anywhere."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.alarm(seconds * WALL_SHARE)
+
+
+if __name__ == "__main__":
+    main()
