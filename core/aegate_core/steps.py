@@ -1,4 +1,4 @@
-"""The steps of an image's way at which a process may be told to die: proofs ask for it, nobody else does.
+"""The steps at which a process may be told to die: proofs ask for it, nobody else does.
 
 ``AEGATE_DIE_AT=RENAMED:7`` ends the process by SIGKILL when it has reached that step for the seventh time, so that a
 proof need not wait for chance to kill between two lines. A value with a slash is a file that holds such a wish, read
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class Step(StrEnum):
-    """What has just been done, in the order of an image's way."""
+    """What has just been done, in the order of an image's way; then retention, backup and restore."""
 
     WRITTEN = "WRITTEN"
     FSYNCED = "FSYNCED"
@@ -31,6 +31,17 @@ class Step(StrEnum):
     SPOOL_LEFT = "SPOOL_LEFT"
     TOMBSTONED = "TOMBSTONED"
     BLOB_DELETED = "BLOB_DELETED"
+    SPOOL_COPIED = "SPOOL_COPIED"
+    INDEX_COPIED = "INDEX_COPIED"
+    INDEX_FINISHED = "INDEX_FINISHED"
+    MANIFEST_WRITTEN = "MANIFEST_WRITTEN"
+    MANIFEST_REPLACED = "MANIFEST_REPLACED"
+    UNWANTED_REMOVED = "UNWANTED_REMOVED"
+    RESTORE_MARKED = "RESTORE_MARKED"
+    INDEX_RESTORED = "INDEX_RESTORED"
+    BLOBS_RESTORED = "BLOBS_RESTORED"
+    SPOOL_RESTORED = "SPOOL_RESTORED"
+    RESTORE_FINISHED = "RESTORE_FINISHED"
 
 
 _ASKED = os.environ.get("AEGATE_DIE_AT", "")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from aegate_cli.data_folder import open_data_folder
 from aegate_core.database import ensure_schema, open_database
 from aegate_core.errors import AegateError, Conflict, InvalidInput, NotFound, SchemaMismatch, StorageError
 from aegate_core.services import deliveries
@@ -364,3 +365,70 @@ async def test_nothing_is_restored_over_anything(
         await bring_back(tmp_path / "target", place.root, database)
     assert files(place.root, "[V-a]*") == before
     assert await is_empty(database)
+
+
+async def dies_at(step: str, *command: str | Path) -> None:
+    """Run a command of ours that kills itself when it has reached ``step``."""
+    killed = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "aegate_cli", *map(str, command)],
+        env={**os.environ, "AEGATE_DIE_AT": step},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+@pytest.mark.timeout(300)
+async def test_backup_killed_at_every_step_leaves_the_last_one_whole(
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
+) -> None:
+    target = tmp_path / "target"
+    await back_up(place, target, at(700))
+    steps = ["SPOOL_COPIED", "INDEX_COPIED", "BLOB_PLACED", "BLOB_FSYNCED", "INDEX_FINISHED"]
+    steps += ["MANIFEST_WRITTEN", "MANIFEST_REPLACED", "UNWANTED_REMOVED"]
+    images = []
+    for step in steps:
+        place.receive(ct(Instance(study=f"before {step}")))  # there is something new each time
+        await place.index(LATER)
+        await dies_at(step, "backup", target, "--data", place.root, "--database", place.db.url)
+        root, database = tmp_path / f"restored {step}", empty_database()
+        images.append((await bring_back(target, root, database)).manifest.images)
+        await is_sound(root, database)
+    assert images == [4, 4, 4, 4, 4, 4, 12, 13]
+    made = await back_up(place, target)
+    assert (made.manifest.images, made.manifest.missing) == (13, ())
+    assert sorted(p.name for p in target.iterdir()) == sorted(
+        ["BACKUP", "blobs", "lock", "manifest.json", *made.manifest.files, made.manifest.spool]
+    )
+
+
+@pytest.mark.timeout(300)
+async def test_restore_killed_at_every_step_is_no_data_folder_and_is_begun_anew(
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
+) -> None:
+    target, root, database = tmp_path / "target", tmp_path / "restored", empty_database()
+    await back_up(place, target)
+    command = ["restore", target, "--data", root, *(("--database", database) if database else ())]
+    steps = ["RESTORE_MARKED", "INDEX_RESTORED", "BLOB_PLACED", "BLOBS_RESTORED", "SPOOL_RESTORED"]
+    for step in steps:
+        await dies_at(step, *command)
+        with pytest.raises(NotFound, match="expected a data folder of aegate, got none"):
+            open_data_folder(root)
+    await dies_at("RESTORE_FINISHED", *command)
+    assert open_data_folder(root).root == root
+    assert (await is_sound(root, database)).arrivals == 4
+    with pytest.raises(StorageError, match="into an empty folder alone"):
+        await bring_back(target, root, empty_database())
+    assert (await is_sound(root, database)).arrivals == 4
+
+
+async def test_restore_takes_no_folder_for_half_restored_that_it_did_not_mark(
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase
+) -> None:
+    await back_up(place, tmp_path / "target")
+    root = tmp_path / "restored"
+    (root / "letters").mkdir(parents=True)
+    (root / "RESTORING").write_text("somebody's own notes\n")
+    with pytest.raises(StorageError, match="into an empty folder alone, got 2 entries"):
+        await bring_back(tmp_path / "target", root, empty_database())
+    assert sorted(p.name for p in root.iterdir()) == ["RESTORING", "letters"]

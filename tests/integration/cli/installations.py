@@ -98,7 +98,12 @@ def up_arguments(folder: Path, data: Path, dicom_port: int, http_port: int) -> l
 
 @contextmanager
 def installation(
-    tmp_path: Path, manifests: Mapping[str, str], *, more: tuple[str, ...] = (), wait: bool = True
+    tmp_path: Path,
+    manifests: Mapping[str, str],
+    *,
+    more: tuple[str, ...] = (),
+    environ: Mapping[str, str] | None = None,
+    wait: bool = True,
 ) -> Iterator[Up]:
     """Run `aegate up` on a folder of these files until the end of the block."""
     folder, data, log = tmp_path / "hospital", tmp_path / "data", tmp_path / "up.log"
@@ -107,7 +112,7 @@ def installation(
         (folder / name).write_text(text)
     dicom, http = free_port(), free_port()
     command = [*AEGATE, *up_arguments(folder, data, dicom, http), *more]
-    with process(command, log=log, stop_s=45) as child:
+    with process(command, log=log, environ=environ, stop_s=45) as child:
         up = Up(folder, data, dicom, http, log, child)
         if wait:
             eventually(lambda: up.is_ready() or child.poll() is not None, deadline_s=READY_S)

@@ -378,3 +378,30 @@ async def test_elements_of_the_header_choose_the_destination(place: Place) -> No
     await place.index(at(1))
 
     assert await close(place, 60) == [("ROUTED", 1, 1)]
+
+
+async def test_clock_that_was_set_back_lets_a_study_close_after_its_quiet_period(place: Place) -> None:
+    place.receive_all(dicom.ct_study("study 1", 2), when=at(3600))
+    await place.index(at(3600))
+
+    assert await close(place, 10) == []
+    assert await close(place, 69) == []
+    place.receive(dicom.ct(dicom.Instance(number=9)), when=at(69))
+    await place.index(at(69))
+    assert await close(place, 128) == []
+    assert await close(place, 129) == [("ROUTED", 1, 3)]
+
+
+async def test_newest_content_goes_out_though_its_id_is_older(place: Place) -> None:
+    place._count = 10
+    older = place.receive(dicom.ct(dicom.Instance(rows=16)))
+    await place.index(at(1))
+    place._count = 0
+    newer = place.receive(dicom.ct(dicom.Instance(rows=32)))
+    await place.index(at(2))
+    assert newer < older
+
+    assert await close(place, 60) == [("ROUTED", 1, 1)]
+    (sent,) = await place.db.fetch("SELECT arrival_id FROM delivery_instance")
+    assert sent["arrival_id"] == newer
+    assert await place.count("conflict") == 1

@@ -28,6 +28,7 @@ from aegate_core.services.backup.manifest import (
     sha256_of,
 )
 from aegate_core.settings import DataFolder
+from aegate_core.steps import Step, reached
 from aegate_core.stores import spool
 from aegate_core.stores.blobs import BlobStore, make_durable, place
 from aegate_core.stores.index import checking as index
@@ -103,17 +104,22 @@ async def make_backup(job: Job) -> Made:
         await asyncio.to_thread(_clear, target, before)
         try:
             spooled = await asyncio.to_thread(_copy_spool, job.data, target / f"spool-{job.stamp}")
+            reached(Step.SPOOL_COPIED)
             copy = await copy_index(
                 db, tool, target, job.stamp, lambda done: job.report(Progress("index", done, None))
             )
+            reached(Step.INDEX_COPIED)
             manifest, copied, unwanted = await _copy_images(job, copy, spooled)
+            reached(Step.INDEX_FINISHED)
             manifest.write(target)
+            reached(Step.MANIFEST_REPLACED)
         except (
             BaseException
         ):  # perhaps after the new manifest came into its place, and before it is durable there
             await asyncio.to_thread(_clear, target, before, read_manifest(target))
             raise
         await asyncio.to_thread(BlobStore(target / "blobs").remove_many, unwanted)
+        reached(Step.UNWANTED_REMOVED)
         await asyncio.to_thread(_clear, target, manifest)
     return Made(manifest, copied.new, len(unwanted))
 

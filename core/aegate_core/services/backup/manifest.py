@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aegate_core.errors import Conflict, InvalidInput, NotFound, SchemaMismatch, StorageError, StorageFull
+from aegate_core.steps import Step, reached
 
 FORMAT = 1
 """Of the target's folder; a newer one is refused."""
@@ -188,6 +189,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    reached(Step.MANIFEST_WRITTEN)
     part.replace(path)
     fsync_folder(path.parent)
 

@@ -2,7 +2,7 @@
 
 PostgreSQL is filled when all images are there, in one transaction: what fails before leaves the database empty.
 Until VERSION stands the folder is none of ours: neither `aegate up` nor any other command takes half a restore for a
-whole one.
+whole one. ``RESTORING`` is written first and goes last: a killed restore is begun anew by the next one into its folder.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ from aegate_core.services.backup.manifest import (
     target_error,
 )
 from aegate_core.settings import DataFolder
+from aegate_core.steps import Step, reached
 from aegate_core.stores.blobs import BlobStore, make_durable
 from aegate_core.stores.index import checking as index
 from aegate_core.stores.index import retention
 from aegate_core.stores.index.checking import ArrivalBlob
 
 PAGE = 256
+
+MARK, MARKED = "RESTORING", b"aegate restore\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ async def restore_backup(
     data_format: int,
     report: Report = lambda _: None,
 ) -> Restored:
-    """Restore into ``root``, which must be empty or not there; on any error it is left as it was.
+    """Restore into ``root``, which must be empty, not there or half restored; on any error it is left empty, or gone.
 
     ``database``: the URL of an empty one, for a backup of an index in PostgreSQL alone. It is filled last and in one
     transaction, so what is refused before leaves it empty.
@@ -107,7 +110,7 @@ def _check_files(manifest: Manifest, target: Path) -> None:
 
 @contextmanager
 def _empty_folder(root: Path) -> Iterator[DataFolder]:
-    """Make the folder, or see that it is empty, and hold it; when the block fails it is left as it was.
+    """Make the folder, or see that it is empty or half restored, and hold it; when the block fails it is emptied.
 
     Raises StorageError (not empty, no rights), StorageFull, Conflict (another restore fills it).
     """
@@ -122,7 +125,9 @@ def _empty_folder(root: Path) -> Iterator[DataFolder]:
         try:
             yield DataFolder(root)
         except BaseException:
-            _empty(root, was_there)
+            _empty(root)
+            if not was_there:
+                root.rmdir()
             raise
     except OSError as error:
         raise target_error(error, root) from error
@@ -138,12 +143,24 @@ def _take(root: Path, held: int) -> None:
             f"another `aegate restore` fills {root}: wait for it, or choose another with --data"
         ) from error
     others = sorted(e.name for e in root.iterdir())
-    if others:
+    if others and not _is_half_restored(root, others):
         raise StorageError(
             f"a backup is restored into an empty folder alone, got {len(others)} entries such as {others[0]!r} at "
             f"{root}: choose another with --data"
         )
     root.chmod(0o700)
+    (root / MARK).write_bytes(MARKED)
+    make_durable(root, [root / MARK, root])
+    _empty(root, but=MARK)
+    reached(Step.RESTORE_MARKED)
+
+
+def _is_half_restored(root: Path, names: list[str]) -> bool:
+    """Say whether all that lies there is a killed restore's; its mark may be empty while it is alone."""
+    mark = root / MARK
+    if "VERSION" in names or not mark.is_file():
+        return False
+    return mark.read_bytes() == MARKED or names == [MARK]
 
 
 async def _fill(
@@ -151,14 +168,17 @@ async def _fill(
 ) -> Restored:
     arrivals = data.database if into is None else data.root / "arrivals.sqlite3"
     await asyncio.to_thread(_copy_private, target / manifest.index, arrivals)
+    reached(Step.INDEX_RESTORED)
     async with open_database(f"sqlite://{arrivals}") as db:
         await _blobs(db, manifest, target, data, report)
         if into is None:
             unfinished = await _unfinished(db)
+    reached(Step.BLOBS_RESTORED)
     await asyncio.to_thread(shutil.copytree, target / manifest.spool, data.spool)
     if into is not None:
         arrivals.unlink()
     await asyncio.to_thread(_make_durable, data)
+    reached(Step.SPOOL_RESTORED)
     if into is not None:
         unfinished = await _fill_postgres(manifest, target, into, report)
     await asyncio.to_thread(_make_ours, manifest, data)
@@ -239,14 +259,16 @@ def _make_ours(manifest: Manifest, data: DataFolder) -> None:
     make_durable(data.root, [part])
     part.replace(data.root / "VERSION")
     fsync_folder(data.root)
+    reached(Step.RESTORE_FINISHED)
+    (data.root / MARK).unlink()
 
 
-def _empty(root: Path, was_there: bool) -> None:
+def _empty(root: Path, *, but: str = "") -> None:
     """Take back what was restored: all of it is ours, the folder was empty."""
     for path in root.iterdir():
+        if path.name == but:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    if not was_there:
-        root.rmdir()
