@@ -5,12 +5,11 @@ Every study arrives once and whole, some seconds after its quiet period, not an 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from aegate_cli.demo.graphql import GraphQL
 from aegate_core.errors import PeerError
@@ -21,9 +20,10 @@ from tests.integration.cli.installations import ROUTE, Up, device, installation
 from tests.integration.faults.conftest import Recovery
 from tests.integration.faults.stepped_clock import HOUR_S, SteppedClock
 from tests.integration.postgres import PostgresServer
+from tests.integration.scp.listeners import associate
 from tests.integration.waiting import eventually
 
-QUIET_S = 3
+QUIET_S = 4
 FAR_SOONER_THAN_AN_HOUR_S = 90
 STUDY = f"  study: {{quietPeriodSeconds: {QUIET_S}, maxAgeSeconds: 600}}\n"
 ITEMS = "{ queueItems { nodes { state instancesTotal instancesDone attempts } } }"
@@ -37,22 +37,15 @@ def manifests(sink: Sink) -> dict[str, str]:
     }
 
 
-def send(up: Up, folder: Path, *objects: object) -> None:
-    """Send with `aegate send`, all acknowledged."""
-    folder.mkdir()
-    files = [dicom.write(ds, folder / f"{n}.dcm") for n, ds in enumerate(objects)]  # type: ignore[arg-type] # data sets
-    to = [f"127.0.0.1:{up.dicom_port}", "--calling", "CT1", "--called", "AEGATE"]
-    subprocess.run(
-        [sys.executable, "-m", "aegate_cli", "send", *to, *map(str, files)], check=True, timeout=60
-    )
-
-
-def send_over_a_step(up: Up, folder: Path, clock: SteppedClock, offset_s: int, pids: tuple[int, ...]) -> int:
+def send_over_a_step(up: Up, name: str, clock: SteppedClock, offset_s: int, *pids: int) -> int:
     """Send half a study, step the clock, send the other half; return how many images the study has."""
-    study = dicom.ct_study(folder.name, 6)
-    send(up, folder, *study[:3])
-    clock.step(offset_s, *pids)
-    send(up, folder.with_name(f"{folder.name} rest"), *study[3:])
+    study = dicom.ct_study(name, 6)
+    association = associate(up.dicom_port, (CTImageStorage, [ExplicitVRLittleEndian]))
+    for number, ds in enumerate(study):
+        if number == len(study) // 2:
+            clock.step(offset_s, *pids)
+        assert association.send_c_store(ds).Status == 0
+    association.release()
     return len(study)
 
 
@@ -71,7 +64,7 @@ def test_machine_whose_clock_steps_by_an_hour_delivers_all_of_it_once(
         with installation(tmp_path, manifests(sink), more=more, environ=environ) as up:
             total = 0
             for number, offset_s in enumerate((HOUR_S, 0, -HOUR_S, 0)):
-                total += send_over_a_step(up, tmp_path / f"study {number}", clock, offset_s, ())
+                total += send_over_a_step(up, f"study {number}", clock, offset_s)
                 with recovery(f"clock of the machine stepped to {offset_s:+} s"):
                     has_come(sink, total)
             items = eventually(lambda: finished(up, total), deadline_s=FAR_SOONER_THAN_AN_HOUR_S)
@@ -106,7 +99,7 @@ def test_process_whose_clock_is_an_hour_off_holds_up_and_splits_nothing(
             for process in ("listener", "indexer", "worker"):
                 for offset_s in (HOUR_S, -HOUR_S, 0):
                     name, pid = f"{process} {offset_s}", up.pid_of(process)
-                    total += send_over_a_step(up, tmp_path / name, clock, offset_s, (pid,))
+                    total += send_over_a_step(up, name, clock, offset_s, pid)
                     with recovery(f"clock of the {process} stepped to {offset_s:+} s"):
                         has_come(sink, total)
             items = eventually(lambda: finished(up, total), deadline_s=FAR_SOONER_THAN_AN_HOUR_S)

@@ -258,14 +258,7 @@ async def test_killed_between_row_and_file_the_next_run_finishes_it(
 ) -> None:
     (place.root / "VERSION").write_text("1\n")
     await place.db.execute("UPDATE study SET last_arrival_at = $1", at(-400 * DAY))
-    command = [sys.executable, "-m", "aegate_cli", "retention", "--data", str(place.root)]
-    killed = await asyncio.to_thread(
-        subprocess.run,
-        [*command, "--database", database_url],
-        env={**os.environ, "AEGATE_DIE_AT": step},
-        capture_output=True,
-    )
-    assert killed.returncode == -signal.SIGKILL
+    await killed_at(step, place, database_url)
     assert blobs(place) == left
     found, summary = await findings(place)
     assert (found, summary.to_delete) == ([], left)
@@ -283,3 +276,43 @@ async def test_item_that_wants_a_removed_image_is_found_by_fsck_and_not_mended(p
     found = [f async for f in check(place.db, DataFolder(place.root), Summary())]
     assert [f.kind for f in found] == [Kind.DELIVERY_WITHOUT_ARRIVAL] * 3
     assert not any(f.is_repairable for f in found)
+
+
+@pytest.mark.timeout(300)
+async def test_killed_again_and_again_it_removes_in_the_end_exactly_what_the_dry_run_said(
+    place: Place, database_url: str
+) -> None:
+    (place.root / "VERSION").write_text("1\n")
+    place.receive_all([ds for n in range(2, 6) for ds in ct_study(f"s{n}", 2)])
+    await place.index()
+    await close_due(place.db, now=at(600))
+    await deliver(place)
+    wanted = await place.db.fetch_value("SELECT max(id) FROM study")
+    await place.db.execute("UPDATE delivery SET state = 'HELD' WHERE study_id = $1", wanted)
+    await place.db.execute("UPDATE study SET last_arrival_at = $1", at(-400 * DAY))
+    said = (await run(place, dry_run=True)).partitions["default/default"]
+    assert (said.studies, said.images, said.kept) == (4, 9, {Keep.IN_QUEUE: 1})
+
+    left = []
+    for step in ("TOMBSTONED", "BLOB_DELETED", "TOMBSTONED:2", "BLOB_DELETED:3"):
+        await killed_at(step, place, database_url)
+        assert (await findings(place))[0] == []
+        left.append(blobs(place))
+    assert left == [11, 8, 8, 2]
+    last = await run(place)
+    assert (last.left_over, blobs(place)) == (2, 2)
+    kept = await place.db.fetch("SELECT DISTINCT study_id FROM arrival WHERE removed_at IS NULL")
+    assert [r["study_id"] for r in kept] == [wanted]
+    assert await place.count("arrival", "removed_at IS NOT NULL AND blob_key = ''") == said.images
+    assert last.partitions["default/default"].kept == said.kept
+
+
+async def killed_at(step: str, place: Place, database_url: str) -> None:
+    command = [sys.executable, "-m", "aegate_cli", "retention", "--data", str(place.root)]
+    killed = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "--database", database_url],
+        env={**os.environ, "AEGATE_DIE_AT": step},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
