@@ -12,12 +12,12 @@ import random
 import shutil
 import stat
 import struct
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+DISK_C = Path(__file__).with_name("disk.c")
 PAGE = 4096
 KEEPS_NOTHING = 0.3
 """How often a cut keeps nothing at all of what was not fsynced."""
@@ -79,17 +79,6 @@ class Record:
     b: int
     one: bytes
     two: bytes
-
-
-def build_shim(folder: Path) -> Path:
-    """Compile disk.c into ``folder``."""
-    if shutil.which("gcc") is None:
-        raise SystemExit("gcc must be there to build the layer: run tools/peers.sh, or apt-get install gcc")
-    target = folder / "disk.so"
-    source = Path(__file__).with_name("disk.c")
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", target, source, "-ldl"]
-    subprocess.run(command, check=True)
-    return target
 
 
 def records(journal: Path) -> Iterator[Record]:

@@ -30,9 +30,10 @@ from aegate_core.database import open_database
 from aegate_core.errors import NotDICOM
 from tests.dicom import Instance, ct
 from tests.integration.scu.clinic import data_digest
+from tests.integration.shims import build_shim
 from tests.integration.waiting import eventually
 from tests.proofs.crash import modalities_of, outstanding
-from tests.proofs.disk import Disk, Loss, build_shim
+from tests.proofs.disk import DISK_C, Disk, Loss
 from tests.proofs.judges import is_drained, verdicts
 from tests.proofs.modalities import Modality, aegate_send
 from tests.proofs.stage import Stage, stage
@@ -233,7 +234,7 @@ def prove(root: Path, *, runs: int, seed: int, ignore: str = "", say: Callable[[
     root.mkdir(exist_ok=True)
     tally, began, wrong = Tally(), time.monotonic(), list[str]()
     environ = {
-        "LD_PRELOAD": str(build_shim(root)),
+        "LD_PRELOAD": str(build_shim(DISK_C, root)),
         "AEGATE_DISK_SYNC_US": str(FSYNC_US),
         "AEGATE_DISK_IGNORE": ignore,
     }
