@@ -26,6 +26,7 @@ class Congestion:
         self._checked_at_s = float("-inf")
         self._trouble: str | None = None
         self._is_near = False
+        self._is_doubted = False
 
     def trouble(self) -> str | None:
         """Return why nothing can be taken in, or None."""
@@ -45,8 +46,16 @@ class Congestion:
         return "spool is nearly full: make room, or new associations will be refused"
 
     def check_again(self) -> None:
-        """Let the next question look anew: a write has just failed, or the watermark has changed."""
+        """Let the next question look anew: the watermark has changed."""
         self._checked_at_s = float("-inf")
+
+    def doubt(self) -> None:
+        """Let the next question look anew, and write to the disk until that works: a write has just failed.
+
+        A used-up quota lets empty files be made, and a broken disk takes what it is not asked to keep.
+        """
+        self._is_doubted = True
+        self.check_again()
 
     def _check(self) -> None:
         room = Room(0, 100.0)
@@ -56,7 +65,8 @@ class Congestion:
             self._warn(self.watermark.is_near(room), room)
             if self.watermark.is_exceeded_by(room):
                 trouble = "spool is above its watermark"
-            self._spool.check_writable()
+            self._spool.check_writable(durably=self._is_doubted)
+            self._is_doubted = False
         except StorageError as error:
             trouble = error.message
         self._metrics.spool_free_bytes.set(room.free_bytes)

@@ -184,7 +184,7 @@ class StoreReceiver:
         )
 
     def _fail(self, error: Exception) -> None:
-        self._intake.congestion.check_again()
+        self._intake.congestion.doubt()
         if isinstance(error, StorageError):
             self._refuse(OUT_OF_RESOURCES, "cannot be stored now: try again later", error.message)
         else:

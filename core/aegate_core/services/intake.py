@@ -30,6 +30,9 @@ from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.index.receiving import REFUSED
 from aegate_core.stores.spool import SpooledArrival, remove
 
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What this process or machine lacks when a file cannot be opened: it says nothing of the object."""
+
 log = Log("intake")
 
 
@@ -103,6 +106,8 @@ def prepare(
         except FileNotFoundError:
             continue
         except OSError as error:
+            if error.errno in _OURS:
+                raise
             reason = f"it cannot be read ({errno.errorcode.get(error.errno or 0, 'unknown')})"
             log(ARRIVAL_LEFT, arrival=arrival.side.arrival_id, error=reason)
             left.append(arrival.side.arrival_id)

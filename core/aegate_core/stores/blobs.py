@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NewType
 
 from aegate_core.dicom.identifiers import ArrivalId, parse_arrival_id
-from aegate_core.errors import InvalidValue, StorageError, StorageFull
+from aegate_core.errors import InvalidValue, storage_error
 from aegate_core.steps import Step, reached
 
 BlobKey = NewType("BlobKey", str)
@@ -29,8 +29,6 @@ _FSYNC_AT_MOST = 8
 _COPY_BYTES = 1 << 20
 
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def blob_key(arrival_id: ArrivalId) -> BlobKey:
@@ -45,6 +43,8 @@ class BlobStore:
         self.root = root
         self._durable: set[str] = set()
         """Folders that stand durably in their parents: one that is there may be made by a process that died then."""
+        self._doubted: set[str] = set()
+        """Keys whose fsync failed: the kernel may have given up what it did not write, and says so only once."""
 
     def put(self, arrival_id: ArrivalId, path: Path) -> BlobKey:
         """Make ``path`` durable under the arrival's key and return that; see `put_many`."""
@@ -60,15 +60,17 @@ class BlobStore:
         try:
             folders = self._make_folders(Path(key).parent for key in keys)
             for key, (_, path) in zip(keys, arrivals, strict=True):
-                place(path, self.root / key)
+                self._place(key, path)
             reached(Step.BLOB_PLACED)
+            self._doubted.update(keys)
             make_durable(self.root, [*(self.root / key for key in keys), *folders])
+            self._doubted.difference_update(keys)
             self._durable.update(level for key in keys for level in _levels(Path(key)))
             reached(Step.BLOB_FSYNCED)
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise _storage_error(error) from error
+            raise storage_error("blob store must be writable", error, self.root) from error
         return keys
 
     def path(self, key: str) -> Path:
@@ -98,7 +100,7 @@ class BlobStore:
             if folders:
                 make_durable(self.root, sorted(folders))
         except OSError as error:
-            raise _storage_error(error) from error
+            raise storage_error("blob store must be writable", error, self.root) from error
 
     def holds_any(self, keys: Sequence[str]) -> bool:
         """Say whether at least one of the blobs is there."""
@@ -109,6 +111,13 @@ class BlobStore:
         for first in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             if first.is_dir():
                 yield from (second for second in sorted(first.iterdir()) if second.is_dir())
+
+    def _place(self, key: BlobKey, source: Path) -> None:
+        """Put an arrival's file in its place; what is doubted there is replaced, not fsynced a second time."""
+        if key in self._doubted:
+            _copy(source, self.root / key)
+        else:
+            place(source, self.root / key)
 
     def _make_folders(self, wanted: Iterable[Path]) -> list[Path]:
         """Make the folders that lack; return all whose entries change: theirs, and the parents of new ones.
@@ -196,11 +205,3 @@ def make_durable(root: Path, changed: Sequence[Path]) -> None:
         return
     for path in changed:
         _fsync(path)
-
-
-def _storage_error(error: OSError) -> StorageError:
-    reason = errno.errorcode.get(error.errno or 0, "unknown")
-    kind = StorageFull if error.errno in _FULL else StorageError
-    return kind(
-        f"blob store must be writable, cannot write into it ({reason}): free space or mend permissions"
-    )

@@ -24,15 +24,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_arrival_id, parse_resource_key
-from aegate_core.errors import InvalidInput, StorageError, StorageFull
+from aegate_core.errors import InvalidInput, storage_error
 from aegate_core.steps import Step, reached
 
 LOCKS = ".listeners"
 """Folder of the lock files below the root; no namespace can have that name."""
 
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_WRITABLE = "spool must be writable, cannot"
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def room_of(folder: Path) -> Room:
     try:
         stat = os.statvfs(folder)
     except OSError as error:
-        raise _storage_error("look at", folder, error) from error
+        raise storage_error(f"{_WRITABLE} look at {folder}", error, folder) from error
     reachable = stat.f_blocks - stat.f_bfree + stat.f_bavail
     used = 100.0 * (1 - stat.f_bavail / reachable) if reachable else 100.0
     return Room(stat.f_bavail * stat.f_frsize, round(used, 2), reachable * stat.f_frsize)
@@ -148,7 +148,7 @@ class SpoolFolder:
             _fsync_ancestors(root.absolute().parent)
             self._lock = _take_lock(root / LOCKS / f"{self.process}.lock")
         except OSError as error:
-            raise _storage_error("make", root, error) from error
+            raise storage_error(f"{_WRITABLE} make {root}", error, root.parent) from error
 
     def begin(self, ae: ResourceKey, arrival_id: ArrivalId, header: bytes) -> SpoolFile:
         """Start ``<arrival id>.dcm.part`` with ``header``. Raises StorageError, StorageFull."""
@@ -159,20 +159,23 @@ class SpoolFolder:
         try:
             return self._begin(ae, arrival_id, header)
         except OSError as error:
-            raise _storage_error("write into", self.root, error) from error
+            raise storage_error(f"{_WRITABLE} write into {self.root}", error, self.root) from error
 
     def room(self) -> Room:
         """Return the room that is left. Raises StorageError when the spool is gone."""
         return room_of(self.root)
 
-    def check_writable(self) -> None:
-        """Raise StorageError unless a file can be made here now."""
+    def check_writable(self, *, durably: bool = False) -> None:
+        """Raise StorageError unless a file can be made here now; ``durably``: and written, and fsynced."""
         probe = self.root / LOCKS / f"{self.process}.probe"
         try:
-            probe.write_bytes(b"")
+            with probe.open("wb", buffering=0) as file:
+                if durably:
+                    file.write(b"\1" * 4096)  # a quota counts blocks, and an empty file has none
+                    os.fsync(file.fileno())
             probe.unlink()
         except OSError as error:
-            raise _storage_error("write into", self.root, error) from error
+            raise storage_error(f"{_WRITABLE} write into {self.root}", error, self.root) from error
 
     def close(self) -> None:
         """Let the lock go: what is left is for the sweeper."""
@@ -189,7 +192,7 @@ class SpoolFolder:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise _storage_error("write into", self.root, error) from error
+            raise storage_error(f"{_WRITABLE} write into {self.root}", error, self.root) from error
         spooled.write(memoryview(header))
         return spooled
 
@@ -234,15 +237,16 @@ class SpoolFile:
                 self.size_bytes += written
                 data = data[written:]
         except OSError as error:
+            refusal = storage_error(f"{_WRITABLE} write {self._id}", error, self._folder)
             self.discard()
-            raise _storage_error("write", self._id, error) from error
+            raise refusal from error
 
     def watch(self) -> Departure:
         """Return what tells, after `commit`, that an indexer has taken the object. Raises StorageError."""
         try:
             return Departure(os.dup(self._folder), f"{self._id}.dcm")
         except OSError as error:
-            raise _storage_error("look into", self._id, error) from error
+            raise storage_error(f"{_WRITABLE} look into {self._id}", error, self._folder) from error
 
     def commit(self, record: SideRecord) -> None:
         """Make object and side record durable under their final names; only after this may 0x0000 be sent.
@@ -264,7 +268,7 @@ class SpoolFile:
             # The rename may have happened: the peer hears a failure, so nobody may index it.
             for name in (final, part, side):
                 _unlink(name, self._folder)
-            raise _storage_error("make durable", self._id, error) from error
+            raise storage_error(f"{_WRITABLE} make durable {self._id}", error, self._folder) from error
         finally:
             self._close()
 
@@ -448,9 +452,19 @@ def _take_lock(path: Path) -> int:
 
 
 def _make_durable(folder: Path, parent: Path) -> None:
-    """Make ``folder`` unless it is there; fsync ``parent`` either way: its maker may have died before."""
+    """Make ``folder`` unless it is there; fsync ``parent`` either way: its maker may have died before.
+
+    Where that fails a new folder goes again: the kernel may have given it up, and says so to the first fsync alone.
+    """
+    is_new = not folder.exists()
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    _fsync_folder(parent)
+    try:
+        _fsync_folder(parent)
+    except OSError:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _fsync_ancestors(folder: Path) -> None:
@@ -484,9 +498,3 @@ def _write_durable(name: str, content: bytes, folder: int) -> None:
 def _unlink(name: str, folder: int) -> None:
     with contextlib.suppress(OSError):
         os.unlink(name, dir_fd=folder)
-
-
-def _storage_error(verb: str, what: object, error: OSError) -> StorageError:
-    reason = errno.errorcode.get(error.errno or 0, "unknown")
-    kind = StorageFull if error.errno in _FULL else StorageError
-    return kind(f"spool must be writable, cannot {verb} {what} ({reason}): free space or mend permissions")

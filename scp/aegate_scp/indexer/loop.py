@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from aegate_core.database import Database, DatabaseClock
-from aegate_core.errors import AegateError, DatabaseUnavailable, StorageError
+from aegate_core.errors import AegateError, DatabaseUnavailable, storage_error
 from aegate_core.events import (
     ARRIVAL_LEFT,
     BATCH_INDEXED,
@@ -56,7 +55,11 @@ SWEEP_EVERY_S = 300.0
 LOOK_AT_CLOCK_S = 5.0
 """So much later than everybody else an indexer sees a step of the database's clock."""
 LONGEST_RETRY_S = 10.0
+FIRST_STUCK_S, LONGEST_STUCK_S = 1.0, 300.0
+"""What cannot be read is tried again after a second, then ever more seldom: a disk may take long over a bad sector."""
 LOG_EVERY_S = 1.0
+
+_EXPECTED = "spool must be readable and writable"
 
 log = Log("indexer")
 
@@ -106,6 +109,8 @@ class Indexer:
         self._stopping = asyncio.Event()
         self._configuration: Configuration | None = None
         self._stuck: set[str] = set()
+        self._stuck_s = 0.0
+        self._try_stuck_at = 0.0
         self._clock = DatabaseClock()
         self._empty_at: datetime | None = None
         """The last look that found nothing in the spool."""
@@ -128,7 +133,7 @@ class Indexer:
         try:
             await asyncio.to_thread(self._spool.mkdir, parents=True, exist_ok=True)
         except OSError as error:
-            raise _storage_error(error) from error
+            raise storage_error(_EXPECTED, error, self._spool.parent) from error
         watching = asyncio.create_task(self._watch.run())
         try:
             while not self._stopping.is_set():
@@ -146,7 +151,7 @@ class Indexer:
             await self._wait_after(error)
             return
         except OSError as error:
-            await self._wait_after(_storage_error(error))
+            await self._wait_after(storage_error(_EXPECTED, error, self._spool))
             return
         self._recovered()
         if not is_more and not self._stopping.is_set():
@@ -164,6 +169,7 @@ class Indexer:
         await self._clock.look_again(self._db, LOOK_AT_CLOCK_S)
         scanned_at = self._clock.at(began)
         await self._say_progress(scanned_at, _until(scanned_at, waiting), at_once=total > BATCH)
+        total += self._release_stuck()
         if total:
             return await self._index(total)
         if not self._stuck:
@@ -221,7 +227,7 @@ class Indexer:
 
         found = scan(self._spool, unreadable=leave)
         taken = list(islice((self._timed(a) for a in found if a.side.arrival_id not in self._stuck), count))
-        self._stuck |= stuck
+        self._leave(stuck)
         return taken
 
     def _timed(self, arrival: SpooledArrival) -> SpooledArrival:
@@ -230,9 +236,29 @@ class Indexer:
         came = min(max(said, self._empty_at or said), now)
         return arrival if came == said else replace(arrival, side=replace(arrival.side, received_at=came))
 
+    def _leave(self, arrivals: set[str]) -> None:
+        """Pass over what cannot be read, for a while."""
+        if arrivals and not self._stuck:
+            self._stuck_s = min(max(FIRST_STUCK_S, 2 * self._stuck_s), LONGEST_STUCK_S)
+            self._try_stuck_at = time.monotonic() + self._stuck_s
+        self._stuck |= arrivals
+
+    def _release_stuck(self) -> int:
+        """Give what could not be read another try when its time has come; return how many that are.
+
+        They hold up no study meanwhile: only what is said to wait does, and that was said before.
+        """
+        count = len(self._stuck)
+        if not count:
+            self._stuck_s = 0.0
+        elif time.monotonic() >= self._try_stuck_at:
+            self._stuck.clear()
+            return count
+        return 0
+
     def _count(self, result: BatchResult, seconds: float) -> None:
         self._metrics.count(result, seconds)
-        self._stuck |= set(result.left)
+        self._leave(set(result.left))
         self._tally.results.append(result)
         self._tally.seconds += seconds
         if time.monotonic() - self._tally.since >= LOG_EVERY_S:
@@ -251,12 +277,11 @@ class Indexer:
         self._is_busy_time = bool(waiting) or await has_open_units(self._db)
 
     async def _sweep_sometimes(self) -> None:
-        """Remove what dead listeners left unacknowledged, and give what could not be read another try."""
+        """Remove what dead listeners left unacknowledged."""
         now = time.monotonic()
         if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY_S:
             return
         self._swept_at = now
-        self._stuck.clear()
         swept = await asyncio.to_thread(sweep, self._spool)
         if swept.parts or swept.arrivals:
             log(SPOOL_SWEPT, spool=str(self._spool), arrivals=swept.arrivals, parts=swept.parts)
@@ -301,10 +326,3 @@ def batches(arrivals: Sequence[SpooledArrival]) -> Iterator[list[SpooledArrival]
         size_bytes += arrival.side.size_bytes
     if batch:
         yield batch
-
-
-def _storage_error(error: OSError) -> StorageError:
-    reason = errno.errorcode.get(error.errno or 0, "unknown")
-    return StorageError(
-        f"the spool must be readable and writable, got {reason}: mend its permissions or its disk"
-    )

@@ -147,7 +147,7 @@ def test_a_write_onto_a_full_disk_is_said_and_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(StorageFull, match="free space"):
+        with pytest.raises(StorageFull, match="the file system is full: make room on it"):
             file.write(memoryview(b"abc"))
 
     assert files(root) == []
