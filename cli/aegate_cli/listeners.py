@@ -95,6 +95,8 @@ class Listeners:
             return (
                 f"The listener on port {rendered.config.port} is {view.state if view else 'not there'}{said}."
             )
+        if view.state == "degraded" and view.message:
+            return f"The listener on port {rendered.config.port} is degraded: {view.message}."
         is_late = time.monotonic() - rendered.written_at > CATCH_UP_S
         if view.generation < rendered.config.generation and is_late:
             return f"The listener on port {rendered.config.port} has not taken up its configuration yet."

@@ -55,14 +55,19 @@ class Child:
     restart_max_s: float = LONGEST_DELAY_S
     waits_until: float | None = None
     """Monotonic time of the next start, while it is waited for."""
+    _said: ProcessState | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def state(self) -> ProcessState | None:
-        """What the process says of itself; None while it has not spoken, or when an earlier one did."""
-        said = read_state(self.spec.state_file)
-        return said if said is not None and said.pid == self.pid else None
+        """What the process says of itself; None while it has not spoken, or when an earlier one did.
+
+        Where the file cannot be read, what was read last stands: a bad disk must not end those that work.
+        """
+        with contextlib.suppress(OSError):
+            self._said = read_state(self.spec.state_file)
+        return self._said if self._said is not None and self._said.pid == self.pid else None
 
     @property
     def is_ready(self) -> bool:

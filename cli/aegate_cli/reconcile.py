@@ -15,7 +15,7 @@ from aegate_cli.installation import Installation
 from aegate_cli.listeners import Listeners
 from aegate_cli.watching import folder_changes
 from aegate_core.database import Database
-from aegate_core.errors import DatabaseUnavailable, SerializationConflict, StorageError
+from aegate_core.errors import DatabaseUnavailable, SerializationConflict, StorageError, storage_error
 from aegate_core.events import (
     DATABASE_AWAY,
     DATABASE_BACK,
@@ -104,21 +104,28 @@ class Reconciler:
         except (DatabaseUnavailable, SerializationConflict) as error:
             if self._away_since is None:
                 self._away_since = time.monotonic()
-                log(DATABASE_AWAY, error=error.code, retry_s=DATABASE_RETRY_S)
+                log(DATABASE_AWAY, error=error.message, retry_s=DATABASE_RETRY_S)
             self._applied, self._is_stale = None, True
             return DATABASE_RETRY_S
+        except OSError as error:
+            return self._wait_after(
+                storage_error("data folder and folder of resources must be usable", error)
+            )
         except StorageError as error:
-            # A full disk, above all: the listeners answer that themselves, and what runs goes on.
-            if self._waits_for != error.message:
-                self._waits_for = error.message
-                log(FOLDER_WAITS, error=error.message, code=error.code, retry_s=DATABASE_RETRY_S)
-            self._applied, self._is_stale = None, True
-            return DATABASE_RETRY_S
+            return self._wait_after(error)
         self._waits_for = ""
         if self._away_since is not None:
             log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
             self._away_since = None
         return SOON_S if waits else LOOK_AGAIN_S
+
+    def _wait_after(self, error: StorageError) -> float:
+        """Say once what is wrong. A full disk, above all: the listeners answer that themselves, what runs goes on."""
+        if self._waits_for != error.message:
+            self._waits_for = error.message
+            log(FOLDER_WAITS, error=error.message, code=error.code, retry_s=DATABASE_RETRY_S)
+        self._applied, self._is_stale = None, True
+        return DATABASE_RETRY_S
 
     async def _step(self) -> bool:
         """Do all steps once; True when something waits for the clock."""

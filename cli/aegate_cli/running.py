@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from dataclasses import replace
@@ -107,24 +108,29 @@ class _Run:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._health.stop()
 
-    def _process_changed(self) -> None:
+    def _process_changed(self) -> bool:
+        """Tell the reconciler, people and our state file; False when a full disk did not take that."""
         self._reconciler.wake()
         is_ready = self._supervisor.all_ready
         if is_ready and not self._is_announced:
-            self._console.print(process_table(self._supervisor.views()))
-            self._console.print(
-                announcement(self._installation, self._health.port), highlight=False, soft_wrap=True
-            )
+            with contextlib.suppress(OSError):  # standard output may be a file on a full disk
+                self._announce()
             log(PROCESS_READY, process="up", health_port=self._health.port)
         self._is_announced = is_ready
-        self._say("ready" if is_ready else "degraded")
+        return self._say("ready" if is_ready else "degraded")
 
-    def _say(self, state: str) -> None:
+    def _announce(self) -> None:
+        self._console.print(process_table(self._supervisor.views()))
+        self._console.print(
+            announcement(self._installation, self._health.port), highlight=False, soft_wrap=True
+        )
+
+    def _say(self, state: str) -> bool:
         """Write our own state file, as every process does."""
         said = ProcessState(
             "up", os.getpid(), state, health_port=self._health.port, port=self._installation.http.port
         )
-        said.write(self._installation.data.run / "up.state")
+        return said.write(self._installation.data.run / "up.state")
 
     def _readiness(self) -> str | None:
         waiting = [v.name for v in self._supervisor.views() if v.state not in ("ready", "degraded")]

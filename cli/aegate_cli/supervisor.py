@@ -35,14 +35,17 @@ class ProcessView:
 
 
 class Supervisor:
-    """Keeps processes running; `changed` is called after every change of what `views` returns."""
+    """Keeps processes running; `changed` is called after every change of what `views` returns.
+
+    It says whether it could do what it does then; if not, it is called again.
+    """
 
     def __init__(
         self,
         *,
         grace_s: float,
         restart_max_s: float = LONGEST_DELAY_S,
-        changed: Callable[[], None] = lambda: None,
+        changed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._grace_s = grace_s
         self._restart_max_s = restart_max_s
@@ -119,9 +122,8 @@ class Supervisor:
         before: tuple[ProcessView, ...] = ()
         while True:
             now = self.views()
-            if now != before:
+            if now != before and self._changed():
                 before = now
-                self._changed()
             await asyncio.sleep(IDLE_WATCH_S if self.all_ready else WATCH_S)
 
     async def until_ready(self, timeout_s: float) -> bool:
