@@ -32,6 +32,9 @@ from aegate_scp.settings import ListenerSettings, read_settings
 _LOOK_EVERY_S = 0.25
 """At the configuration file and the spool: an edit takes effect within a second."""
 
+_STILL_LOOKS = 12
+"""Three seconds of looks, after the half minute that the entrance may take."""
+
 _DESCRIPTORS = 65_536
 """Wanted; 500 associations of one AE need four each while they receive, and the usual limit is 1,024."""
 
@@ -57,6 +60,7 @@ class ListenerProcess:
         )
         self._state = ProcessState("listener", os.getpid(), "starting")
         self._refused = ""
+        self._still_looks = 0
         self._identity: tuple[Path, ...] = ()
         """Files of the identity in force, and of the one that is wished for."""
         self._seen: tuple[_Stamp, _Stamp] = ((), ())
@@ -80,7 +84,7 @@ class ListenerProcess:
         self._log(
             PROCESS_READY, process=listener.config.name, port=listener.port, health_port=self._health.port
         )
-        while not self._stop.wait(_LOOK_EVERY_S) and not listener.has_failed():
+        while not self._stop.wait(_LOOK_EVERY_S) and not self._has_failed(listener):
             self._reload(listener)
             self._say_how_it_is(listener)
         grace_s = listener.config.grace_s
@@ -90,7 +94,16 @@ class ListenerProcess:
         self._health.stop()
         self._say("stopping", "stopped")
         self._log(PROCESS_STOPPED, process=listener.config.name, reason=self._signal or "failed")
-        return 1 if listener.has_failed() else 0
+        return 0 if self._stop.is_set() else 1
+
+    def _has_failed(self, listener: Listener) -> bool:
+        """Say whether only a new process helps: the entrance has ended, or stands still, for all of several looks.
+
+        A thread that dies of want of memory before its first line leaves whoever starts it waiting for ever. One look
+        is not enough: when the whole process was paused, the entrance turns again a moment later.
+        """
+        self._still_looks = self._still_looks + 1 if listener.trouble() else 0
+        return listener.has_failed() or self._still_looks >= _STILL_LOOKS
 
     def _start(self) -> Listener:
         listener = Listener(self._read(), metrics=self._metrics)

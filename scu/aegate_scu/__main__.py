@@ -26,7 +26,7 @@ from aegate_scu.settings import WorkerSettings, read_settings
 from aegate_scu.worker import Worker
 
 PROCESS = "worker"
-SAY_AGAIN_S = 2.0
+SAY_EVERY_S = 1.0
 log = Log("scu")
 
 
@@ -37,12 +37,15 @@ def _say(settings: WorkerSettings, state: str, *, health_port: int = 0, message:
     return said.write(settings.state_file)
 
 
-async def _say_ready(settings: WorkerSettings, health_port: int) -> None:
-    """Write the state file; on a full disk, as soon as there is room."""
+async def _say_how_it_is(settings: WorkerSettings, worker: Worker, health_port: int) -> None:
+    """Keep the state file true; on a full disk, as soon as there is room."""
+    said: str | None = None
     while True:
-        if _say(settings, "ready", health_port=health_port):
-            return
-        await asyncio.sleep(SAY_AGAIN_S)
+        trouble = worker.trouble() or ""
+        state = "degraded" if trouble else "ready"
+        if trouble != said and _say(settings, state, health_port=health_port, message=trouble):
+            said = trouble
+        await asyncio.sleep(SAY_EVERY_S)
 
 
 async def work(settings: WorkerSettings) -> None:
@@ -57,7 +60,7 @@ async def work(settings: WorkerSettings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, worker, number)
-        saying = asyncio.create_task(_say_ready(settings, health.port))
+        saying = asyncio.create_task(_say_how_it_is(settings, worker, health.port))
         log(PROCESS_READY, process=PROCESS, health_port=health.port)
         try:
             await worker.run()

@@ -172,11 +172,22 @@ def _call(
 
 
 def _addresses(entity: ApplicationEntity) -> list[str]:
+    _ensure_descriptor()
     try:
         found = socket.getaddrinfo(entity.node, entity.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise NoAssociation(f"CONNECT: the name of {entity.key} cannot be resolved") from error
     return list(dict.fromkeys(str(f[4][0]) for f in found))
+
+
+def _ensure_descriptor() -> None:
+    """Raise NoAssociation when no connection can be made for want of a descriptor: it is no fault of the peer."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        raise NoAssociation(
+            "DESCRIPTORS: this worker has no file descriptor left: raise its limit (ulimit -n)"
+        ) from error
 
 
 def _why_not(assoc: Association, entity: ApplicationEntity, *, connected: bool) -> PeerError:

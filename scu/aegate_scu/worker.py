@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from aegate_core.database import Database, DatabaseClock
 from aegate_core.dicom.identifiers import parse_resource_key
-from aegate_core.errors import DatabaseUnavailable, InvalidInput, StorageError
+from aegate_core.errors import DatabaseUnavailable, InvalidInput, SerializationConflict, StorageError
 from aegate_core.events import (
     CLOCK_SET_BACK,
     DATABASE_AWAY,
@@ -89,11 +89,13 @@ class Worker:
         self._env = Delivering(db, self.clock, settings, metrics, self._executor, blobs)
         self._beat = time.monotonic()
         self._away_since: float | None = None
+        self._troubles: dict[object, str] = {}
+        """By loop: why its step cannot be done now."""
 
     def trouble(self) -> str | None:
         """Return why the worker is not well, or None."""
-        if self._away_since is not None:
-            return "the database does not answer"
+        if self._troubles:
+            return next(iter(self._troubles.values()))
         silent_s = time.monotonic() - self._beat
         return f"the loop for new work has been silent for {silent_s:.0f} s" if silent_s > 60 else None
 
@@ -142,19 +144,23 @@ class Worker:
             try:
                 await step()
             except StorageError as error:
-                self._note_away(error)
+                self._note_away(step, error)
                 await _pause(self._stopping, RETRY_S)
                 continue
-            self._note_back()
+            self._note_back(step)
             return
 
-    def _note_away(self, error: StorageError) -> None:
-        if self._away_since is None and isinstance(error, DatabaseUnavailable):
+    def _note_away(self, step: object, error: StorageError) -> None:
+        if isinstance(error, SerializationConflict):
+            return
+        self._troubles[step] = error.message
+        if self._away_since is None:
             self._away_since = time.monotonic()
-            log(DATABASE_AWAY, error=error.code, retry_s=RETRY_S)
+            log(DATABASE_AWAY, error=error.message, retry_s=RETRY_S)
 
-    def _note_back(self) -> None:
-        if self._away_since is not None:
+    def _note_back(self, step: object) -> None:
+        self._troubles.pop(step, None)
+        if self._away_since is not None and not self._troubles:
             log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
             self._away_since = None
 
