@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.integration.processes import family, is_running
 from tests.integration.waiting import eventually
 
 USER = "aegate"
@@ -84,11 +85,13 @@ class PostgresServer:
             self._running = None
 
     def kill(self) -> None:
-        """End it as a crash does, all its processes with it."""
+        """End it as a crash does, all its processes with it: they end by themselves, and none starts beside them."""
         assert self._running is not None
+        all_of_it = family(self._running.pid)
         self._running.kill()
         self._running.wait(30)
         self._running = None
+        eventually(lambda: not any(map(is_running, all_of_it)), deadline_s=60, what="PostgreSQL is gone")
 
     def _as_server(self) -> list[str]:
         """Return what ends a program with us; as root it runs as the user postgres: the server refuses root."""
