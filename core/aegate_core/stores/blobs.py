@@ -196,12 +196,20 @@ def make_durable(root: Path, changed: Sequence[Path]) -> None:
     blobs: 0.03 s instead of 3 s).
     """
     if len(changed) > _FSYNC_AT_MOST and _SYNCFS is not None:
-        descriptor = os.open(root, os.O_RDONLY)
-        try:
-            if _SYNCFS(descriptor) != 0:
-                raise OSError(ctypes.get_errno(), "syncfs")
-        finally:
-            os.close(descriptor)
+        sync_file_system(root)
         return
     for path in changed:
         _fsync(path)
+
+
+def sync_file_system(folder: Path) -> None:
+    """Return when all that anybody wrote on the folder's file system is on the disk."""
+    if _SYNCFS is None:
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if _SYNCFS(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs")
+    finally:
+        os.close(descriptor)

@@ -30,7 +30,7 @@ from aegate_core.services.backup.manifest import (
 from aegate_core.settings import DataFolder
 from aegate_core.steps import Step, reached
 from aegate_core.stores import spool
-from aegate_core.stores.blobs import BlobStore, make_durable, place
+from aegate_core.stores.blobs import BlobStore, make_durable, place, sync_file_system
 from aegate_core.stores.index import checking as index
 from aegate_core.stores.index import retention
 from aegate_core.stores.index.checking import ArrivalBlob
@@ -252,11 +252,14 @@ async def _unwanted(snapshot: Database, target: Path) -> list[str]:
 
 
 def _finish(copy: Path) -> str:
-    """Make the copied index durable, and return its digest."""
+    """Make the target durable, and return the digest of the copied index.
+
+    All of it: images that are there already may be of a backup that was killed before it came to their fsync.
+    """
     descriptor = os.open(copy, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    fsync_folder(copy.parent)
+    sync_file_system(copy.parent)
     return sha256_of(copy)
