@@ -2,11 +2,13 @@
 
 All builders of test data (``tests.dicom``) use these values, so the autouse fixture of ``tests/conftest.py`` can
 look for them after each test: in logs, in the log files of child processes, in file names, in metrics, in exceptions.
+It looks for temporary and core files too: what a killed process leaves may hold them.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +25,11 @@ SERIES_DESCRIPTION = "Zzsentinel series"
 
 TRACES = ("zzsent", "quillonia", PATIENT_BIRTH_DATE, "1887-11-03")
 """What gives a value away, in lower case. Builders may add more to a name or an id; these parts stay in it."""
+
+TMPDIR = "tmpdir"
+"""Below ``tmp_path``: what tests give to child processes as their folder of temporary files."""
+
+CORE_FILE = re.compile(r"(.*\.)?core(\.\d+)?")
 
 LOG_FILES = ("*.log", "*.stderr", "*.stdout")
 """Names that tests give to the output of child processes below ``tmp_path``."""
@@ -41,6 +48,10 @@ def assert_absent(text: str | bytes, where: str) -> None:
             raise PatientDataLeaked(f"patient data in {where}: …{lowered[max(0, at - 120) : at + 60]}…")
 
 
+class LeftBehind(AssertionError):
+    """A process left a temporary file or a core file: either may hold patient data."""
+
+
 class Watch(logging.Handler):
     """Keep what the test's process says: log lines in both formats, messages of errors, metric registries."""
 
@@ -56,7 +67,10 @@ class Watch(logging.Handler):
         self.lines.extend(f.format(record) for f in self._formatters)
 
     def check(self, folder: Path | None) -> None:
-        """Raise PatientDataLeaked for the first trace; ``folder`` is where the test's child processes wrote."""
+        """Raise PatientDataLeaked for the first trace, LeftBehind for a temporary or a core file.
+
+        ``folder`` is where the test's child processes wrote.
+        """
         for line in self.lines:
             assert_absent(line, "a log line")
         for message in self.messages:
@@ -69,7 +83,10 @@ class Watch(logging.Handler):
 
 def _check_folder(folder: Path) -> None:
     for path in _files(folder, ("*",)):
-        assert_absent(str(path.relative_to(folder)), "a file name")
+        name = path.relative_to(folder)
+        assert_absent(str(name), "a file name")
+        if TMPDIR in name.parts or CORE_FILE.fullmatch(path.name):
+            raise LeftBehind(f"the file {name} was left behind")
     for path in _files(folder, (*LOG_FILES, "run/*.json")):
         assert_absent(path.read_bytes(), f"the file {path.relative_to(folder)}")
 

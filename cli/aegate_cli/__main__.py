@@ -20,6 +20,7 @@ from aegate_cli.token import token_app
 from aegate_cli.up import up
 from aegate_cli.validate import validate_command
 from aegate_cli.version import version
+from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.errors import AegateError
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.add_typer(token_app, name="token")
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 done in part or not at all, 2 what was given cannot be used."""
+    forbid_core_dumps()
     try:
         app()
     except AegateError as error:

@@ -10,6 +10,7 @@ import sys
 
 import uvicorn
 
+from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import Database, open_database
 from aegate_core.errors import AegateError, StorageError
 from aegate_core.events import (
@@ -130,6 +131,7 @@ async def _watch(settings: Settings, db: Database, port: int) -> None:
 
 def main() -> int:
     """Read the environment, serve, and return the exit code."""
+    forbid_core_dumps()
     try:
         settings = settings_from(os.environ)
     except AegateError as error:

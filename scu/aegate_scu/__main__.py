@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 
+from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import open_database
 from aegate_core.errors import AegateError
 from aegate_core.events import (
@@ -76,6 +77,7 @@ def _stop(worker: Worker, number: signal.Signals) -> None:
 
 def main() -> int:
     """Read the environment, work, and return the exit code."""
+    forbid_core_dumps()
     try:
         settings = read_settings(os.environ)
     except AegateError as error:

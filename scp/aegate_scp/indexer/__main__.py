@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 
+from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
 
 
 def main() -> int:
     """Run the indexer; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    forbid_core_dumps()
     leave_pixel_libraries_out()
     from aegate_scp.indexer.process import run
 

@@ -17,6 +17,7 @@ from aegate_core.health import read_state
 from aegate_graphql_api.tokens import create_token
 from tests.integration.processes import free_port, process
 from tests.integration.waiting import eventually
+from tests.sentinel import TMPDIR
 
 AEGATE = [sys.executable, "-m", "aegate_cli"]
 READY_S = 60
@@ -105,13 +106,16 @@ def installation(
     environ: Mapping[str, str] | None = None,
     wait: bool = True,
 ) -> Iterator[Up]:
-    """Run `aegate up` on a folder of these files until the end of the block."""
+    """Run `aegate up` on a folder of these files until the end of the block; no temporary file may be left after it."""
     folder, data, log = tmp_path / "hospital", tmp_path / "data", tmp_path / "up.log"
-    folder.mkdir(exist_ok=True)
+    temporary = tmp_path / TMPDIR
+    for needed in (folder, temporary):
+        needed.mkdir(exist_ok=True)
     for name, text in manifests.items():
         (folder / name).write_text(text)
     dicom, http = free_port(), free_port()
     command = [*AEGATE, *up_arguments(folder, data, dicom, http), *more]
+    environ = {"TMPDIR": str(temporary), **(environ or {})}
     with process(command, log=log, environ=environ, stop_s=45) as child:
         up = Up(folder, data, dicom, http, log, child)
         if wait:

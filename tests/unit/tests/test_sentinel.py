@@ -56,6 +56,18 @@ def test_files_of_child_processes_are_watched(
     path.unlink()
 
 
+@pytest.mark.parametrize("name", ["tmpdir/a/tmp1234", "data/core", "core.1234", "python3.core"])
+def test_temporary_and_core_files_are_watched(
+    tmp_path: Path, no_patient_data_gets_out: sentinel.Watch, name: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with pytest.raises(sentinel.LeftBehind, match=f"the file {name} was left behind"):
+        no_patient_data_gets_out.check(tmp_path)
+    path.unlink()
+
+
 @pytest.mark.parametrize(
     "syntax", [dicom.ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
 )
