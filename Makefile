@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss load large proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss load large outage proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -39,6 +39,10 @@ load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates
 large: .venv/.all  ## one object of 2 GiB in and out, and no process holds it in memory: MIB=2048 DATABASE=postgres
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.large --mib $(or $(MIB),2048) $(if $(DATABASE),--database $(DATABASE))
+
+outage: .venv/.all  ## a study of 3,000 images while the database is away: one delivery a destination: N=3000 AWAY=600
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.outage --images $(or $(N),3000) --seconds $(or $(AWAY),600) $(if $(DATABASE),--database $(DATABASE))
 
 proofs: .venv/.all  ## all of these at full count, hours: FORM=short for minutes, ONLY=steps for one
 	@tools/proofs.sh $(or $(FORM),full) $(ONLY)

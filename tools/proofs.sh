@@ -36,6 +36,9 @@ prove steps "--kills 20" "--kills 2 --together"
 prove powerloss "--runs 60" "--runs 5"
 prove fuzz "--seconds 600" "--seconds 60"
 prove load "--instances 10000" "--instances 600"
+prove load-sqlite "--instances 10000 --database sqlite" "-"
+prove large "--mib 2048" "-"
+prove outage "--images 3000 --seconds 600" "-"
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "failed: ${failed[*]}"

@@ -191,11 +191,12 @@ def report(here: Hospital, seen: Measured, instances: int) -> None:
     )
     print(f"from last image acknowledged to visible: {percentiles(visible)}")
     print(f"dashboard: {percentiles(seen.dashboard.seconds)}")
-    print(f"{'':18} memory in MiB, by eighths of the time {'':8} 2nd half  open files idle, most, idle")
+    print(f"{'':18} memory in MiB, by eighths of the time {'':8} 2nd half  open files idle, most, idle  CPU")
     for name, curve in seen.watch.curves.items():
         points = " ".join(f"{p / 2**20:5.1f}" for p in curve.points())
+        spent = curve.cpu_s[-1] - curve.cpu_s[0]
         files = f"{seen.idle_before[name]:4} {max(curve.open_files):4} {seen.idle_after[name]:4}"
-        print(f"{name:18} {points} {curve.growth():+8.1%}  {files}")
+        print(f"{name:18} {points} {curve.growth():+8.1%}  {files:30} {spent:5.1f} s")
 
 
 def prove(root: Path, *, instances: int, database: str) -> list[str]:

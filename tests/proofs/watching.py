@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from tests.integration.processes import open_files, rss_bytes
+from tests.integration.processes import cpu_s, open_files, rss_bytes
 
 SAMPLE_S = 0.25
 MOST_GROWTH = 0.10
@@ -22,6 +22,7 @@ class Curve:
 
     rss_bytes: list[int] = field(default_factory=list)
     open_files: list[int] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
 
     def growth(self) -> float:
         """Return by which share the memory grew over the second half: its last quarter against its first."""
@@ -78,6 +79,7 @@ class Watch(Repeated):
         for name, pid in self._pids.items():
             self.curves[name].rss_bytes.append(rss_bytes(pid))
             self.curves[name].open_files.append(open_files(pid))
+            self.curves[name].cpu_s.append(cpu_s(pid))
 
 
 class Questions(Repeated):
