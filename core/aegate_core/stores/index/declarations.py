@@ -10,6 +10,7 @@ _BOTH = (
     "CREATE INDEX IF NOT EXISTS close_unit_no_route ON close_unit (closed_at) WHERE outcome = 'NO_ROUTE'",
     "CREATE INDEX IF NOT EXISTS conflict_open ON conflict (created_at, id) WHERE resolved_at IS NULL",
     "CREATE INDEX IF NOT EXISTS quarantine_open ON quarantined_object (created_at) WHERE resolved_at IS NULL",
+    "CREATE INDEX IF NOT EXISTS study_uid ON study (study_instance_uid)",
     "CREATE INDEX IF NOT EXISTS study_age ON study (partition, last_arrival_at, id)",
     "CREATE INDEX IF NOT EXISTS arrival_here ON arrival (study_id) WHERE removed_at IS NULL",
     "CREATE INDEX IF NOT EXISTS arrival_to_remove ON arrival (id) WHERE removed_at IS NOT NULL AND blob_key <> ''",
