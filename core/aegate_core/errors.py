@@ -101,7 +101,7 @@ class DatabaseUnavailable(StorageError):
 
 
 class SerializationConflict(StorageError):
-    """A transaction lost a race (deadlock, serialization, SQLite busy): the same again may succeed."""
+    """A transaction lost a race (deadlock, serialization): the same again may succeed."""
 
     code = "SERIALIZATION_CONFLICT"
 

@@ -50,7 +50,7 @@ class client_class(AsyncpgDBClient):  # noqa: N801 - Tortoise looks for this nam
         """Return a pool whose connections lead to the primary."""
         for name in ("host", "port"):
             settings.pop(name)
-        return await asyncpg.create_pool(None, connect=self._connect, **settings)
+        return await asyncpg.create_pool(None, connect=self._connect, reset=_leave_session, **settings)
 
     async def _connect(self, *arguments: Any, **settings: Any) -> Any:
         """Connect to the first host that takes writes, beginning with the one that did last."""
@@ -138,11 +138,18 @@ def _close(connection: Any) -> None:
         connection.terminate()
 
 
+async def _leave_session(connection: Any) -> None:
+    """Reset nothing: nobody changes the session, and to ask for it would cost each statement another round trip."""
+
+
 async def _give_back(client: Any, connection: Any, error: BaseException | None) -> None:
     """Release a connection. The pool closes one that is of no use any more; what it was used for is done or failed."""
     if client._pool is None:
         return
     with suppress(TimeoutError, asyncpg.PostgresError, *_GONE):
         await client._pool.release(connection, timeout=GIVE_BACK_S)
-    if isinstance(error, _OTHER_SERVER):
+    cause = (
+        error.__cause__ if error is not None and error.__cause__ is not None else error
+    )  # ours carry the driver's
+    if isinstance(cause, _OTHER_SERVER):
         await client._pool.expire_connections()

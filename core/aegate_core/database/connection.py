@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
+from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient, TransactionContext
 from tortoise.context import TortoiseContext, _current_context, set_global_context
 
 from aegate_core.database.dialect import (
@@ -36,9 +35,9 @@ MIGRATIONS = "aegate_core.database.migrations"
 APP = "models"
 
 BUSY_TIMEOUT_MS = 15_000
-RACING_S = 10.0
-"""After so long a lost race is not run again: an SQLite file that is locked was waited for already."""
 POOL_CONNECTIONS = 8
+ATTEMPTS = 6
+"""How often a transaction is tried that loses its races: three seconds at most. By feel."""
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -160,14 +159,16 @@ class Database:
 
     async def fetch(self, sql: str, *arguments: object) -> list[Row]:
         """Return all rows as dicts. Also for INSERT/UPDATE/DELETE … RETURNING."""
-        with translated(self._place):
-            async with self._client.acquire_connection() as connection:
-                if self.is_sqlite:
-                    cursor = await connection.execute(to_sqlite(sql), sqlite_arguments(arguments))
-                    rows = [dict(r) for r in await cursor.fetchall()]
-                    await cursor.close()
-                    return rows
-                return [dict(r) for r in await connection.fetch(sql, *postgres_arguments(arguments))]
+
+        async def run(connection: Any) -> list[Row]:
+            if self.is_sqlite:
+                cursor = await connection.execute(to_sqlite(sql), sqlite_arguments(arguments))
+                rows = [dict(r) for r in await cursor.fetchall()]
+                await cursor.close()
+                return rows
+            return [dict(r) for r in await connection.fetch(sql, *postgres_arguments(arguments))]
+
+        return await self._run(run)
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
         """Return the first row, or None."""
@@ -187,24 +188,39 @@ class Database:
 
     async def execute(self, sql: str, *arguments: object) -> int:
         """Run one statement and return how many rows it changed."""
-        with translated(self._place):
-            async with self._client.acquire_connection() as connection:
-                if self.is_sqlite:
-                    cursor = await connection.execute(to_sqlite(sql), sqlite_arguments(arguments))
-                    changed = int(cursor.rowcount)
-                    await cursor.close()
-                    return max(changed, 0)
-                status = str(await connection.execute(sql, *postgres_arguments(arguments))).rsplit(" ", 1)[-1]
-                return int(status) if status.isdigit() else 0
+
+        async def run(connection: Any) -> int:
+            if self.is_sqlite:
+                cursor = await connection.execute(to_sqlite(sql), sqlite_arguments(arguments))
+                changed = int(cursor.rowcount)
+                await cursor.close()
+                return max(changed, 0)
+            status = str(await connection.execute(sql, *postgres_arguments(arguments))).rsplit(" ", 1)[-1]
+            return int(status) if status.isdigit() else 0
+
+        return await self._run(run)
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run one statement for many rows; inside a transaction, or it is not atomic on SQLite."""
-        with translated(self._place):
-            async with self._client.acquire_connection() as connection:
-                if self.is_sqlite:
-                    await connection.executemany(to_sqlite(sql), [sqlite_arguments(r) for r in rows])
-                else:
-                    await connection.executemany(sql, [postgres_arguments(r) for r in rows])
+
+        async def run(connection: Any) -> None:
+            if self.is_sqlite:
+                await connection.executemany(to_sqlite(sql), [sqlite_arguments(r) for r in rows])
+            else:
+                await connection.executemany(sql, [postgres_arguments(r) for r in rows])
+
+        await self._run(run)
+
+    async def _run(self, statement: Callable[[Any], Awaitable[T]]) -> T:
+        """Run a statement; by itself it is a transaction that may lose a race, and is run again then."""
+
+        async def once() -> T:
+            with translated(self._place):
+                async with self._client.acquire_connection() as connection:
+                    return await statement(connection)
+
+        alone = not isinstance(self._client, TransactionalDBClient)
+        return await _until_won(once, attempts=ATTEMPTS if alone else 1)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Database]:
@@ -234,21 +250,27 @@ class Database:
             await context.__aenter__()
             return context
 
-    async def atomically(self, work: Callable[[Database], Awaitable[T]], *, attempts: int = 6) -> T:
-        """Run ``work`` in a transaction, again when it lost a race (deadlock, serialization, SQLite busy).
+    async def atomically(self, work: Callable[[Database], Awaitable[T]], *, attempts: int = ATTEMPTS) -> T:
+        """Run ``work`` in a transaction, again when it lost a race (deadlock, serialization).
 
         ``work`` must be safe to repeat: whatever it did outside the database happens again.
         """
-        end = time.monotonic() + RACING_S
-        for attempt in range(1, attempts + 1):
-            try:
-                async with self.transaction():
-                    return await work(self)
-            except SerializationConflict:
-                if attempt == attempts or time.monotonic() > end:
-                    raise
-                await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+
+        async def once() -> T:
+            async with self.transaction():
+                return await work(self)
+
+        return await _until_won(once, attempts=attempts)
+
+
+async def _until_won(run: Callable[[], Awaitable[T]], *, attempts: int) -> T:
+    """Return the result of ``run``, which may lose a race; the last attempt's SerializationConflict is raised."""
+    for attempt in range(1, attempts):
+        try:
+            return await run()
+        except SerializationConflict:
+            await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)
+    return await run()
 
 
 @asynccontextmanager

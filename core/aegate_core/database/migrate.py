@@ -34,6 +34,10 @@ ADVISORY_LOCK = 0x6165676174
 """``aegat`` in ASCII: what PostgreSQL's advisory lock of migrations is called."""
 
 
+OTHERS_MIGRATE_MS = 90_000
+"""How long SQLite's lock is waited for: another process may be migrating a large database. By feel."""
+
+
 async def migrate(url: str) -> list[str]:
     """Apply what is missing and return the names of the migrations applied now.
 
@@ -47,6 +51,8 @@ async def migrate(url: str) -> list[str]:
             return await _migrate(tx, url)
 
     async with open_database(url) as db:
+        if db.is_sqlite:
+            await db.execute(f"PRAGMA busy_timeout = {OTHERS_MIGRATE_MS}")
         return await db.atomically(work)
 
 

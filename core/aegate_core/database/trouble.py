@@ -73,7 +73,7 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
             return
         root = error.args[0] if isinstance(error, OperationalError) and error.args else error
         if isinstance(root, sqlite3.DatabaseError):
-            _raise_for_sqlite(root, error)
+            self._raise_for_sqlite(root, error)
         if isinstance(root, _RACE):
             raise SerializationConflict("the transaction lost a race: try again") from error
         if isinstance(root, _WITHOUT_TABLES):
@@ -82,6 +82,27 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
             raise StorageFull("the database's disk is full: make room") from error
         if isinstance(root, AWAY):
             raise DatabaseUnavailable(f"the database {self._place} {_why_away(root)}") from error
+
+    def _raise_for_sqlite(self, root: sqlite3.DatabaseError, error: BaseException) -> None:
+        code = getattr(root, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            # It was waited for: `busy_timeout` is over.
+            raise DatabaseUnavailable(
+                f"the database {self._place} is locked by another process: find it with fuser, and end it"
+            ) from error
+        if code == sqlite3.SQLITE_FULL:
+            raise StorageFull("the database's disk is full: make room") from error
+        if str(root).startswith(("no such table", "no such column")):
+            raise _not_migrated() from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+            raise DatabaseUnavailable(
+                f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise DatabaseUnavailable(
+                f"the SQLite file is damaged or no database ({root.sqlite_errorname}): "
+                "stop aegate and restore a backup of it"
+            ) from error
 
 
 def _why_away(root: BaseException) -> str:
@@ -96,24 +117,3 @@ def _not_migrated() -> SchemaMismatch:
     return SchemaMismatch(
         "the database must have the tables of this version, it lacks some: start `aegate up`, which makes them"
     )
-
-
-def _raise_for_sqlite(root: sqlite3.DatabaseError, error: BaseException) -> None:
-    code = getattr(root, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        raise SerializationConflict(
-            "another process held the SQLite file too long: end it, or try again"
-        ) from error
-    if code == sqlite3.SQLITE_FULL:
-        raise StorageFull("the database's disk is full: make room") from error
-    if str(root).startswith(("no such table", "no such column")):
-        raise _not_migrated() from error
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
-        raise DatabaseUnavailable(
-            f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"
-        ) from error
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        raise DatabaseUnavailable(
-            f"the SQLite file is damaged or no database ({root.sqlite_errorname}): "
-            "stop aegate and restore a backup of it"
-        ) from error

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from aegate_core.database import Database, DatabaseClock
-from aegate_core.errors import AegateError, DatabaseUnavailable, storage_error
+from aegate_core.errors import AegateError, DatabaseUnavailable, SerializationConflict, storage_error
 from aegate_core.events import (
     ARRIVAL_LEFT,
     BATCH_INDEXED,
@@ -54,7 +54,7 @@ SAY_SELDOM_S = 10.0
 SWEEP_EVERY_S = 300.0
 LOOK_AT_CLOCK_S = 5.0
 """So much later than everybody else an indexer sees a step of the database's clock."""
-LONGEST_RETRY_S = 10.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
 FIRST_STUCK_S, LONGEST_STUCK_S = 1.0, 300.0
 """What cannot be read is tried again after a second, then ever more seldom: a disk may take long over a bad sector."""
 LOG_EVERY_S = 1.0
@@ -288,7 +288,9 @@ class Indexer:
 
     async def _wait_after(self, error: AegateError) -> None:
         """Say what is wrong, once, and wait a little longer each time; nothing leaves the spool meanwhile."""
-        self._retry_s = min(max(0.25, self._retry_s * 2), LONGEST_RETRY_S)
+        self._retry_s = min(max(FIRST_RETRY_S, self._retry_s * 2), LONGEST_RETRY_S)
+        if isinstance(error, SerializationConflict):
+            self._retry_s = FIRST_RETRY_S  # no outage: the same again may succeed
         if isinstance(error, DatabaseUnavailable):
             if self._away_since is None:
                 self._away_since = time.monotonic()
