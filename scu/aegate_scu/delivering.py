@@ -79,6 +79,7 @@ async def deliver(env: Delivering, claim: Claim, peer: PeerAddress, control: Con
 
     job = Push(claim, peer, env.blobs, control, report)
     sending = loop.run_in_executor(env.executor, push, job)
+    renewing = asyncio.create_task(_keep_lease(env, claim, control))
     open_gauge = env.metrics.open_associations.labels(claim.ae)
     open_gauge.inc()
     try:
@@ -94,7 +95,9 @@ async def deliver(env: Delivering, claim: Claim, peer: PeerAddress, control: Con
     finally:
         # Whatever ended this: nothing goes out that nobody would record.
         control.stop.set()
+        renewing.cancel()
         await asyncio.wait({sending})
+        await asyncio.gather(renewing, return_exceptions=True)
         open_gauge.dec()
 
 
@@ -105,8 +108,7 @@ async def _accompany(
     answers: asyncio.Queue[Answer],
     sending: asyncio.Future[Ending],
 ) -> None:
-    """Write answers, renew the lease and pass on wishes until the thread is done and all is written."""
-    renew_at = time.monotonic() + env.settings.heartbeat.total_seconds()
+    """Write answers and pass on wishes until the thread is done and all is written."""
     while not (sending.done() and answers.empty()):
         batch = await _next_batch(answers, sending)
         if batch:
@@ -114,14 +116,23 @@ async def _accompany(
             _log_failed(claim, batch)
         if sending.done():
             continue
-        if time.monotonic() >= renew_at:
-            renew_at = time.monotonic() + env.settings.heartbeat.total_seconds()
-            await _renew(env, claim, control)
         control.wishes = await persist(lambda: pushing.wishes(env.db, claim))
 
 
 async def _record(env: Delivering, claim: Claim, batch: list[Answer]) -> None:
     await persist(lambda: pushing.record(env.db, claim, batch, env.moment()))
+
+
+async def _keep_lease(env: Delivering, claim: Claim, control: Control) -> None:
+    """Renew the lease until the slot is lost; beside everything else: a slow database takes its time over answers."""
+    full_s = (env.settings.lease - env.settings.heartbeat).total_seconds()
+    while True:
+        await asyncio.sleep(max(0.0, control.lease_until - time.monotonic() - full_s))
+        try:
+            await _renew(env, claim, control)
+        except SlotLost:
+            control.lost = True
+            return
 
 
 async def _renew(env: Delivering, claim: Claim, control: Control) -> None:

@@ -88,6 +88,8 @@ class Worker:
         blobs = BlobStore(settings.data.blobs)
         self._env = Delivering(db, self.clock, settings, metrics, self._executor, blobs)
         self._beat = time.monotonic()
+        self._claiming = timedelta()
+        """How long the last claim took: on a slow database a lease would be over when the claim is there."""
         self._away_since: float | None = None
         self._troubles: dict[object, str] = {}
         """By loop: why its step cannot be done now."""
@@ -176,12 +178,13 @@ class Worker:
         self._beat = time.monotonic()
         while self._has_room() and not self._stopping.is_set():
             asked = time.monotonic()
-            leaped = self._leaped()
-            now, lease = self.clock.now() - leaped, self.settings.lease + leaped
-            claim = await pushing.claim(self.db, self.settings.worker, lease, now=now)
+            leaped, lease = self._leaped(), self.settings.lease + self._claiming
+            now = self.clock.now() - leaped
+            claim = await pushing.claim(self.db, self.settings.worker, lease + leaped, now=now)
             if claim is None:
                 return
-            control = Control(lease_until=asked + self.settings.lease.total_seconds())
+            self._claiming = min(timedelta(seconds=time.monotonic() - asked), 4 * self.settings.lease)
+            control = Control(lease_until=asked + lease.total_seconds())
             if self._stopping.is_set():
                 control.stop.set()
             task = asyncio.create_task(self._deliver(claim, control))
