@@ -29,11 +29,14 @@ class Statement:
     phase: str
     """PARSE, EXECUTE, or QUERY where it comes as text."""
     in_transaction: bool
+    session: int
+    """Which connection it came over."""
 
 
 Fault = Callable[[Statement], str | None]
-"""Returns the SQLSTATE with which the statement fails, CUT to cut its connection, or None: it passes."""
-CUT = "CUT"
+"""Returns the SQLSTATE with which the statement fails, CUT or CUT_AFTER to cut its connection, or None: it passes."""
+CUT, CUT_AFTER = "CUT", "CUT_AFTER"
+"""Before the server gets the statement; when the server has done it, and the client does not know."""
 
 
 @dataclass
@@ -126,6 +129,8 @@ class _Session:
     _failing: bool = False
     """An error is being raised for the client's statement; the rest of what it sent is dropped."""
     _ready: asyncio.Future[bytes] | None = None
+    _is_last: bool = False
+    """The client hears nothing of what it is being answered."""
 
     def close(self) -> None:
         """End both sides."""
@@ -171,7 +176,8 @@ class _Session:
             wish = self._wish(statement) if statement else None
             if wish == CUT:
                 return
-            if wish is None:
+            self._is_last = wish == CUT_AFTER
+            if wish in (None, CUT_AFTER):
                 self._server.write(_packed(kind, body))
                 await self._server.drain()
                 continue
@@ -187,6 +193,10 @@ class _Session:
         while True:
             kind, body = await _message(reader)
             await self.hears.wait()
+            if self._is_last:
+                if kind == b"Z":
+                    return
+                continue
             if kind == b"Z":
                 self._status = body
             if kind == b"Z" and self._failing:
@@ -202,14 +212,14 @@ class _Session:
     def _statement(self, kind: bytes, body: bytes) -> Statement | None:
         in_transaction = self._status == b"T"
         if kind == b"Q":
-            return Statement(body[:-1].decode(), "QUERY", in_transaction)
+            return Statement(body[:-1].decode(), "QUERY", in_transaction, id(self))
         if kind == b"P":
             name, sql = body.split(b"\0", 2)[:2]
             self._texts[name.decode()] = sql.decode()
-            return Statement(sql.decode(), "PARSE", in_transaction)
+            return Statement(sql.decode(), "PARSE", in_transaction, id(self))
         if kind == b"B":
             name = body.split(b"\0", 2)[1]
-            return Statement(self._texts.get(name.decode(), ""), "EXECUTE", in_transaction)
+            return Statement(self._texts.get(name.decode(), ""), "EXECUTE", in_transaction, id(self))
         return None
 
     def _wish(self, statement: Statement) -> str | None:

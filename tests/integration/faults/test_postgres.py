@@ -1,0 +1,162 @@
+"""A PostgreSQL that fails over, has no connection left, is slow or deaf: what is said, and that all goes on."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.faults.conftest import Recovery
+from tests.integration.faults.hospital import HOLD, QUICKLY, Hospital, hospital
+from tests.integration.faults.proxies import postgres_proxy
+from tests.integration.postgres import USER, PostgresServer, postgres_server
+from tests.integration.waiting import eventually
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_a_failover_loses_nothing_and_is_followed(tmp_path: Path, recovery: Recovery) -> None:
+    with postgres_server() as primary:
+        primary.create("hospital")
+        with postgres_server(standby_of=primary) as standby:
+            # Only what the standby has, too, is committed: without it a failover loses the last transactions.
+            primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            primary.run("SELECT pg_reload_conf()")
+            url = f"postgres://{USER}@/hospital?host={primary.folder},{standby.folder}&{QUICKLY}"
+            with hospital(tmp_path, url, delay_ms=50) as here:
+                here.send(20)
+                eventually(lambda: len(here.sink.received) > 2, deadline_s=60, what="a delivery is under way")
+                primary.kill()
+                here.send()
+                here.echo()
+                here.until_noticed("is a standby, which takes no writes: promote it")
+                standby.run("SELECT pg_promote()")
+                with recovery("PostgreSQL failing over"):
+                    here.until_well()
+                    here.until_delivered()
+
+
+class ForeignSession:
+    """A session of somebody else: no more of the protocol than it takes to hold a connection."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(30)
+        self._socket.connect(str(server.folder / ".s.PGSQL.5432"))
+        body = b"\0\3\0\0" + f"user\0{USER}\0database\0hospital\0\0".encode()
+        self._socket.sendall((len(body) + 4).to_bytes(4, "big") + body)
+        self.is_held = b"Z" in self._answers()
+
+    def run(self, sql: str) -> bytes:
+        """Run a statement and return the first row's message."""
+        body = sql.encode() + b"\0"
+        self._socket.sendall(b"Q" + (len(body) + 4).to_bytes(4, "big") + body)
+        return self._answers().get(b"D", b"")
+
+    def _answers(self) -> dict[bytes, bytes]:
+        said: dict[bytes, bytes] = {}
+        while b"Z" not in said and (head := self._read(5)):
+            said.setdefault(head[:1], self._read(int.from_bytes(head[1:], "big") - 4))
+        return said
+
+    def _read(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count and (more := self._socket.recv(count - len(data))):
+            data += more
+        return data
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._socket.close()
+
+
+@contextmanager
+def all_connections_held(server: PostgresServer) -> Iterator[None]:
+    """Hold every connection of a server until the end of the block; who had one is thrown out."""
+    with ExitStack() as stack:
+
+        def take() -> ForeignSession:
+            session = ForeignSession(server)
+            stack.callback(session.close)
+            return session
+
+        first = take()
+        ours = "FROM pg_stat_activity WHERE application_name = 'aegate'"
+
+        def is_alone() -> bool:
+            first.run(f"SELECT pg_terminate_backend(pid, 1000) {ours}")
+            while take().is_held:
+                pass
+            return first.run(f"SELECT count(*) {ours}").endswith(b"\x010")
+
+        eventually(is_alone, deadline_s=60, what="all connections are somebody else's")
+        yield
+
+
+def test_without_a_connection_left_images_come_in_and_wait(tmp_path: Path, recovery: Recovery) -> None:
+    few = {"max_connections": "20", "superuser_reserved_connections": "0", "max_wal_senders": "0"}
+    with postgres_server(**few) as server:
+        url = server.create("hospital")
+        with hospital(tmp_path, f"{url}&{QUICKLY}") as here:
+            here.send()
+            here.until_delivered()
+            with all_connections_held(server):
+                here.send()
+                here.echo()
+                here.until_noticed("has no connection left: end what holds them, or raise max_connections")
+                assert len(here.sink.received) == 4
+            with recovery("PostgreSQL's connections exhausted"):
+                here.until_well()
+                here.until_delivered()
+            assert here.sent_twice() == []
+
+
+def until_bounded(here: Hospital, within_s: float) -> str:
+    """Return the refusal of a query and of a mutation, each given in time."""
+    began = time.monotonic()
+    said = here.refusal()
+    problem = here.post(HOLD)["data"]["holdDestination"]
+    assert (problem["__typename"], problem["code"]) == ("UnavailableProblem", "UNAVAILABLE")
+    assert time.monotonic() - began < within_s
+    return said
+
+
+def test_a_network_that_swallows_packets_holds_nobody_for_good(tmp_path: Path, recovery: Recovery) -> None:
+    with postgres_server() as server, postgres_proxy(server.folder) as proxy:
+        direct = server.create("hospital")
+        with hospital(tmp_path, f"{proxy.url('hospital')}?{QUICKLY}", delay_ms=50, judged_url=direct) as here:
+            here.send(20)
+            eventually(lambda: len(here.sink.received) > 2, deadline_s=60, what="a delivery is under way")
+            proxy.deafen()
+            here.send()
+            here.echo()
+            assert "did not answer in time: check its load, and the network between" in until_bounded(
+                here, 60
+            )
+            here.until_noticed("did not answer")
+            proxy.deafen(only_open=True)
+            proxy.hear()
+            with recovery("PostgreSQL behind a network that forgot the connections"):
+                here.until_well()
+                here.until_delivered()
+
+
+def test_a_slow_database_slows_everything_and_loses_nothing(tmp_path: Path, recovery: Recovery) -> None:
+    with postgres_server() as server, postgres_proxy(server.folder) as proxy:
+        direct = server.create("hospital")
+        with hospital(tmp_path, f"{proxy.url('hospital')}?{QUICKLY}", delay_ms=50, judged_url=direct) as here:
+            here.send()
+            here.until_delivered()
+            proxy.delay_s = 0.2
+            here.send(12)
+            here.echo()
+            here.until_delivered()
+            assert here.readiness("api") == (200, "ok")
+            proxy.delay_s = 0.0
+            with recovery("PostgreSQL answering slowly"):
+                here.send()
+                here.until_delivered()
