@@ -1,7 +1,8 @@
-"""What SIGINT and SIGTERM mean to a command that needs time to stop: the first one stops, a later one hastens.
+"""What SIGINT, SIGTERM and a closed terminal (SIGHUP) mean to a command that needs time to stop.
 
-One wish may come as several signals: Ctrl-C reaches `make` and us, a service manager signals the whole group, and each
-of them passes it on. What comes within a second of the first is the same wish.
+The first one stops, a later one hastens. One wish may come as several signals: Ctrl-C reaches `make` and us, a service
+manager signals the whole group, and each of them passes it on. What comes within a second of the first is the same
+wish.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Interrupts:
             self.hurry()
 
     def listen(self) -> None:
-        """Take SIGINT and SIGTERM from now on, in the running event loop."""
+        """Take SIGINT and SIGTERM from now on, in the running event loop; SIGHUP, too, unless `nohup` ignores it."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+        for number in (signal.SIGTERM, signal.SIGINT, *hangup):
             loop.add_signal_handler(number, lambda: self.take(time.monotonic()))
