@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss load large outage proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss load large outage stops proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -24,9 +24,13 @@ crash: .venv/.all  ## kill processes at random while devices send, and count wha
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.crash --runs $(or $(RUNS),100) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
-steps: .venv/.all  ## kill at every step between socket and index, KILLS=20 times each
+steps: .venv/.all  ## kill at every step between socket and index, KILLS=20 times each; SIGNAL=TERM: ask it to stop there
 	@tools/peers.sh
-	@$(BIN)/python -m tests.proofs.steps --kills $(or $(KILLS),20) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
+	@$(BIN)/python -m tests.proofs.steps --kills $(or $(KILLS),20) $(if $(SIGNAL),--signal $(SIGNAL)) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
+
+stops: .venv/.all  ## ask it to stop at random moments while devices send: RUNS=20 SEED=7 DATABASE=postgres
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.stops --runs $(or $(RUNS),20) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
 powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7; SELFTEST=1: without each fsync it must fail
 	@tools/peers.sh

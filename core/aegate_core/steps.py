@@ -1,8 +1,9 @@
 """The steps at which a process may be told to die: proofs ask for it, nobody else does.
 
 ``AEGATE_DIE_AT=RENAMED:7`` ends the process by SIGKILL when it has reached that step for the seventh time, so that a
-proof need not wait for chance to kill between two lines. A value with a slash is a file that holds such a wish, read
-at every step: it may change while the process runs. Without the variable a step costs one comparison.
+proof need not wait for chance to kill between two lines; ``RENAMED:7:TERM`` asks it to stop there instead. A value with
+a slash is a file that holds such a wish, read at every step: it may change while the process runs. Without the variable
+a step costs one comparison.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ _reached: Counter[str] = Counter()
 
 
 def reached(step: Step) -> None:
-    """Die here if this is the step and the time that was asked for."""
+    """Die, or be asked to stop, here if this is the step and the time that was asked for."""
     if not _ASKED:
         return
     wish = Path(_ASKED).read_text() if "/" in _ASKED else _ASKED
-    name, _, nth = wish.partition(":")
+    name, nth, by, *_ = (*wish.split(":"), "", "")
     if step == name:
         _reached[wish] += 1
         if _reached[wish] == int(nth or 1):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGTERM if by == "TERM" else signal.SIGKILL)

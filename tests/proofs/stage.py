@@ -29,7 +29,7 @@ from tests.integration.processes import (
 )
 from tests.integration.waiting import eventually
 
-START_S = 90
+START_S = 240
 QUIET = "  study: {quietPeriodSeconds: 1, maxAgeSeconds: 30}\n"
 ROUTE = """
 apiVersion: aegate.dev/v1alpha1
@@ -58,6 +58,7 @@ class Stage:
     _read: int = 0
     _pids: dict[str, int] = field(default_factory=dict)
     _deaths: Counter[str] = field(default_factory=Counter)
+    _stops: Counter[str] = field(default_factory=Counter)
 
     @property
     def data(self) -> Path:
@@ -114,14 +115,19 @@ class Stage:
         self._learn()
         return self._deaths.copy()
 
+    def stops(self) -> Counter[str]:
+        """Return how often each child ended in good order that the supervisor did not stop, by its name."""
+        self._learn()
+        return self._stops.copy()
+
     def names(self) -> list[str]:
         """Return what can be killed now: the processes that run, and the supervisor."""
         self._learn()
         server = ["postgres"] if self.postgres is not None else []
         return [*sorted(self._pids), "supervisor", *server]
 
-    def kill(self, name: str) -> bool:
-        """SIGKILL a process and bring about what brings it back; False when it was not there."""
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> bool:
+        """Signal a process and bring about what brings it back; False when it was not there."""
         if name == "postgres":
             assert self.postgres is not None
             self.postgres.kill()
@@ -137,7 +143,7 @@ class Stage:
         if pid is None:
             return False  # it went with its supervisor a moment ago
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except ProcessLookupError:
             return False
         return True
@@ -173,6 +179,25 @@ class Stage:
         self._up.wait()
         eventually(lambda: not any(map(is_running, stopped)), deadline_s=30, what="all are gone")
 
+    def ask_to_stop(self, number: signal.Signals, times: int, *, timeout_s: float) -> tuple[int, bool]:
+        """Signal the supervisor, and wait until it has ended; return its exit code, and whether it had said a word.
+
+        Raises TimeoutExpired when it does not end.
+        """
+        assert self._up is not None
+        was_up = f'"pid": {self._up.pid}' in self.log.read_text() or self.is_ready()
+        for _ in range(times):
+            self._up.send_signal(number)
+        return self._up.wait(timeout_s), was_up
+
+    def bad_ends(self) -> list[str]:
+        """Return the processes that had to be killed, or that failed, over all starts."""
+        lines = (line for line in self.log.read_text().splitlines() if line.startswith('{"time"'))
+        said = [json.loads(line) for line in lines]
+        bad = [s for s in said if s["event"] in ("child.killed", "process.failed")]
+        bad += [s for s in said if s["event"] == "child.exited" and s["code"] not in (0, -signal.SIGTERM)]
+        return [f"{s['event']} {s.get('process')}: {s.get('code', s.get('error', ''))}" for s in bad]
+
     def end(self) -> int:
         """Stop it in good order and return its exit code."""
         assert self._up is not None
@@ -194,6 +219,8 @@ class Stage:
                 self._pids[said["process"]] = int(said["pid"])
             if said["event"] == "child.exited" and said["code"] == -signal.SIGKILL:
                 self._deaths[said["process"]] += 1
+            if said["event"] == "child.exited" and said["code"] == 0:
+                self._stops[said["process"]] += 1
 
 
 def _holder(journal: Path) -> int:

@@ -2,7 +2,7 @@
 
 Every step between socket and index is reached by a process that dies just there, at a time the seed says, again and
 again, while devices go on sending. After each step everything is drained and judged; with ``--together`` once, at the
-end of all.
+end of all. With ``--signal TERM`` it is asked to stop there, as a rollout does, and must end in good order.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class Proof:
     wish: Path
     kills: int
     dice: random.Random
+    by: str = "KILL"
+
+    def ends(self) -> Counter[str]:
+        """Return how often each process died, or stopped in good order, as it was told to."""
+        return self.here.deaths() if self.by == "KILL" else self.here.stops()
 
     def of(self, steps: Sequence[Step]) -> list[str]:
         """Let ``kills`` processes die at each of ``steps``; return what is wrong afterwards."""
@@ -50,7 +55,7 @@ class Proof:
         for step in steps:
             died = self._kill_at(step)
             of = ", ".join(f"{n} {name}" for name, n in sorted(died.items()))
-            print(f"{step:16} {died.total():4} deaths ({of})", flush=True)
+            print(f"{step:16} {died.total():4} ended by SIG{self.by} ({of})", flush=True)
         for device in devices:
             device.finish()
         for device in devices:
@@ -64,6 +69,8 @@ class Proof:
         )
         here.acknowledged |= {uid: digest for d in devices for uid, digest in d.acknowledged.items()}
         wrong = verdicts(here, here.acknowledged)
+        if self.by == "TERM":
+            wrong += here.bad_ends()
         print(
             f"{'':16} {acknowledged(devices):4} acknowledged, {len(wrong)} wrong; {time.monotonic() - began:.0f} s",
             flush=True,
@@ -71,16 +78,17 @@ class Proof:
         return [f"{', '.join(steps)}: {w}" for w in wrong]
 
     def _kill_at(self, step: Step) -> Counter[str]:
-        before = self.here.deaths()
+        before = self.ends()
         for n in range(1, self.kills + 1):
-            self.wish.write_text(f"{step}:{self.dice.randint(1, LATEST.get(step, LATEST_OF_AN_OBJECT))}")
+            nth = self.dice.randint(1, LATEST.get(step, LATEST_OF_AN_OBJECT))
+            self.wish.write_text(f"{step}:{nth}:{self.by}")
             eventually(
-                lambda n=n: (self.here.deaths() - before).total() >= n,
+                lambda n=n: (self.ends() - before).total() >= n,
                 deadline_s=KILL_S,
-                what=f"death {n} at {step}",
+                what=f"end {n} at {step}",
             )
         self.wish.write_text("")
-        return self.here.deaths() - before
+        return self.ends() - before
 
 
 def main() -> int:
@@ -89,6 +97,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="how often at each step (default: 20)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="when")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
+    parser.add_argument(
+        "--signal", choices=("KILL", "TERM"), default="KILL", help="TERM: asked to stop there"
+    )
     parser.add_argument("--step", action="append", choices=list(Step), help="these alone")
     parser.add_argument("--together", action="store_true", help="judge once, at the end of all steps")
     options = parser.parse_args()
@@ -100,11 +111,11 @@ def main() -> int:
     wish.write_text("")
     wrong: list[str] = []
     with stage(root, database=options.database, environ={"AEGATE_DIE_AT": str(wish)}) as here:
-        proof = Proof(here, wish, options.kills, random.Random(options.seed))
+        proof = Proof(here, wish, options.kills, random.Random(options.seed), options.signal)
         for group in [steps] if options.together else [[step] for step in steps]:
             wrong += proof.of(group)
         print(
-            f"{options.database}, seed {options.seed}: {here.deaths().total()} deaths, "
+            f"{options.database}, seed {options.seed}: {proof.ends().total()} ended by SIG{options.signal}, "
             f"{len(here.acknowledged)} instances acknowledged, {len(wrong)} wrong"
         )
     for line in wrong:
