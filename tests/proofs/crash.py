@@ -1,6 +1,7 @@
 """Kill everything, again and again, and count what was lost: ``python -m tests.proofs.crash --runs 100 --seed 7``.
 
-Devices send without end to a running system. Each run kills one process, or two at once, at a random moment: a
+Devices send without end to a running system, and retention, backup and fsck are run beside it (`upkeep`), killed as
+well. Each run kills one process, or two at once, at a random moment: a
 listener, the indexer, the worker, the API, the supervisor, PostgreSQL; sometimes while it is still starting. At the
 end everything is drained and judged. A seed says which processes are killed and when; what they were doing just then
 is up to the machine.
@@ -24,6 +25,7 @@ from tests.integration.waiting import eventually
 from tests.proofs.judges import is_drained, received, verdicts
 from tests.proofs.modalities import Modality, aegate_send, storescu
 from tests.proofs.stage import Stage, stage
+from tests.proofs.upkeep import PARTITION, Keeper
 
 LONGEST_MOMENT_S = 1.2
 TWO_AT_ONCE = 0.2
@@ -95,9 +97,12 @@ def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
     began = time.monotonic()
     with stage(root, database=database) as here:
         modalities = modalities_of(here, seed)
-        for modality in modalities:
-            modality.start()
+        (here.root / "hospital" / "partition.yaml").write_text(PARTITION)
+        keeper = Keeper(here, seed)
+        for device in (*modalities, keeper):
+            device.start()
         tally = crash(here, modalities, runs, dice)
+        keeper.finish()
         for modality in modalities:
             modality.finish()
         here.until_ready()
@@ -105,7 +110,7 @@ def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
             modality.join(DRAIN_S)
         eventually(lambda: is_drained(here), deadline_s=DRAIN_S, what="everything is drained")
         kept = {uid: digest for m in modalities for uid, digest in m.acknowledged.items()}
-        wrong = verdicts(here, kept)
+        wrong = keeper.verdicts() + verdicts(here, kept)
         if here.end() != 0:
             wrong.append("aegate up did not stop in good order")
     if tally.share < ENOUGH_IN_FLIGHT:
@@ -115,6 +120,8 @@ def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
     print(
         f"{database}, seed {seed}: {tally.kills.total()} kills ({kills}), {tally.share:.0%} with an instance in flight"
     )
+    beside = ", ".join(f"{n} {what}" for what, n in sorted(keeper.ended.items()))
+    print(f"beside it: {beside}")
     print(f"{len(kept)} instances acknowledged, {lost} lost; {time.monotonic() - began:.0f} s")
     return wrong
 
