@@ -20,7 +20,7 @@ from tests.integration.waiting import eventually
 from tests.sentinel import TMPDIR
 
 AEGATE = [sys.executable, "-m", "aegate_cli"]
-READY_S = 60
+READY_S = 150
 
 DEVICE = """
 apiVersion: aegate.dev/v1alpha1
