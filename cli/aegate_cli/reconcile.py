@@ -15,7 +15,8 @@ from aegate_cli.installation import Installation
 from aegate_cli.listeners import Listeners
 from aegate_cli.watching import folder_changes
 from aegate_core.database import Database
-from aegate_core.errors import DatabaseUnavailable, SerializationConflict, StorageError, storage_error
+from aegate_core.disk import storage_error
+from aegate_core.errors import DatabaseUnavailable, SerializationConflict, StorageError
 from aegate_core.events import (
     DATABASE_AWAY,
     DATABASE_BACK,

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import BinaryIO, NewType
 
 from aegate_core.dicom.identifiers import ArrivalId, parse_arrival_id
-from aegate_core.errors import InvalidValue, storage_error
+from aegate_core.disk import storage_error
+from aegate_core.errors import InvalidValue
 from aegate_core.steps import Step, reached
 
 BlobKey = NewType("BlobKey", str)

@@ -24,14 +24,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_arrival_id, parse_resource_key
-from aegate_core.errors import InvalidInput, storage_error
+from aegate_core.disk import storage_error
+from aegate_core.errors import InvalidInput
 from aegate_core.steps import Step, reached
 
 LOCKS = ".listeners"
 """Folder of the lock files below the root; no namespace can have that name."""
 
 _WRITABLE = "spool must be writable, cannot"
-
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 

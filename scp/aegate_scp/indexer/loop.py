@@ -20,7 +20,8 @@ from itertools import islice
 from pathlib import Path
 
 from aegate_core.database import Database, DatabaseClock
-from aegate_core.errors import AegateError, DatabaseUnavailable, SerializationConflict, storage_error
+from aegate_core.disk import storage_error
+from aegate_core.errors import AegateError, DatabaseUnavailable, SerializationConflict
 from aegate_core.events import (
     ARRIVAL_LEFT,
     BATCH_INDEXED,

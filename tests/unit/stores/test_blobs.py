@@ -116,3 +116,22 @@ def test_disk_trouble_is_a_storage_error(
 def test_key_never_leaves_the_store(tmp_path: Path, key: str) -> None:
     with pytest.raises(InvalidValue):
         BlobStore(tmp_path).path(key)
+
+
+def test_blob_whose_fsync_failed_is_made_anew_and_not_fsynced_a_second_time(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, arrival = BlobStore(tmp_path / "blobs"), new_arrival_id()
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(StorageError, match="got EIO: the disk fails"):
+            store.put(arrival, source)
+    assert store.path(blob_key(arrival)).samefile(source)
+
+    blob = store.path(store.put(arrival, source))
+    assert blob.read_bytes() == source.read_bytes()
+    assert not blob.samefile(source)

@@ -419,3 +419,19 @@ def test_folder_that_is_removed_or_moved_is_no_departure(root: Path, folder: Spo
         shutil.rmtree(root / "default")
 
         assert not departure.is_over()
+
+
+def test_folder_whose_fsync_failed_is_made_anew_and_not_fsynced_a_second_time(
+    root: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(StorageError, match="got EIO: the disk fails"):
+            folder.begin(CT1, new_arrival_id(), b"hd")
+    assert [p.name for p in root.iterdir()] == [".listeners"]
+
+    store(folder)
+    assert len(list(scan(root))) == 1
