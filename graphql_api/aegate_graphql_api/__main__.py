@@ -25,6 +25,7 @@ from aegate_core.events import (
     configure_logging,
 )
 from aegate_core.health import ProcessState
+from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.authentication import LocalTokens, refuse_exposure
 from aegate_graphql_api.settings import Settings, settings_from
@@ -104,7 +105,8 @@ async def serve(settings: Settings) -> None:
                 loop.add_signal_handler(number, server.stop, number)
             watch = asyncio.create_task(_watch(settings, db, port))
             try:
-                await server._serve([listening])
+                async with Watchdog(PROCESS).watching():
+                    await server._serve([listening])
             finally:
                 watch.cancel()
                 await asyncio.gather(watch, return_exceptions=True)

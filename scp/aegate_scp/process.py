@@ -25,6 +25,7 @@ from aegate_core.events import (
     configure_logging,
 )
 from aegate_core.health import HealthServer, ProcessState
+from aegate_core.watchdog import has_memory
 from aegate_scp.listener import Listener
 from aegate_scp.metrics import ListenerMetrics
 from aegate_scp.settings import ListenerSettings, read_settings
@@ -33,7 +34,7 @@ _LOOK_EVERY_S = 0.25
 """At the configuration file and the spool: an edit takes effect within a second."""
 
 _STILL_LOOKS = 12
-"""Three seconds of looks, after the half minute that the entrance may take."""
+"""Three seconds of looks without memory, or after the half minute that a turn of the entrance may take."""
 
 _DESCRIPTORS = 65_536
 """Wanted; 500 associations of one AE need four each while they receive, and the usual limit is 1,024."""
@@ -88,6 +89,9 @@ class ListenerProcess:
             self._reload(listener)
             self._say_how_it_is(listener)
         grace_s = listener.config.grace_s
+        if not self._stop.is_set():
+            fault = listener.trouble() or "no memory is left for it: raise its limit"
+            self._log(PROCESS_FAILED, process=listener.config.name, error=fault, code="STANDSTILL")
         self._log(PROCESS_STOPPING, process=listener.config.name, signal=self._signal, grace_s=grace_s)
         self._say("stopping")
         listener.drain(grace_s)
@@ -97,12 +101,13 @@ class ListenerProcess:
         return 0 if self._stop.is_set() else 1
 
     def _has_failed(self, listener: Listener) -> bool:
-        """Say whether only a new process helps: the entrance has ended, or stands still, for all of several looks.
+        """Say whether only a new process helps: no memory is left, or the entrance has ended, or stands still.
 
         A thread that dies of want of memory before its first line leaves whoever starts it waiting for ever. One look
         is not enough: when the whole process was paused, the entrance turns again a moment later.
         """
-        self._still_looks = self._still_looks + 1 if listener.trouble() else 0
+        is_well = listener.trouble() is None and has_memory()
+        self._still_looks = 0 if is_well else self._still_looks + 1
         return listener.has_failed() or self._still_looks >= _STILL_LOOKS
 
     def _start(self) -> Listener:

@@ -22,6 +22,7 @@ from aegate_core.events import (
     configure_logging,
 )
 from aegate_core.health import HealthServer, ProcessState
+from aegate_core.watchdog import Watchdog
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.settings import WorkerSettings, read_settings
 from aegate_scu.worker import Worker
@@ -64,7 +65,8 @@ async def work(settings: WorkerSettings) -> None:
         saying = asyncio.create_task(_say_how_it_is(settings, worker, health.port))
         log(PROCESS_READY, process=PROCESS, health_port=health.port)
         try:
-            await worker.run()
+            async with Watchdog(PROCESS).watching():
+                await worker.run()
         finally:
             saying.cancel()
             health.stop()

@@ -153,10 +153,8 @@ class Worker:
             return
 
     def _note_away(self, step: object, error: StorageError) -> None:
-        if isinstance(error, SerializationConflict):
-            return
         self._troubles[step] = error.message
-        if self._away_since is None:
+        if self._away_since is None and not isinstance(error, SerializationConflict):
             self._away_since = time.monotonic()
             log(DATABASE_AWAY, error=error.message, retry_s=RETRY_S)
 

@@ -30,7 +30,7 @@ from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.index.receiving import REFUSED
 from aegate_core.stores.spool import SpooledArrival, remove
 
-_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_OURS = (errno.EMFILE, errno.ENFILE)
 """What this process or machine lacks when a file cannot be opened: it says nothing of the object."""
 
 log = Log("intake")
@@ -73,7 +73,8 @@ async def index_batch(
     """Index arrivals and take them out of the spool. Safe to repeat, and for two at once.
 
     ``configuration``: what was last loaded; it is looked at again when something was written since. Raises
-    DatabaseUnavailable, StorageError, StorageFull: nothing is lost then, and the same batch may be given again.
+    DatabaseUnavailable, StorageError, StorageFull, MemoryError: nothing is lost then, and the same batch may be given
+    again.
     """
     known = await load_configuration(db, configuration)
     reached(Step.BATCH_TAKEN)
@@ -106,6 +107,8 @@ def prepare(
         except FileNotFoundError:
             continue
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError from error
             if error.errno in _OURS:
                 raise
             reason = f"it cannot be read ({errno.errorcode.get(error.errno or 0, 'unknown')})"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,8 @@ LOOK_AT_CLOCK_S = 5.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
 FIRST_STUCK_S, LONGEST_STUCK_S = 1.0, 300.0
 """What cannot be read is tried again after a second, then ever more seldom: a disk may take long over a bad sector."""
+STARVED = 3
+"""So often in a row memory may be short before only a new process helps; once may be due to the object."""
 LOG_EVERY_S = 1.0
 
 _EXPECTED = "spool must be readable and writable"
@@ -110,8 +113,11 @@ class Indexer:
         self._stopping = asyncio.Event()
         self._configuration: Configuration | None = None
         self._stuck: set[str] = set()
+        self._told: set[str] = set()
+        """What was stuck at the last try: it is said once."""
         self._stuck_s = 0.0
         self._try_stuck_at = 0.0
+        self._starved = 0
         self._clock = DatabaseClock()
         self._empty_at: datetime | None = None
         """The last look that found nothing in the spool."""
@@ -152,6 +158,8 @@ class Indexer:
             await self._wait_after(error)
             return
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise  # only a new process helps
             await self._wait_after(storage_error(_EXPECTED, error, self._spool))
             return
         self._recovered()
@@ -181,7 +189,6 @@ class Indexer:
         """Index up to `AT_ONCE` arrivals; return whether that got anywhere."""
         self._configuration = await load_configuration(self._db, self._configuration)
         taken = await asyncio.to_thread(self._take, min(total, AT_ONCE))
-        self._metrics.unreadable.set(len(self._stuck))
         look_again = time.monotonic() + LOOK_AGAIN_S
         indexed = 0
         for batch in batches(taken):
@@ -189,6 +196,7 @@ class Indexer:
             result = await self._index_batch(batch)
             self._count(result, time.monotonic() - began)
             indexed += len(batch) - len(result.left)
+            self._starved = 0 if indexed else self._starved
             self._is_busy_time = True
             if self._stopping.is_set() or time.monotonic() > look_again:
                 break
@@ -207,6 +215,9 @@ class Indexer:
         except (AegateError, OSError):
             raise
         except Exception as fault:  # a fault over one object must not keep all others out of the index
+            self._starved = self._starved + 1 if isinstance(fault, MemoryError) else 0
+            if self._starved == STARVED:
+                raise
             if len(batch) == 1:
                 log(ARRIVAL_LEFT, arrival=batch[0].side.arrival_id, error=fault_text(fault))
                 return BatchResult(left=(batch[0].side.arrival_id,))
@@ -224,6 +235,7 @@ class Indexer:
         def leave(path: Path, reason: str) -> None:
             if path.stem not in self._stuck:
                 stuck.add(path.stem)
+            if path.stem not in self._stuck | self._told:
                 log(ARRIVAL_LEFT, arrival=path.stem, error=f"its side record cannot be read ({reason})")
 
         found = scan(self._spool, unreadable=leave)
@@ -252,8 +264,9 @@ class Indexer:
         count = len(self._stuck)
         if not count:
             self._stuck_s = 0.0
+            self._told = set()
         elif time.monotonic() >= self._try_stuck_at:
-            self._stuck.clear()
+            self._stuck, self._told = set(), self._stuck
             return count
         return 0
 

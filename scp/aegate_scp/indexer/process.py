@@ -21,6 +21,7 @@ from aegate_core.events import (
     configure_logging,
 )
 from aegate_core.health import HealthServer, ProcessState
+from aegate_core.watchdog import Watchdog
 from aegate_scp.indexer.loop import Indexer
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.settings import IndexerSettings, read_settings
@@ -58,7 +59,8 @@ class IndexerProcess:
                 self._stop_on_signals(self._indexer)
                 log(PROCESS_READY, process="indexer", health_port=self._health.port)
                 self._say("ready")
-                await self._indexer.run()
+                async with Watchdog("indexer").watching():
+                    await self._indexer.run()
         except AegateError as error:
             log(PROCESS_FAILED, process="indexer", error=error.message, code=error.code)
             self._say("failed", error.message)
