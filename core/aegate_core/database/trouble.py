@@ -94,14 +94,20 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
             raise StorageFull("the database's disk is full: make room") from error
         if str(root).startswith(("no such table", "no such column")):
             raise _not_migrated() from error
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+        if code == sqlite3.SQLITE_IOERR:
             raise DatabaseUnavailable(
-                f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and writable"
+                f"the SQLite file cannot be read or written ({root.sqlite_errorname}): its disk fails, or a quota is "
+                "used up: look into the system's log"
+            ) from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise DatabaseUnavailable(
+                f"the SQLite file cannot be used ({root.sqlite_errorname}): check that its folder is there and "
+                "writable, and look into the system's log for a failing disk"
             ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise DatabaseUnavailable(
                 f"the SQLite file is damaged or no database ({root.sqlite_errorname}): "
-                "stop aegate and restore a backup of it"
+                "look into the system's log for a failing disk; if there is none, stop aegate and restore a backup"
             ) from error
 
 
