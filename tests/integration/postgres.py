@@ -38,6 +38,8 @@ class PostgresServer:
     binaries: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     """More of them than SETTINGS; taken up at the next start."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """More in its environment; likewise."""
     _running: subprocess.Popen[bytes] | None = None
 
     def initialise(self) -> None:
@@ -69,13 +71,20 @@ class PostgresServer:
         settings = [f"-c{name}={value}" for name, value in wanted.items()]
         command = [*self._as_server(), self.binaries / "postgres", "-D", self.folder / "data", *settings]
         with (self.folder / "server.log").open("ab") as log:
-            self._running = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+            self._running = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **self.environ}
+            )
         ready = [self.binaries / "pg_isready", "-q", "-h", self.folder, "-U", USER, "-d", "postgres"]
         eventually(
             lambda: subprocess.run(ready, timeout=10).returncode == 0,
             deadline_s=30,
             what="PostgreSQL is ready",
         )
+
+    def revive(self) -> None:
+        """Start it again if it has ended by itself, as a service manager does: it gives up when it cannot recover."""
+        if self._running is not None and self._running.poll() is not None:
+            self.start()
 
     def stop(self) -> None:
         """Stop at once, whoever is connected; what was committed stays. Safe to repeat."""

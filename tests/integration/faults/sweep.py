@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -25,13 +26,29 @@ from aegate_scp.messages import StoreCommand
 from aegate_scp.metrics import ListenerMetrics
 from aegate_scp.receive import Intake, Peer, StoreReceiver
 from tests import dicom
-from tests.integration.faults.disk_errors import EVERYTHING, Call, FaultyDisk
+from tests.integration.faults.disk_errors import EVERYTHING, GROWS, Call, FaultyDisk
 from tests.integration.intake.hospital import Place, data_offset, part10, spool_folder
 
 DATA = bytes(range(256)) * 16
 COMMAND = StoreCommand(1, UID("1.2.840.10008.5.1.4.1.1.2"), UID("2.25.7"), True)
 PEER = Peer("a1", ResourceKey("default", "ct1"), "CT1", "AEGATE", "127.0.0.1")
-CALLS = EVERYTHING | Call.ROOM
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How calls fail: the Nth alone, or all from there on."""
+
+    error: int
+    calls: Call
+    lasts: bool
+
+
+KINDS = (
+    Kind(errno.EIO, EVERYTHING, lasts=False),
+    Kind(errno.EIO, EVERYTHING, lasts=True),
+    Kind(errno.ENOSPC, GROWS, lasts=False),
+    Kind(errno.ENOSPC, GROWS | Call.ROOM, lasts=True),
+)
 
 
 class Reception:
@@ -81,18 +98,19 @@ def reception(root: Path, *, is_used: bool) -> Iterator[Reception]:
         shutil.rmtree(root)
 
 
-def receive_with(disk: FaultyDisk, root: Path, *, error: int, nth: int, lasts: bool, is_used: bool) -> bool:
+def receive_with(disk: FaultyDisk, root: Path, kind: Kind, *, nth: int, is_used: bool) -> bool:
     """Receive while the call fails, and again when it does not; return whether it came to that call at all."""
     with reception(root, is_used=is_used) as here:
         before = here.acknowledged()
-        with disk.failing(error, CALLS, f"{root}*", first=nth, last=0 if lasts else nth) as fault:
+        last = 0 if kind.lasts else nth
+        with disk.failing(kind.error, kind.calls, f"{root}*", first=nth, last=last) as fault:
             answer = here.receive()
         after = here.acknowledged() - before
-        what = f"call {nth}, {errno.errorcode[error]}, lasts={lasts}, used={is_used}: answered 0x{answer:04X}"
+        what = f"call {nth}, {kind}, used={is_used}: answered 0x{answer:04X}"
         assert answer in (0x0000, 0xA700), what
         # What was refused may have stayed where its removal failed, too: whole, and sent again a duplicate.
-        assert after == 1 if answer == 0x0000 else after == 0 or (lasts and after == 1), what
-        if not lasts:
+        assert after == 1 if answer == 0x0000 else after == 0 or (kind.lasts and after == 1), what
+        if not kind.lasts:
             assert here.left_over() == [], what
         assert here.receive() == 0x0000, f"{what}, and the next was not taken"
         assert here.acknowledged() - before == after + 1, what
@@ -104,44 +122,37 @@ def receive_with(disk: FaultyDisk, root: Path, *, error: int, nth: int, lasts: b
 
 
 def sweep_reception(disk: FaultyDisk, folder: Path) -> int:
-    """Fail every call of reception once, and from there on; return how many."""
+    """Fail every call of reception once, and from there on, in a new spool and in a used one; return how many."""
     failed = 0
-    for error in (errno.EIO, errno.ENOSPC):
-        for lasts in (False, True):
-            for is_used in (False, True):
-                for nth in count(1):
-                    root = folder / "spool"
-                    if not receive_with(disk, root, error=error, nth=nth, lasts=lasts, is_used=is_used):
-                        break
-                    failed += 1
+    for kind in KINDS:
+        for is_used in (False, True):
+            for nth in count(1):
+                if not receive_with(disk, folder / "spool", kind, nth=nth, is_used=is_used):
+                    break
+                failed += 1
     return failed
 
 
-async def index_with(place: Place, disk: FaultyDisk, *, error: int, nth: int, lasts: bool, n: int) -> bool:
-    """Index two objects while a call fails, and again when it does not; return whether it came to that call."""
-    what = f"call {nth}, {errno.errorcode[error]}, lasts={lasts}"
-    objects = [dicom.ct(dicom.Instance(study=f"study {n}", number=number)) for number in (1, 2)]
-    arrivals = place.receive_all(objects)
-    with disk.failing(error, EVERYTHING, f"{place.root}/*", first=nth, last=0 if lasts else nth) as fault:
+async def index_with(place: Place, disk: FaultyDisk, kind: Kind, *, nth: int, n: int) -> bool:
+    """Index an object while a call fails, and again when it does not; return whether it came to that call."""
+    what = f"call {nth}, {kind}"
+    ds = dicom.ct(dicom.Instance(study=f"study {n}"))
+    arrival = place.receive(ds)
+    last = 0 if kind.lasts else nth
+    with disk.failing(kind.error, kind.calls, f"{place.root}/*", first=nth, last=last) as fault:
         try:
             await place.index()
         except (StorageError, OSError) as refusal:
             assert str(refusal), what
-    for arrival in arrivals:
-        rows = await place.db.fetch("SELECT blob_key FROM arrival WHERE id = $1", arrival)
-        assert not rows or place.blobs.path(rows[0]["blob_key"]).exists(), f"{what}: a row without its blob"
+    rows = await place.db.fetch("SELECT blob_key FROM arrival WHERE id = $1", arrival)
+    assert not rows or place.blobs.path(rows[0]["blob_key"]).exists(), f"{what}: a row without its blob"
     await place.index()
     assert place.spooled() == [], f"{what}: not indexed afterwards"
-    for arrival, ds in zip(arrivals, objects, strict=True):
-        (row,) = await place.db.fetch("SELECT blob_key, outcome FROM arrival WHERE id = $1", arrival)
-        content = part10(ds)
-        kept = place.blobs.path(row["blob_key"]).read_bytes()
-        assert kept[data_offset(kept) :] == content[data_offset(content) :], what
-        assert row["outcome"] == "NEW", what
-    assert await place.count("study") == n, what
-    assert await place.count("instance") == 2 * n, what
-    assert await place.db.fetch_value("SELECT max(instance_count) FROM study") == 2, what
-    assert list(place.root.rglob("*.part")) == [], what
+    (row,) = await place.db.fetch("SELECT blob_key, outcome FROM arrival WHERE id = $1", arrival)
+    content, kept = part10(ds), place.blobs.path(row["blob_key"])
+    assert kept.read_bytes()[data_offset(kept.read_bytes()) :] == content[data_offset(content) :], what
+    assert row["outcome"] == "NEW", what
+    assert list(kept.parent.glob("*.part")) == [], what
     return fault.failed > 0
 
 
@@ -153,13 +164,14 @@ async def sweep_index(disk: FaultyDisk, folder: Path) -> int:
         with spool_folder(folder / "spool") as spool:
             place = Place(db, folder, spool)
             await place.apply()
-            for error in (errno.EIO, errno.ENOSPC):
-                for lasts in (False, True):
-                    for nth in count(1):
-                        n += 1
-                        if not await index_with(place, disk, error=error, nth=nth, lasts=lasts, n=n):
-                            break
-                        failed += 1
+            for kind in KINDS:
+                for nth in count(1):
+                    n += 1
+                    if not await index_with(place, disk, kind, nth=nth, n=n):
+                        break
+                    failed += 1
+            for table in ("arrival", "study", "instance"):
+                assert await place.count(table) == n, f"{table}: something is there twice"
         assert await db.fetch_value("PRAGMA integrity_check") == "ok"
     return failed
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.faults.disk_errors import FaultyDisk
 
-AT_LEAST = {"receive": 150, "index": 150}
+AT_LEAST = {"receive": 100, "index": 150}
 """So many calls there are, or the layer did not see them."""
 
 
