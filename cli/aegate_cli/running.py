@@ -33,6 +33,10 @@ from aegate_core.events import (
 )
 from aegate_core.health import HealthServer, ProcessState
 from aegate_core.resources.validation import ValidationResult
+from aegate_core.stopping import until_stopped
+
+LAST_STEP_S = 5.0
+"""How long the database may take over the last step after a stop."""
 
 log = Log("up")
 
@@ -88,7 +92,9 @@ class _Run:
             self._supervisor.start(spec)
         self._health.start()
         watching = asyncio.create_task(self._supervisor.watch())
-        reconciling = asyncio.create_task(self._reconciler.run(self._stop))
+        reconciling = asyncio.create_task(
+            until_stopped(self._reconciler.run(self._stop), self._stop, within_s=LAST_STEP_S)
+        )
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({watching, reconciling, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -33,7 +33,7 @@ class WorkerSettings:
     """How long a slot stays ours without renewal: what a lost worker held waits so long."""
     heartbeat: timedelta = timedelta(seconds=10)
     """How often the slots are renewed; must be well below the lease."""
-    settle: timedelta = timedelta(seconds=25)
+    settle: timedelta = timedelta(seconds=20)
     """How long, once told to stop, it tries to write what was answered; below the grace period of who started it. What
     is not written then is sent again when the lease has run out."""
     state_file: Path | None = None

@@ -32,6 +32,7 @@ from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
 from aegate_core.services.retention import retain
 from aegate_core.services.studies import close_due
+from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.queue import upkeep
 from aegate_scu.delivering import Delivering, deliver, persist
@@ -49,6 +50,9 @@ CLOSE_S = 0.5
 UPKEEP_S = 0.5
 PROBE_S = 1.0
 RETRY_S = 1.0
+LAST_STEP_S = 5.0
+"""How long a step may take after a stop; within `settle`."""
+FORGET_S = 1.0
 RETAIN_S = 3600.0
 """What may go by age may go an hour later; where nothing is old enough, the question costs an indexed read or two."""
 
@@ -90,6 +94,7 @@ class Worker:
         self._beat = time.monotonic()
         self._claiming = timedelta()
         """How long the last claim took: on a slow database a lease would be over when the claim is there."""
+        self._settle_by = 0.0
         self._away_since: float | None = None
         self._troubles: dict[object, str] = {}
         """By loop: why its step cannot be done now."""
@@ -103,6 +108,7 @@ class Worker:
 
     def stop(self) -> None:
         """End in good order: nothing new is taken up, what is being sent stops before its next instance."""
+        self._settle_by = time.monotonic() + self.settings.settle.total_seconds()
         self._stopping.set()
         self._wake.set()
         for control in self._running.values():
@@ -110,6 +116,19 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`; return when everything that was under way is settled, or cannot be in time."""
+        await until_stopped(self._loops(), self._stopping, within_s=LAST_STEP_S)
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(0.0, self._settle_by - time.monotonic()))
+        for unsettled in self._running:
+            unsettled.cancel()
+        with contextlib.suppress(StorageError, TimeoutError):
+            # Its sign of life runs out by itself.
+            async with asyncio.timeout(FORGET_S):
+                await upkeep.forget_worker(self.db, self.settings.worker)
+        self._executor.shutdown(wait=False)
+        self._probers.shutdown(wait=False)
+
+    async def _loops(self) -> None:
         await self._again_until_done(self._see)
         loops = [
             self._loop(self._take_up, POLL_S, wake=self._wake),
@@ -120,15 +139,6 @@ class Worker:
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
         ]
         await asyncio.gather(*loops)
-        if self._running:
-            await asyncio.wait(self._running, timeout=self.settings.settle.total_seconds())
-        for unsettled in self._running:
-            unsettled.cancel()
-        with contextlib.suppress(StorageError):
-            # Its sign of life runs out by itself.
-            await upkeep.forget_worker(self.db, self.settings.worker)
-        self._executor.shutdown(wait=False)
-        self._probers.shutdown(wait=False)
 
     async def _loop(
         self, step: Callable[[], Awaitable[object]], pause_s: float, *, wake: asyncio.Event | None = None

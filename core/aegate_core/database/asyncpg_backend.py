@@ -23,7 +23,7 @@ from tortoise.backends.base.client import (
 )
 from tortoise.connection import get_connections
 
-GIVE_BACK_S = 5.0
+GIVE_BACK_S = 2.0
 """How long a connection may take to become usable again after a statement that failed. By feel: some round trips."""
 
 _GONE = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -72,6 +72,17 @@ class client_class(AsyncpgDBClient):  # noqa: N801 - Tortoise looks for this nam
     def acquire_connection(self) -> PoolConnectionWrapper[Any]:
         """Return a connection of the pool."""
         return _Pooled(self, self._pool_init_lock)
+
+    async def _close(self) -> None:
+        """Close the pool; connections that do not say goodbye in time are cut."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(GIVE_BACK_S):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
 
     def _in_transaction(self) -> TransactionContext:
         return _Transaction(TransactionWrapper(self), self._pool_init_lock)

@@ -37,6 +37,7 @@ from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.intake import BatchResult, index_batch
 from aegate_core.services.studies import has_open_units
 from aegate_core.settings import DataFolder
+from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import BlobStore
 from aegate_core.stores.index.progress import Progress, Waiting, write_progress
 from aegate_core.stores.spool import SpooledArrival, scan, sweep
@@ -61,6 +62,8 @@ FIRST_STUCK_S, LONGEST_STUCK_S = 1.0, 300.0
 """What cannot be read is tried again after a second, then ever more seldom: a disk may take long over a bad sector."""
 STARVED = 3
 """So often in a row memory may be short before only a new process helps; once may be due to the object."""
+LAST_TURN_S = 15.0
+"""How long the batch at hand may take after a stop; well within the grace period. What is cut short is done again."""
 LOG_EVERY_S = 1.0
 
 _EXPECTED = "spool must be readable and writable"
@@ -143,12 +146,15 @@ class Indexer:
             raise storage_error(_EXPECTED, error, self._spool.parent) from error
         watching = asyncio.create_task(self._watch.run())
         try:
-            while not self._stopping.is_set():
-                await self._turn()
+            await until_stopped(self._turns(), self._stopping, within_s=LAST_TURN_S)
         finally:
             self._tally.flush()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+    async def _turns(self) -> None:
+        while not self._stopping.is_set():
+            await self._turn()
 
     async def _turn(self) -> None:
         """Look once, index what is there, and wait for more."""

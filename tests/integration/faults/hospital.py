@@ -43,6 +43,13 @@ class Hospital:
     sent: list[str] = field(default_factory=list)
     """SOP Instance UIDs that the device saw acknowledged."""
     studies: int = 0
+    before: Hospital | None = None
+    """The same hospital before `aegate up` was started anew."""
+
+    def received(self) -> Counter[str]:
+        """Return how often each SOP Instance UID came to the receiver."""
+        earlier = self.before.received() if self.before else Counter[str]()
+        return earlier + Counter(one.sop_instance_uid for one in self.sink.received)
 
     def send(self, count: int = 4) -> None:
         """Send a study; the device sees every image acknowledged."""
@@ -144,8 +151,7 @@ class Hospital:
 
     def check(self) -> None:
         """Fail when something was lost, changed its count, or was left over; call it after the end of `aegate up`."""
-        received = Counter(one.sop_instance_uid for one in self.sink.received)
-        assert received.keys() == set(self.sent)
+        assert self.received().keys() == set(self.sent)
         assert len(set(self.sent)) == len(self.sent)
         assert list(self.up.data.glob("spool/*/*/*/*.dcm")) == []
         judged = aegate("fsck", "--data", self.up.data, "--database", self.database_url, timeout_s=120)
@@ -155,8 +161,7 @@ class Hospital:
 
     def sent_twice(self) -> list[str]:
         """Return what came to the receiver more than once."""
-        received = Counter(one.sop_instance_uid for one in self.sink.received)
-        return [uid for uid, times in received.items() if times > 1]
+        return [uid for uid, times in self.received().items() if times > 1]
 
 
 @contextmanager
@@ -168,8 +173,10 @@ def hospital(
     judged_url: str = "",
     nodes: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
+    before: Hospital | None = None,
+    is_done: bool = True,
 ) -> Iterator[Hospital]:
-    """Run a hospital on a database until the end of the block, then check it.
+    """Run a hospital on a database until the end of the block, then check it unless another start is to follow.
 
     ``judged_url``: where fsck finds the database at the end, if elsewhere; ``nodes``: host names of ct1 and pacs.
     """
@@ -185,7 +192,10 @@ def hospital(
         settings = {"AEGATE_LEASE_SECONDS": str(LEASE_S), **(environ or {})}
         more = ("--database", database_url)
         with installation(tmp_path, manifests, more=more, environ=settings) as up:
-            here = Hospital(up, sink, judged_url or database_url)
+            here = Hospital(up, sink, judged_url or database_url, before=before)
+            if before is not None:
+                here.sent, here.studies = list(before.sent), before.studies
             yield here
         assert up.child.returncode == 0
-        here.check()
+        if is_done:
+            here.check()

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from aegate_cli.installation import GRACE_S
 from tests.integration.faults.conftest import Recovery
 from tests.integration.faults.hospital import HOLD, QUICKLY, Hospital, hospital
 from tests.integration.faults.proxies import postgres_proxy
 from tests.integration.postgres import USER, PostgresServer, postgres_server
+from tests.integration.processes import stop
 from tests.integration.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -143,6 +145,22 @@ def test_a_network_that_swallows_packets_holds_nobody_for_good(tmp_path: Path, r
             with recovery("PostgreSQL behind a network that forgot the connections"):
                 here.until_well()
                 here.until_delivered()
+
+
+def test_a_stop_takes_no_longer_than_the_grace_period_though_the_network_swallows_packets(
+    tmp_path: Path, recovery: Recovery
+) -> None:
+    with postgres_server() as server, postgres_proxy(server.folder) as proxy:
+        url = server.create("hospital")
+        with hospital(tmp_path, proxy.url("hospital"), delay_ms=50, is_done=False) as here:
+            here.send(20)
+            eventually(lambda: len(here.sink.received) > 2, deadline_s=60, what="a delivery is under way")
+            proxy.deafen()
+            here.send()
+            assert stop(here.up.child, timeout_s=GRACE_S + 15) == 0
+            assert here.up.events("child.killed") == []
+        with hospital(tmp_path, url, before=here) as again, recovery("a stop without a database"):
+            again.until_delivered()
 
 
 def test_a_slow_database_slows_everything_and_loses_nothing(tmp_path: Path, recovery: Recovery) -> None:
