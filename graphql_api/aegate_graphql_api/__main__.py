@@ -115,7 +115,7 @@ async def serve(settings: Settings) -> None:
 async def _watch(settings: Settings, db: Database, port: int) -> None:
     """Say when the database goes and when it comes back. What a full disk did not take is said again."""
     away_since: float | None = None
-    said = ""
+    said: str | None = None
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(CHECK_EVERY_S)
@@ -126,9 +126,9 @@ async def _watch(settings: Settings, db: Database, port: int) -> None:
         elif not trouble and away_since is not None:
             log(DATABASE_BACK, away_s=round(loop.time() - away_since, 1))
             away_since = None
-        state = "degraded" if trouble else "ready"
-        if state != said and say(settings, state, port=port, message=trouble or ""):
-            said = state
+        state, message = ("degraded", trouble) if trouble else ("ready", "")
+        if message != said and say(settings, state, port=port, message=message):
+            said = message
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from aegate_scp.sink import Sink, SinkOptions
 from tests.integration.cli.installations import QUICK, ROUTE, Up, aegate, device, installation
 from tests.integration.cli.test_up_postgres import send_study
 from tests.integration.peers import run_dcmtk
+from tests.integration.processes import free_port
 from tests.integration.waiting import eventually
 
 RECOVERY_S = 120
@@ -93,10 +94,10 @@ class Hospital:
         assert error["extensions"] == {"code": "UNAVAILABLE"}
         return str(error["message"])
 
-    def says(self, component: str, event: str, words: str) -> bool:
-        """Tell whether a component has logged an event with these words in its error."""
+    def says(self, component: str, event: str, words: str = "") -> int:
+        """Return how often a component has logged an event with these words in its error."""
         found = [e for e in self.up.events(event) if e["component"] == component]
-        return any(words in str(e.get("error")) for e in found)
+        return sum(words in str(e.get("error")) for e in found)
 
     def until_delivered(self) -> None:
         """Wait until every study is delivered."""
@@ -117,12 +118,15 @@ class Hospital:
 
     def until_noticed(self, words: str, *, within_s: float = NOTICED_S) -> None:
         """Wait until every process says what is wrong with the database, each in all the ways it has."""
-        (self.up.folder / "ct9.yaml").write_text(device("ct9"))  # gives the supervisor something to write
-        for component in ("indexer", "scu", "api", "up"):
+        components = ("indexer", "scu", "api", "up")
+        said = {c: self.says(c, "database.back") for c in components}  # before this outage: as often as away
+        news = device("ct9", port=free_port())  # something to write for the supervisor
+        (self.up.folder / "ct9.yaml").write_text(news)
+        for component in components:
             eventually(
-                lambda component=component: self.says(component, "database.away", words),
+                lambda component=component: self.says(component, "database.away") > said[component],
                 deadline_s=within_s,
-                what=f"{component} says that the database {words}",
+                what=f"{component} logs that the database is away",
             )
         for process in ("indexer", "worker", "api"):
             self.until_said(process, words, within_s=within_s)

@@ -17,7 +17,6 @@ from tests.integration.faults.conftest import Recovery
 from tests.integration.faults.hospital import PACS, hospital
 from tests.integration.faults.proxies import CUT_AFTER, Statement, postgres_proxy
 from tests.integration.postgres import PostgresServer, postgres_server
-from tests.integration.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,7 +70,9 @@ class EachCommitOnce:
         return CUT_AFTER
 
 
-def test_a_race_lost_on_every_statement_is_run_again(tmp_path: Path, recovery: Recovery) -> None:
+def test_what_loses_a_race_or_the_answer_to_its_commit_is_done_once(
+    tmp_path: Path, recovery: Recovery
+) -> None:
     with postgres_server() as server, postgres_proxy(server.folder) as proxy:
         direct = server.create("hospital")
         with hospital(tmp_path, proxy.url("hospital"), judged_url=direct) as here:
@@ -80,10 +81,17 @@ def test_a_race_lost_on_every_statement_is_run_again(tmp_path: Path, recovery: R
             here.echo()
             with recovery("a race lost on every statement"):
                 here.until_delivered()
-            eventually(lambda: here.readiness("api") == (200, "ok"))
             assert here.sent_twice() == []
             assert len({sql for _, sql in races.failed}) > 40
             assert {phase for phase, _ in races.failed} == {"PARSE", "EXECUTE", "QUERY"}
+
+            commits = proxy.fault = EachCommitOnce()
+            here.send()
+            with recovery("the answer to every kind of COMMIT lost"):
+                here.until_delivered()
+            assert len(commits.lost) > 5
+            counts = "SELECT count(*), sum(instances_done), (SELECT count(*) FROM arrival) FROM delivery"
+            assert server.run(counts, database="hospital") == "2|8|8"
             change_on_every_statement(tmp_path / "second", server)
 
 
@@ -116,20 +124,3 @@ def change_on_every_statement(folder: Path, server: PostgresServer) -> None:
         assert n > 4
     audited = "SELECT action, count(*) FROM audit_event GROUP BY action ORDER BY action"
     assert server.run(audited, database="hospital") == f"holdDestination|{n}\nresumeDestination|{n}"
-
-
-def test_a_commit_whose_answer_is_lost_is_done_once(tmp_path: Path, recovery: Recovery) -> None:
-    with postgres_server() as server, postgres_proxy(server.folder) as proxy:
-        direct = server.create("hospital")
-        with hospital(tmp_path, proxy.url("hospital"), judged_url=direct) as here:
-            commits = proxy.fault = EachCommitOnce()
-            here.send()
-            here.echo()
-            with recovery("the answer to every kind of COMMIT lost"):
-                here.until_delivered()
-            assert len(commits.lost) > 5
-            counted = server.run(
-                "SELECT count(*), sum(instances_done), (SELECT count(*) FROM arrival) FROM delivery",
-                database="hospital",
-            )
-            assert counted == "1|4|4"

@@ -42,7 +42,7 @@ def test_a_start_that_is_killed_while_it_migrates_is_done_by_the_next(tmp_path: 
     found = []
     with postgres_server() as server, postgres_proxy(server.folder) as proxy:
         direct = server.create("hospital")
-        for nth in (2, 40, None):
+        for nth in (40, None):
             proxy.fault = killer = Killer(nth)
             arguments = up_arguments(folder, tmp_path / f"data-{nth}", free_port(), free_port())
             command = [*AEGATE, *arguments, "--database", proxy.url("hospital")]
@@ -50,8 +50,8 @@ def test_a_start_that_is_killed_while_it_migrates_is_done_by_the_next(tmp_path: 
                 killer.pid = child.pid
                 assert child.wait(120) == -signal.SIGKILL
             found.append(int(server.run(tables, database="hospital")))
-        assert found[:2] == [0, 0]
-        assert found[2] > 20
+        assert found[0] == 0
+        assert found[1] > 20
         with hospital(tmp_path, direct) as here:
             here.send()
             here.until_delivered()

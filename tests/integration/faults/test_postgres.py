@@ -12,8 +12,8 @@ import pytest
 
 from aegate_cli.installation import GRACE_S
 from tests.integration.faults.conftest import Recovery
-from tests.integration.faults.hospital import HOLD, QUICKLY, Hospital, hospital
-from tests.integration.faults.proxies import postgres_proxy
+from tests.integration.faults.hospital import HOLD, LEASE_S, QUICKLY, Hospital, hospital
+from tests.integration.faults.proxies import PostgresProxy, postgres_proxy
 from tests.integration.postgres import USER, PostgresServer, postgres_server
 from tests.integration.processes import stop
 from tests.integration.waiting import eventually
@@ -99,24 +99,6 @@ def all_connections_held(server: PostgresServer) -> Iterator[None]:
         yield
 
 
-def test_without_a_connection_left_images_come_in_and_wait(tmp_path: Path, recovery: Recovery) -> None:
-    few = {"max_connections": "20", "superuser_reserved_connections": "0", "max_wal_senders": "0"}
-    with postgres_server(**few) as server:
-        url = server.create("hospital")
-        with hospital(tmp_path, f"{url}&{QUICKLY}") as here:
-            here.send()
-            here.until_delivered()
-            with all_connections_held(server):
-                here.send()
-                here.echo()
-                here.until_noticed("has no connection left: end what holds them, or raise max_connections")
-                assert len(here.sink.received) == 4
-            with recovery("PostgreSQL's connections exhausted"):
-                here.until_well()
-                here.until_delivered()
-            assert here.sent_twice() == []
-
-
 def until_bounded(here: Hospital, within_s: float) -> str:
     """Return the refusal of a query and of a mutation, each given in time."""
     began = time.monotonic()
@@ -127,24 +109,62 @@ def until_bounded(here: Hospital, within_s: float) -> str:
     return said
 
 
-def test_a_network_that_swallows_packets_holds_nobody_for_good(tmp_path: Path, recovery: Recovery) -> None:
-    with postgres_server() as server, postgres_proxy(server.folder) as proxy:
+def test_a_database_without_connections_deaf_or_slow_is_waited_for(
+    tmp_path: Path, recovery: Recovery
+) -> None:
+    few = {"max_connections": "30", "superuser_reserved_connections": "0", "max_wal_senders": "0"}
+    with postgres_server(**few) as server, postgres_proxy(server.folder) as proxy:
         direct = server.create("hospital")
-        with hospital(tmp_path, f"{proxy.url('hospital')}?{QUICKLY}", delay_ms=50, judged_url=direct) as here:
-            here.send(20)
-            eventually(lambda: len(here.sink.received) > 2, deadline_s=60, what="a delivery is under way")
-            proxy.deafen()
+        with hospital(tmp_path, f"{proxy.url('hospital')}?{QUICKLY}", delay_ms=30, judged_url=direct) as here:
             here.send()
-            here.echo()
-            assert "did not answer in time: check its load, and the network between" in until_bounded(
-                here, 60
-            )
-            here.until_noticed("did not answer")
-            proxy.deafen(only_open=True)
-            proxy.hear()
-            with recovery("PostgreSQL behind a network that forgot the connections"):
-                here.until_well()
-                here.until_delivered()
+            here.until_delivered()
+            no_connection_left(here, server, recovery)
+            deaf(here, proxy, recovery)
+            slow(here, proxy, recovery)
+
+
+def no_connection_left(here: Hospital, server: PostgresServer, recovery: Recovery) -> None:
+    """Let others hold all connections."""
+    before = len(here.sink.received)
+    with all_connections_held(server):
+        here.send()
+        here.echo()
+        here.until_noticed("has no connection left: end what holds them, or raise max_connections")
+        assert len(here.sink.received) == before
+    with recovery("PostgreSQL's connections exhausted"):
+        here.until_well()
+        here.until_delivered()
+    assert here.sent_twice() == []
+
+
+def deaf(here: Hospital, proxy: PostgresProxy, recovery: Recovery) -> None:
+    """Let the network swallow everything in the middle of a delivery, and then forget the open connections."""
+    before = len(here.sink.received)
+    here.send(20)
+    eventually(lambda: len(here.sink.received) > before + 2, deadline_s=60, what="a delivery is under way")
+    proxy.deafen()
+    here.send()
+    here.echo()
+    assert "did not answer in time: check its load, and the network between" in until_bounded(here, 60)
+    here.until_noticed("did not answer")
+    proxy.deafen(only_open=True)
+    proxy.hear()
+    with recovery("PostgreSQL behind a network that swallows packets"):
+        here.until_well()
+        here.until_delivered()
+
+
+def slow(here: Hospital, proxy: PostgresProxy, recovery: Recovery) -> None:
+    """Let each statement take a fifteenth of a lease: two seconds of thirty."""
+    proxy.delay_s = LEASE_S / 15
+    here.send(12)
+    here.echo()
+    here.until_delivered()
+    assert here.readiness("api") == (200, "ok")
+    proxy.delay_s = 0.0
+    with recovery("PostgreSQL answering slowly"):
+        here.send()
+        here.until_delivered()
 
 
 def test_a_stop_takes_no_longer_than_the_grace_period_though_the_network_swallows_packets(
@@ -152,29 +172,12 @@ def test_a_stop_takes_no_longer_than_the_grace_period_though_the_network_swallow
 ) -> None:
     with postgres_server() as server, postgres_proxy(server.folder) as proxy:
         url = server.create("hospital")
-        with hospital(tmp_path, proxy.url("hospital"), delay_ms=50, is_done=False) as here:
-            here.send(20)
-            eventually(lambda: len(here.sink.received) > 2, deadline_s=60, what="a delivery is under way")
+        with hospital(tmp_path, proxy.url("hospital"), is_done=False) as here:
+            here.send()
+            here.until_delivered()
             proxy.deafen()
             here.send()
             assert stop(here.up.child, timeout_s=GRACE_S + 15) == 0
             assert here.up.events("child.killed") == []
         with hospital(tmp_path, url, before=here) as again, recovery("a stop without a database"):
             again.until_delivered()
-
-
-def test_a_slow_database_slows_everything_and_loses_nothing(tmp_path: Path, recovery: Recovery) -> None:
-    with postgres_server() as server, postgres_proxy(server.folder) as proxy:
-        direct = server.create("hospital")
-        with hospital(tmp_path, f"{proxy.url('hospital')}?{QUICKLY}", delay_ms=50, judged_url=direct) as here:
-            here.send()
-            here.until_delivered()
-            proxy.delay_s = 0.2
-            here.send(12)
-            here.echo()
-            here.until_delivered()
-            assert here.readiness("api") == (200, "ok")
-            proxy.delay_s = 0.0
-            with recovery("PostgreSQL answering slowly"):
-                here.send()
-                here.until_delivered()
