@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss load large outage stops proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load large outage stops proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -18,7 +18,7 @@ test: .venv/.all  ## unit and integration tests, on SQLite and PostgreSQL, with 
 	@tools/test.sh
 
 faults: .venv/.all  ## full disks, dead databases, wrong clocks: what is said, and how soon all is well again
-	@tools/test.sh --no-cov tests/integration/faults
+	@tools/test.sh --no-cov tests/integration/faults tests/proofs/faults
 
 crash: .venv/.all  ## kill processes at random while devices send, and count what was lost: RUNS=100 SEED=7 DATABASE=postgres
 	@tools/peers.sh
@@ -39,6 +39,10 @@ powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7
 load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.load --instances $(or $(N),10000) $(if $(DATABASE),--database $(DATABASE))
+
+migration: .venv/.all  ## kill two starts at once while they bring the schema up: KILLS=30 SEED=7 DATABASE=sqlite
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.migration --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
 large: .venv/.all  ## one object of 2 GiB in and out, and no process holds it in memory: MIB=2048 DATABASE=postgres
 	@tools/peers.sh

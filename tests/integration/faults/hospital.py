@@ -198,7 +198,7 @@ def hospital(
         with installation(tmp_path, manifests, more=more, environ=settings) as up:
             here = Hospital(up, sink, judged_url or database_url, before=before)
             if before is not None:
-                here.sent, here.studies = list(before.sent), before.studies
+                here.sent, here.studies, up.token = list(before.sent), before.studies, before.up.token
             yield here
         assert up.child.returncode == 0
         if is_done:
