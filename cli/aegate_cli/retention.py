@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,7 +51,7 @@ async def _run(url: str, folder: DataFolder, dry_run: bool) -> Report:
     from aegate_core.services.retention import retain
 
     async with open_database(url) as db:
-        return await retain(db, folder, now=datetime.now(UTC), dry_run=dry_run)
+        return await retain(db, folder, now=await db.time(), dry_run=dry_run)
 
 
 def _as_text(report: Report, dry_run: bool) -> str:

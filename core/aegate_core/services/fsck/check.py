@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from aegate_core.database import Database
@@ -100,7 +99,7 @@ async def _queue(db: Database) -> AsyncIterator[Finding]:
             f"is to send the arrival {arrival}, which is not in the index: cancel it, or restore a backup"
         )
         yield Finding(Kind.DELIVERY_WITHOUT_ARRIVAL, f"delivery {delivery_id}", message)
-    for slot, worker in await queue.endless_leases(db, now=datetime.now(UTC)):
+    for slot, worker in await queue.endless_leases(db, now=await db.time()):
         message = (
             f"taken by {worker} with a lease that does not run out: its destination lacks one association"
         )
