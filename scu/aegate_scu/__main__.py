@@ -7,7 +7,10 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
+from typing import NoReturn
 
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import open_database
@@ -29,6 +32,9 @@ from aegate_scu.worker import Worker
 
 PROCESS = "worker"
 SAY_EVERY_S = 1.0
+THREADS_S = 1.0
+"""How long threads may take to end that have nothing to do any more."""
+
 log = Log("scu")
 
 
@@ -107,5 +113,20 @@ def main() -> int:
     return 0
 
 
+def leave(code: int) -> NoReturn:
+    """End the process, without waiting for threads that wait for a peer: Python joins them, and that takes minutes.
+
+    What they sent is not recorded: it is sent again when the lease has run out.
+    """
+    until = time.monotonic() + THREADS_S
+    waiting = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    for thread in waiting:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in waiting):
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

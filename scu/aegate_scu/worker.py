@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Literal
 
 from aegate_core.database import Database, DatabaseClock
 from aegate_core.dicom.identifiers import parse_resource_key
@@ -281,14 +282,27 @@ class Worker:
                 )
 
     async def _probe(self) -> None:
-        """Probe what is due, several at once: one that does not answer keeps no other waiting."""
+        """Probe what is due, several at once: one that does not answer keeps no other waiting, nor the end of us."""
         due: list[Probe] = []
         while len(due) < PROBES and not self._stopping.is_set():
             taken = await pushing.take_probe(self.db, now=self.clock.now())
             if taken is None:
                 break
             due.append(taken)
-        for outcome in await asyncio.gather(*map(self._probe_one, due), return_exceptions=True):
+        if not due:
+            return
+        asking = asyncio.gather(*map(self._probe_one, due), return_exceptions=True)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        first: set[asyncio.Future[list[BaseException | None]] | asyncio.Future[Literal[True]]] = {
+            asking,
+            stopping,
+        }
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not asking.done():
+            asking.cancel()  # due again when their patience is over
+            return
+        for outcome in asking.result():
             if outcome is not None:
                 raise outcome
 
