@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from aegate_core.dicom.command_set import number_of
 from aegate_core.dicom.identifiers import UID, parse_uid
-from aegate_core.errors import InvalidInput
 
 IMPLEMENTATION_CLASS_UID = "2.25.148297404269988718585025568136113939641"
 IMPLEMENTATION_VERSION = "AEGATE_0_1"
@@ -34,39 +34,20 @@ class StoreCommand:
     has_data_set: bool
 
 
-def parse_command(encoded: bytes) -> dict[int, bytes]:
-    """Return the command elements by element number (group 0000, Implicit VR Little Endian, PS3.7 6.3.1).
-
-    Raises InvalidInput.
-    """
-    elements: dict[int, bytes] = {}
-    offset = 0
-    while offset < len(encoded):
-        if offset + _ELEMENT.size > len(encoded):
-            raise InvalidInput("command set must end with a whole element, got a part of one")
-        group, element, length = _ELEMENT.unpack_from(encoded, offset)
-        offset += _ELEMENT.size
-        if group != 0 or offset + length > len(encoded):
-            raise InvalidInput(f"command set must hold group 0000 within its length, got group {group:04x}")
-        elements[element] = encoded[offset : offset + length]
-        offset += length
-    return elements
-
-
 def command_field(elements: dict[int, bytes]) -> int:
     """Return (0000,0100). Raises InvalidInput."""
-    return _number(elements, 0x0100)
+    return number_of(elements, 0x0100)
 
 
 def has_data_set(elements: dict[int, bytes]) -> bool:
     """Say whether a data set follows, by (0000,0800). Raises InvalidInput."""
-    return _number(elements, 0x0800) != NO_DATA_SET
+    return number_of(elements, 0x0800) != NO_DATA_SET
 
 
 def store_command(elements: dict[int, bytes]) -> StoreCommand:
     """Read a C-STORE-RQ. Raises InvalidInput, InvalidValue for a UID that is none."""
     return StoreCommand(
-        message_id=_number(elements, 0x0110),
+        message_id=number_of(elements, 0x0110),
         sop_class_uid=_uid(elements, 0x0002),
         sop_instance_uid=_uid(elements, 0x1000),
         has_data_set=has_data_set(elements),
@@ -119,13 +100,6 @@ def _meta(element: int, vr: bytes, text: str) -> bytes:
 def _element(element: int, value: bytes, pad: bytes = b"\0") -> bytes:
     value += pad * (len(value) % 2)
     return _ELEMENT.pack(0, element, len(value)) + value
-
-
-def _number(elements: dict[int, bytes], element: int) -> int:
-    value = elements.get(element, b"")
-    if len(value) != _SHORT.size:
-        raise InvalidInput(f"command element (0000,{element:04x}) must be 2 bytes, got {len(value)}")
-    return int(_SHORT.unpack(value)[0])
 
 
 def _uid(elements: dict[int, bytes], element: int) -> UID:

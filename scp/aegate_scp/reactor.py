@@ -19,6 +19,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.pdu_primitives import A_ABORT, P_DATA
 
+from aegate_core.dicom.command_set import MAX_COMMAND_BYTES, parse_command
 from aegate_core.errors import InvalidInput
 from aegate_core.events import PROCESS_FAILED, Log
 from aegate_core.steps import Step, reached
@@ -40,9 +41,6 @@ _SLACK_BYTES = 12
 
 _MAX_CONTROL_BYTES = 64 * 1024
 """Of any PDU but P-DATA-TF after the A-ASSOCIATE-RQ: the longest that is legal there has 4."""
-
-_MAX_COMMAND_BYTES = 16 * 1024
-"""Of a command set; a C-STORE-RQ has about 200."""
 
 _MAX_IDENTIFIER_BYTES = 1024 * 1024
 """Of the data set of any message but C-STORE: pynetdicom keeps that in memory."""
@@ -249,14 +247,14 @@ class EventDrivenDUL(DULServiceProvider):
 
     def _read_command(self, context_id: int, control: int, size: int) -> None:
         is_within_message = self._store is not None or self._identifier_bytes is not None
-        if is_within_message or len(self._command) + size > _MAX_COMMAND_BYTES:
+        if is_within_message or len(self._command) + size > MAX_COMMAND_BYTES:
             raise Malformed
         self._command += self._wire.take(size)
         if not control & 2:
             return
         encoded, self._command = bytes(self._command), bytearray()
         try:
-            elements = messages.parse_command(encoded)
+            elements = parse_command(encoded)
             field, has_data_set = messages.command_field(elements), messages.has_data_set(elements)
         except InvalidInput as error:
             raise Malformed from error

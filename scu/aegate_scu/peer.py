@@ -5,7 +5,6 @@ The surprise: the data set is never a pydicom Dataset here. pynetdicom would dec
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from collections.abc import Sequence
@@ -50,15 +49,8 @@ class _ClosingAE(AE):
 
     def _create_socket(self, *arguments: Any) -> AssociationSocket:
         made = super()._create_socket(*arguments)
-        made._shutdown_socket = lambda: _close(made.socket)  # type: ignore[method-assign] # see above
+        made._shutdown_socket = lambda: storing.close(made.socket)  # type: ignore[method-assign] # see above
         return made
-
-
-def _close(sock: socket.socket | None) -> None:
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        sock.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +102,7 @@ class PeerAssociation:
 
     def echo(self) -> int | None:
         """Send a C-ECHO and return the status; None when there was no answer."""
-        reactor.hold(self._assoc)
-        status = self._assoc.send_c_echo().get("Status")
-        return None if status is None else int(status)
+        return storing.echo(self._assoc, self._contexts[VERIFICATION])
 
     def release(self) -> None:
         """Release in good order (PS3.8 7.2); abort when the peer does not answer."""
@@ -133,6 +123,8 @@ def associate(peer: PeerAddress, contexts: Sequence[ProposedContext]) -> PeerAss
     connected: list[bool] = []
     for address in _addresses(peer.entity):
         assoc = _call(peer, address, contexts, connected)
+        if not assoc.is_established:
+            storing.leave(assoc)
         if connected:
             break
     if not assoc.is_established:

@@ -119,16 +119,16 @@ def batches(files: Sequence[Prepared]) -> Iterator[list[Prepared]]:
 def echo(remote: Remote) -> int:
     """Send a C-ECHO and return the peer's status; 0 is success. Raises PeerError."""
     association = _associate(remote, [(VERIFICATION, "1.2.840.10008.1.2")])
-    reactor.hold(association)
     try:
-        status = association.send_c_echo() if association.accepted_contexts else Dataset()
+        context = next((c.context_id for c in association.accepted_contexts), None)
+        status = storing.echo(association, context) if context is not None else None
     finally:
         _close(association)
-    if "Status" not in status:
+    if status is None:
         raise PeerError(
             f"{remote.called_title} took the association and did not answer C-ECHO: look into its log"
         )
-    return int(status.Status)
+    return status
 
 
 def _send_batch(batch: list[Prepared], remote: Remote) -> Iterator[Outcome]:
@@ -199,6 +199,8 @@ def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Associati
     )
     if association.is_established and storing.takes_data(association):
         return association
+    if not association.is_established:
+        storing.leave(association)
     where = f"{remote.called_title} at {remote.host}:{remote.port}"
     if association.is_rejected:
         raise PeerError(f"{where} rejected the association {_why_rejected(association, remote, heard)}")

@@ -7,16 +7,20 @@ wait for the answer would begin before the object is out. Here a piece is made o
 from __future__ import annotations
 
 import contextlib
+import errno
+import select
 import socket
 import time
 from typing import Any
 
 from pynetdicom import _config
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import A_P_ABORT
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
 
 from aegate_scu import reactor
+from aegate_scu.answers import MAX_PDU_BYTES, Answers
 
 _config.LOG_HANDLER_LEVEL = "none"
 _config.LOG_REQUEST_IDENTIFIERS = False
@@ -36,6 +40,14 @@ _PIECES = 16
 
 _LOOK_S = 0.5
 
+_READ_BYTES = 64 * 1024
+
+_DATA_TRANSFER = "Sta6"
+_WITHOUT_ANSWER = ("Sta8", "Sta13")
+"""States in which no answer may come any more (PS3.8 9.2): the peer has asked for release, or it is over."""
+
+_ECHO_ID = 1
+
 _LEAVE_S = 2.0
 """How long an abort may take to reach the peer; then the connection is cut."""
 
@@ -47,7 +59,7 @@ def takes_data(association: Any) -> bool:
 
 
 def prepare_socket(association: Any, timeout_s: float) -> None:
-    """Send at once, acknowledge at once, and never hang on a peer that stopped reading, or sent half a PDU.
+    """Send at once, acknowledge at once, and never hang on a peer that stopped reading, or sends bit by bit.
 
     Nagle's algorithm costs 40 ms an object, ours as well as the peer's, whose answer waits for our acknowledgement.
     Call it when the connection opens, before pynetdicom's reactor runs.
@@ -60,19 +72,45 @@ def prepare_socket(association: Any, timeout_s: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Not SO_RCVTIMEO and SO_SNDTIMEO: under TLS Python reads on for ever when these run out.
     sock.settimeout(timeout_s)
-    receive = transport.recv
 
-    def acknowledge(size: int) -> bytearray:
-        if _QUICKACK is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # it does not last
-        return bytearray(receive(size))
+    def receive(size: int) -> bytearray:
+        """Read a header or the rest of a PDU, within the time for what is waited for: pynetdicom's own has no end."""
+        if size > MAX_PDU_BYTES:
+            raise OSError(errno.EMSGSIZE, "longer than any PDU that we are to get")
+        is_for_data = association.dul.state_machine.current_state == _DATA_TRANSFER
+        limit_s = timeout_s if is_for_data else association.acse_timeout or timeout_s
+        try:
+            return _receive(sock, size, time.monotonic() + limit_s)
+        finally:
+            with contextlib.suppress(OSError):
+                sock.settimeout(timeout_s)
 
-    transport.recv = acknowledge
+    transport.recv = receive
+    # pynetdicom's own does not close what cannot be shut any more.
+    transport._shutdown_socket = lambda: close(transport.socket)
+    association.answers = Answers(association)
     _outlive_nonsense(association)
 
 
+def _receive(sock: socket.socket, size: int, end_s: float) -> bytearray:
+    """Return ``size`` bytes, or fewer where the peer ends the connection. Raises OSError when they take too long."""
+    content = bytearray()
+    while len(content) < size:
+        if _QUICKACK is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)  # it does not last
+        sock.settimeout(max(end_s - time.monotonic(), 0.001))
+        received = sock.recv(min(size - len(content), _READ_BYTES))
+        if not received:
+            break
+        content += received
+    return content
+
+
 def _outlive_nonsense(association: Any) -> None:
-    """End the association when pynetdicom fails over what the peer sent; its thread would die and leave it open."""
+    """End the association when pynetdicom fails over what the peer sent; its thread would die and leave it open.
+
+    Nor does pynetdicom wake whoever waits for an answer when it aborts by itself.
+    """
     machine = association.dul.state_machine
     act = machine.do_action
 
@@ -87,6 +125,9 @@ def _outlive_nonsense(association: Any) -> None:
             # Whoever waits for an answer, of DIMSE or of ACSE, waits no longer.
             association.dimse.msg_queue.put((None, None))
             association.dul.to_user_queue.put(A_P_ABORT())
+        else:
+            if machine.current_state in _WITHOUT_ANSWER:
+                association.dimse.msg_queue.put((None, None))
 
     machine.do_action = guarded
 
@@ -99,6 +140,7 @@ def store(association: Any, request: C_STORE, context_id: int) -> int | None:
     """
     status = None
     reactor.hold(association)
+    association.answers.begin(request.MessageID)
     try:
         if _send(association, request, context_id):
             status = _answer(association, request)
@@ -109,20 +151,52 @@ def store(association: Any, request: C_STORE, context_id: int) -> int | None:
     return status
 
 
+def echo(association: Any, context_id: int) -> int | None:
+    """Send a C-ECHO and return the status of the response to it; None where the peer gave none."""
+    request = C_ECHO()
+    request.MessageID, request.AffectedSOPClassUID = _ECHO_ID, Verification
+    status = None
+    reactor.hold(association)
+    association.answers.begin(_ECHO_ID)
+    try:
+        _hear_out(association.dul)
+        association.answers.last_piece()
+        association.dimse.send_msg(request, context_id)
+        status = _answer(association, request)
+    finally:
+        association._reactor_checkpoint.set()
+        if status is None:
+            abort(association)
+    return status
+
+
 def abort(association: Any) -> None:
     """End an association at once, whatever its peer does meanwhile; harmless where it has ended."""
-    if not association.is_established:
-        return
-    association.abort(block=False)
-    association.dul.join(_LEAVE_S)
-    transport = association.dul.socket
-    if association.dul.is_alive() and transport is not None and transport.socket is not None:
+    if association.is_established:
+        association.abort(block=False)
+        leave(association)
+
+
+def leave(association: Any) -> None:
+    """Let out what waits to be sent, for a moment, then close the connection: pynetdicom does not always."""
+    dul = association.dul
+    sock = dul.socket.socket if dul.socket is not None else None
+    if dul.is_alive():
+        dul.join(_LEAVE_S)
+    if dul.is_alive() and sock is not None:
         # It stands in the middle of a PDU, to be sent or to come.
         with contextlib.suppress(OSError):
-            transport.socket.shutdown(socket.SHUT_RDWR)
+            sock.shutdown(socket.SHUT_RDWR)
     association.kill()
-    if transport is not None and transport.socket is not None:
-        transport._shutdown_socket()
+    close(sock)
+
+
+def close(sock: socket.socket | None) -> None:
+    """Close a socket, also one that cannot be shut any more, or was never connected."""
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
 
 
 def _send(association: Any, request: C_STORE, context_id: int) -> bool:
@@ -131,11 +205,38 @@ def _send(association: Any, request: C_STORE, context_id: int) -> bool:
     message.primitive_to_message(request)
     longest = min(int(association.dimse.maximum_pdu_size) or MOST_PDU_BYTES, MOST_PDU_BYTES)
     # PDVs hold an even number of bytes (PS3.8 Annex E).
-    for piece in message.encode_msg(context_id, longest & ~1):
+    _hear_out(association.dul)
+    pieces = message.encode_msg(context_id, longest & ~1)
+    piece: P_DATA | None = next(pieces)
+    while piece is not None:
+        following = next(pieces, None)
+        if following is None:
+            _hear_out(association.dul)
+            association.answers.last_piece()
         if not _wait_for_room(association.dul):
             return False
         association.dul.send_pdu(piece)
+        piece = following
     return True
+
+
+def _hear_out(dul: Any) -> None:
+    """Let pynetdicom read what lies there: an answer from before an object was out must not pass for one to it."""
+    end = time.monotonic() + _LOOK_S
+    while dul.is_alive() and _has_come(dul.socket) and time.monotonic() < end:
+        time.sleep(0.0005)
+
+
+def _has_come(transport: Any) -> bool:
+    """Say whether something can be read. Only the descriptor is asked: the TLS layer belongs to the reading thread."""
+    sock = transport.socket if transport is not None else None
+    poll = select.poll()
+    try:
+        if sock is not None:
+            poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _wait_for_room(dul: Any) -> bool:
@@ -149,12 +250,14 @@ def _wait_for_room(dul: Any) -> bool:
     return bool(dul.is_alive())
 
 
-def _answer(association: Any, request: C_STORE) -> int | None:
+def _answer(association: Any, request: C_STORE | C_ECHO) -> int | None:
     """Return the status of the response to ``request``; one to an earlier message says nothing of this one."""
     end = time.monotonic() + (association.dimse_timeout or 0)
     while True:
         _, response = association.dimse.get_msg(block=True)
-        if not isinstance(response, C_STORE) or not response.is_valid_response or response.Status is None:
+        if not isinstance(response, type(request)) or not response.is_valid_response:
+            return None
+        if response.Status is None:
             return None
         if response.MessageIDBeingRespondedTo == request.MessageID:
             return int(response.Status)

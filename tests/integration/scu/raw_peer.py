@@ -46,6 +46,8 @@ class RawPeer:
     """The longest P-DATA-TF."""
     cuts: int = 0
     """How many connections are to be closed in the middle of a data set; each one counts it down."""
+    early: bytes = b""
+    """What is said of the first object before all of it is there."""
 
 
 def command(*elements: tuple[int, bytes]) -> bytes:
@@ -74,11 +76,11 @@ def pdu(kind: int, body: bytes) -> bytes:
 
 @contextmanager
 def raw_peer(
-    answer: Answer, *, longest_pdu: int = 16384, context: ssl.SSLContext | None = None
+    answer: Answer, *, longest_pdu: int = 16384, context: ssl.SSLContext | None = None, early: bytes = b""
 ) -> Iterator[RawPeer]:
     """Run a receiver until the end of the block."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        peer = RawPeer(server.getsockname()[1], longest_pdu)
+        peer = RawPeer(server.getsockname()[1], longest_pdu, early=early)
         thread = threading.Thread(target=_accept, args=(server, peer, answer, context), daemon=True)
         thread.start()
         try:
@@ -108,7 +110,7 @@ def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:
     while True:
         kind, body = _read(connection)
         if kind == _RQ:
-            connection.sendall(_accepted(body, peer.longest_pdu))
+            connection.sendall(accepted(body, peer.longest_pdu))
         elif kind == _RELEASE_RQ:
             connection.sendall(pdu(_RELEASE_RP, bytes(4)))
             return
@@ -123,6 +125,8 @@ def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:
                 request += content
             else:
                 digest.update(content)
+                said, peer.early = peer.early, b""
+                connection.sendall(said)
                 if peer.cuts:
                     peer.cuts -= 1
                     return
@@ -161,7 +165,7 @@ def _items(body: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         start += 4 + length
 
 
-def _accepted(rq: bytes, longest_pdu: int) -> bytes:
+def accepted(rq: bytes, longest_pdu: int) -> bytes:
     """Return an A-ASSOCIATE-AC that takes every context in its first transfer syntax (PS3.8 9.3.3)."""
     parts = [rq[:68]]
     for kind, first, last in _items(rq, 68, len(rq)):

@@ -19,11 +19,14 @@ from aegate_core.stores.blobs import BlobStore
 from aegate_scu.peer import PeerAddress
 from aegate_scu.push import Control, Push, push
 from aegate_scu.storing import MOST_PDU_BYTES
-from tests.dicom import ct_study
+from tests.dicom import Instance, ct, ct_study
 from tests.integration.scu.clinic import breaker_is, clinic, data_digest, entity, reaches, why
-from tests.integration.scu.raw_peer import Store, data, pdu, raw_peer, response
+from tests.integration.scu.raw_peer import Store, command, data, pdu, raw_peer, response
+from tests.integration.waiting import eventually_async
 
 SHORT = Timeouts(dimse_response_s=1)
+LONGER_THAN_ANY_BUFFER = ct(Instance(rows=4096, columns=2048))
+"""Of TCP: 16 MiB, so that what the peer says of the beginning is there before the end is sent."""
 
 
 def good(store: Store) -> bytes:
@@ -42,7 +45,13 @@ def good(store: Store) -> bytes:
         lambda store: data(3, b"") + pdu(7, bytes(4)),
         lambda store: pdu(9, b"nonsense"),
         lambda store: struct.pack(">BBL", 4, 0, 0xFFFFFFFF),
+        lambda store: struct.pack(">BBL", 4, 0, 0x7FFFFFFF) + bytes(3_000_000),
         lambda store: b"",
+        lambda store: data(2, b"ab") + good(store),
+        lambda store: data(0, b"ab") * 3 + good(store),
+        lambda store: data(3, command((0x0100, b"\1\0"), (0x0800, b"\1\0"))) + good(store),
+        lambda store: data(3, good(store)[12:] + struct.pack("<HHL", 0, 0x1000, 90) + b"1.2"),
+        lambda store: data(1, bytes(20_000)) + good(store),
     ],
     ids=[
         "no status",
@@ -53,7 +62,13 @@ def good(store: Store) -> bytes:
         "empty, then abort",
         "unknown PDU",
         "endless PDU",
+        "endless PDU that comes",
         "connection ends",
+        "data set without a command",
+        "unfinished data set without a command",
+        "after a request",
+        "element beyond the end",
+        "endless command",
     ],
 )
 async def test_what_is_no_answer_is_destination_trouble(
@@ -98,6 +113,51 @@ async def test_an_answer_that_comes_twice_is_not_taken_for_the_next_object(
                 await reaches(here, delivery, "FAILED")
             states = {r[0]: r[1] for r in await here.instances(delivery)}
             assert states == {"STORED": 0, "DEAD": 0xA900}
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+async def test_an_answer_to_what_was_not_sent_yet_is_none(
+    database_url: str, tmp_path: Path, ahead: int
+) -> None:
+    def answer(store: Store) -> bytes:
+        if store.number == 1:
+            return good(store) + response(store.message_id + ahead, 0x0000)
+        return response(store.message_id, 0xA900)
+
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(answer) as peer:
+            await here.configure(entity(peer.port, timeouts=SHORT))
+            delivery = await here.enqueue(*await here.store(*ct_study("s1", 3)))
+
+            async def has_failed() -> bool:
+                await here.retry_now()
+                return (await here.states())[delivery] == "FAILED"
+
+            async with here.worker():
+                await eventually_async(has_failed, what="the other two are refused, as the peer says")
+            states = [r[:2] for r in await here.instances(delivery)]
+            assert states == [("STORED", 0), ("DEAD", 0xA900), ("DEAD", 0xA900)]
+
+
+async def test_an_object_is_not_stored_before_it_is_out(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(good, early=response(1, 0x0000)) as peer:
+            await here.configure(entity(peer.port, timeouts=SHORT))
+            delivery = await here.enqueue(*await here.store(LONGER_THAN_ANY_BUFFER))
+            async with here.worker():
+                await reaches(here, delivery, "RETRY")
+            assert await here.instances(delivery) == [("PENDING", None, "ASSOCIATION_BROKE")]
+            assert peer.stores == []
+
+
+async def test_a_peer_may_refuse_an_object_before_it_has_all_of_it(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(lambda store: b"", early=response(1, 0xA900)) as peer:
+            await here.configure(entity(peer.port, timeouts=SHORT))
+            delivery = await here.enqueue(*await here.store(LONGER_THAN_ANY_BUFFER))
+            async with here.worker():
+                await reaches(here, delivery, "FAILED")
+            assert await here.instances(delivery) == [("DEAD", 0xA900, "STATUS_A900")]
 
 
 async def test_one_object_that_a_full_peer_does_not_take_lets_the_others_pass(

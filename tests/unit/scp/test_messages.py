@@ -14,6 +14,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import decode
 
+from aegate_core.dicom.command_set import parse_command
 from aegate_core.dicom.identifiers import UID
 from aegate_core.errors import InvalidInput
 from aegate_scp import messages
@@ -35,14 +36,14 @@ def request(sop_instance_uid: str = "1.2.3.4") -> bytes:
 
 
 def test_store_request_is_read() -> None:
-    elements = messages.parse_command(request())
+    elements = parse_command(request())
 
     assert messages.command_field(elements) == messages.C_STORE_RQ
     assert messages.store_command(elements) == StoreCommand(7, UID(CTImageStorage), UID("1.2.3.4"), True)
 
 
 def test_store_response_is_what_pynetdicom_reads() -> None:
-    elements = messages.parse_command(request())
+    elements = parse_command(request())
 
     encoded = messages.store_response(elements, 0xA700, "no room: try again later")
     found = decode(BytesIO(encoded), True, True)
@@ -80,13 +81,13 @@ def test_response_is_cut_to_the_pdus_that_the_peer_takes() -> None:
 )
 def test_command_set_that_is_none_is_refused(change: object, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
-        messages.parse_command(change(request()))  # type: ignore[operator]
+        parse_command(change(request()))  # type: ignore[operator]
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_command_set_or_refused(encoded: bytes) -> None:
     try:
-        elements = messages.parse_command(encoded)
+        elements = parse_command(encoded)
         messages.store_command(elements)
     except InvalidInput:
         return
@@ -95,7 +96,7 @@ def test_any_bytes_are_a_command_set_or_refused(encoded: bytes) -> None:
 
 @pytest.mark.parametrize("uid", ["1.2.x", "../../etc", ""])
 def test_uid_that_is_none_is_refused(uid: str) -> None:
-    elements = messages.parse_command(request()) | {0x1000: uid.encode()}
+    elements = parse_command(request()) | {0x1000: uid.encode()}
 
     with pytest.raises(InvalidInput):
         messages.store_command(elements)
