@@ -32,6 +32,7 @@ _FAREWELL_TIMEOUT_S = 3.0
 _MIN_REQUEST_BYTES = 68
 _PDU = struct.Struct(">BBL")
 _A_ASSOCIATE_RQ = 0x01
+_A_ABORT, _ABORT_BYTES = 0x07, 4
 _UNEXPECTED_PDU = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 2))
 """A-ABORT by the service provider: unexpected PDU (PS3.8 9.3.8)."""
 
@@ -189,6 +190,10 @@ class Entrance:
             yield from _shake_hands(connection, context)
         header = yield from _read(connection.sock, _PDU.size)
         kind, _, length = _PDU.unpack(header)
+        if kind == _A_ABORT:
+            # Sta2, AA-2 (PS3.8 9.2): who gives up by itself is not told to.
+            yield from _read(connection.sock, min(length, _ABORT_BYTES))
+            raise _Refused("peer_aborted")
         if kind != _A_ASSOCIATE_RQ or not _MIN_REQUEST_BYTES <= length <= MAX_REQUEST_BYTES:
             self._refuse(connection, "not_an_associate_request")
             yield from _send_away(connection, _UNEXPECTED_PDU)

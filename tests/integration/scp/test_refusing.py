@@ -192,6 +192,15 @@ def test_what_is_no_associate_request_is_aborted(listener: RunningListener, firs
     assert echo(listener) == ""
 
 
+def test_abort_instead_of_a_request_is_not_answered(listener: RunningListener) -> None:
+    with connected(listener.port) as peer:
+        peer.send(pdu(7, bytes(4)))
+
+        assert peer.receive_pdu() == (0, b"")
+    refused = eventually(lambda: [e["reason"] for e in listener.events("connection.refused")])
+    assert refused[-1] == "peer_aborted"
+
+
 @pytest.mark.parametrize(
     "message",
     [
