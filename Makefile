@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load large outage stops proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -35,6 +35,9 @@ stops: .venv/.all  ## ask it to stop at random moments while devices send: RUNS=
 powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7; SELFTEST=1: without each fsync it must fail
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.powerloss --runs $(or $(RUNS),50) $(if $(SEED),--seed $(SEED)) $(if $(SELFTEST),--selftest)
+
+fuzz: .venv/.all  ## say wrong things to listener and sender in every state of the protocol: SECONDS=60 SEED=7; REPLAY=FILE
+	@$(BIN)/python -m tests.proofs.fuzz $(if $(REPLAY),--replay $(REPLAY)) --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
 	@tools/peers.sh

@@ -102,7 +102,9 @@ class PeerAssociation:
 
     def echo(self) -> int | None:
         """Send a C-ECHO and return the status; None when there was no answer."""
-        return storing.echo(self._assoc, self._contexts[VERIFICATION])
+        # Whatever transfer syntax it was taken in: there is no data set.
+        taken = [n for context, n in self._contexts.items() if context.sop_class == VERIFICATION.sop_class]
+        return storing.echo(self._assoc, taken[0]) if taken else None
 
     def release(self) -> None:
         """Release in good order (PS3.8 7.2); abort when the peer does not answer."""

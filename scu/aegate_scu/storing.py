@@ -255,9 +255,8 @@ def _answer(association: Any, request: C_STORE | C_ECHO) -> int | None:
     end = time.monotonic() + (association.dimse_timeout or 0)
     while True:
         _, response = association.dimse.get_msg(block=True)
-        if not isinstance(response, type(request)) or not response.is_valid_response:
-            return None
-        if response.Status is None:
+        is_one = isinstance(response, type(request)) and response.is_valid_response
+        if not is_one or response.Status is None:
             return None
         if response.MessageIDBeingRespondedTo == request.MessageID:
             return int(response.Status)

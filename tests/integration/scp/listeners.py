@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +122,13 @@ def write_config(folder: Path, text: str) -> None:
 
 @contextmanager
 def running_listener(
-    folder: Path, *entities: ListenerEntity, environ: Mapping[str, str] | None = None, **values: Any
+    folder: Path,
+    *entities: ListenerEntity,
+    environ: Mapping[str, str] | None = None,
+    run: Sequence[str | Path] = ("aegate_scp",),
+    **values: Any,
 ) -> Iterator[RunningListener]:
-    """Run a listener for ``entities`` (default: ct1) until the end of the block."""
+    """Run a listener for ``entities`` (default: ct1) until the end of the block; ``run`` is what Python runs as it."""
     defaults: dict[str, Any] = {
         "name": "shared",
         "host": "127.0.0.1",
@@ -140,7 +144,7 @@ def running_listener(
         "AEGATE_STATE_FILE": str(folder / "state.json"),
         "AEGATE_LOG_FORMAT": "json",
     }
-    command = [sys.executable, "-m", "aegate_scp"]
+    command = [sys.executable, "-m", *run]
     with process(command, log=folder / "listener.log", environ=settings | dict(environ or {})) as child:
         listener = RunningListener(child, folder, config)
         eventually(lambda: _has_started(folder), deadline_s=30, what="the listener is ready")

@@ -24,7 +24,7 @@ from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import PeerError
 from aegate_core.resources.values import Timeouts
 from aegate_scu.outgoing import Outgoing
-from aegate_scu.peer import NoAssociation, PeerAddress, PeerAssociation, associate
+from aegate_scu.peer import VERIFICATION, NoAssociation, PeerAddress, PeerAssociation, associate
 from aegate_scu.send import Remote, echo, prepare
 from tests import dicom
 from tests.integration.scp.wires import Peer
@@ -255,8 +255,8 @@ def test_sender_goes_on_as_the_state_table_says(tmp_path: Path) -> None:
 
 
 @contextmanager
-def answering_echo(said: bytes) -> Iterator[int]:
-    """Accept an association, answer its C-ECHO so, and read on; yield the port."""
+def answering_echo(said: bytes, *, syntax: bytes = b"1.2.840.10008.1.2") -> Iterator[int]:
+    """Accept an association in this transfer syntax, answer its C-ECHO so, and read on; yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
 
         def serve() -> None:
@@ -264,7 +264,8 @@ def answering_echo(said: bytes) -> Iterator[int]:
             with sock:
                 sock.settimeout(SOON_S)
                 peer = Peer(sock)
-                peer.send(accepted(peer.receive_pdu()[1], 16384))
+                acceptance = accepted(peer.receive_pdu()[1], 16384)
+                peer.send(acceptance.replace(b"\x11" + b"1.2.840.10008.1.2", b"\x11" + syntax))
                 peer.receive_pdu()
                 peer.send(said)
                 peer.receive_pdu()
@@ -299,3 +300,10 @@ def test_echo_is_answered_by_its_own_response() -> None:
 def test_echo_is_answered_by_nothing_else(said: bytes) -> None:
     with answering_echo(said) as port, pytest.raises(PeerError, match="did not answer C-ECHO"):
         by_hand(port)
+
+
+def test_echo_needs_no_transfer_syntax_that_we_know() -> None:
+    with answering_echo(echo_response(1, 0x0000), syntax=b"1.2.840.10008.1.9") as port:
+        assoc = associate(PeerAddress(entity(port), "AEGATE"), [VERIFICATION])
+        assert assoc.echo() == 0x0000
+        assoc.abort()
