@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -42,6 +42,9 @@ fuzz: .venv/.all  ## say wrong things to listener and sender in every state of t
 load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.load --instances $(or $(N),10000) $(if $(DATABASE),--database $(DATABASE))
+
+silence: .venv/.all  ## a good device beside SOCKETS=1000 connections that say nothing
+	@$(BIN)/python -m tests.proofs.silence --sockets $(or $(SOCKETS),1000)
 
 migration: .venv/.all  ## kill two starts at once while they bring the schema up: KILLS=30 SEED=7 DATABASE=sqlite
 	@tools/peers.sh

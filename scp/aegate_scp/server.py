@@ -132,7 +132,9 @@ class Entrance:
     def _turn(self) -> None:
         self._turned_at_s = time.monotonic()
         for key, _ in self._selector.select(timeout=1.0 if not self._pending else 0.25):
-            if isinstance(key.data, _Connection) and key.data.steps is not None:
+            if isinstance(key.data, _Connection):
+                if key.data not in self._pending or key.data.steps is None:
+                    continue  # it had to make room a moment ago
                 self._selector.unregister(key.fileobj)
                 self._step(key.data, key.data.steps)
             elif key.fileobj is self._listening:
@@ -160,12 +162,21 @@ class Entrance:
         self._pending.add(connection)
         self._per_address[address] += 1
         self._metrics.pending_connections.set(len(self._pending))
-        if self._per_address[address] > MAX_PENDING_PER_ADDRESS or len(self._pending) > MAX_PENDING:
+        if self._per_address[address] > MAX_PENDING_PER_ADDRESS:
             self._refuse(connection, "too_many_pending")
             self._forget(connection)
             return
+        if len(self._pending) > MAX_PENDING:
+            self._make_room()
         connection.steps = self._receive(connection)
         self._step(connection, connection.steps)
+
+    def _make_room(self) -> None:
+        """Send away who has waited longest, of the address with most: a device's request comes within milliseconds."""
+        greediest, _ = self._per_address.most_common(1)[0]
+        oldest = min((c for c in self._pending if c.remote[0] == greediest), key=lambda c: c.deadline_s)
+        self._refuse(oldest, "too_many_pending")
+        self._forget(oldest)
 
     def _step(self, connection: _Connection, steps: _Steps) -> None:
         """Go on with one connection until it has to wait again, or is done."""

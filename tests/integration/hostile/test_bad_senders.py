@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from aegate_core.dicom.part10 import read_file_meta
+from aegate_scp.server import MAX_PENDING
 from tests.integration.hostile.objects import INDEXED, QUARANTINED
+from tests.integration.hostile.silence import LEAST_SHARE, OBJECT, share_beside_silence, silent_sockets
 from tests.integration.intake.hospital import Place
 from tests.integration.scp.listeners import RunningListener, entity, running_listener
 from tests.integration.scp.wires import (
@@ -30,10 +30,6 @@ from tests.integration.scp.wires import (
 from tests.integration.waiting import eventually
 
 SILENT = 200
-LEAST_PAIRS, MOST_PAIRS = 3, 15
-INSTANCES = 60
-LEAST_SHARE = 0.8
-OBJECT = pdu(4, pdv(3, store_rq())) + pdu(4, pdv(2, bytes(20_000)))
 
 
 def test_data_set_that_never_ends_stops_at_the_watermark_and_gives_its_room_back(tmp_path: Path) -> None:
@@ -184,37 +180,16 @@ def test_half_a_pdu_and_then_silence_is_cut_and_one_byte_at_a_time_holds_up_nobo
 
 def test_two_hundred_silent_sockets_do_not_slow_a_good_device_down(tmp_path: Path) -> None:
     with running_listener(tmp_path, entity(max_associations=5)) as listener:
-        _seconds(listener)
-        alone: list[float] = []
-        beside: list[float] = []
-        # The best of each: what else runs on the machine only ever makes a run slower.
-        while len(alone) < LEAST_PAIRS or (share := min(alone) / min(beside)) < LEAST_SHARE:
-            assert len(alone) < MOST_PAIRS, (share, alone, beside)
-            alone.append(_seconds(listener))
-            with _silent(listener.port):
-                eventually(lambda: listener.metric("aegate_connections_pending") >= SILENT)
-                beside.append(_seconds(listener))
-            eventually(lambda: listener.metric("aegate_connections_pending") == 0)
+        assert share_beside_silence(listener, SILENT) >= LEAST_SHARE
 
 
-def _seconds(listener: RunningListener) -> float:
-    with connected(listener.port) as good:
-        good.associate()
-        began = time.monotonic()
-        for _ in range(INSTANCES):
-            good.send(OBJECT)
-            assert good.status() == 0x0000
-        return time.monotonic() - began
-
-
-@contextmanager
-def _silent(port: int) -> Iterator[None]:
-    """Hold `SILENT` connections that say nothing; ten an address, a listener takes sixteen."""
-    with ExitStack() as stack:
-        for n in range(SILENT):
-            source = (f"127.0.2.{1 + n // 10}", 0)
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), source_address=source))
-        yield
+def test_more_silent_sockets_than_may_wait_keep_no_device_out(tmp_path: Path) -> None:
+    with running_listener(tmp_path) as listener, silent_sockets(listener.port, 2 * MAX_PENDING):
+        for _ in range(5):
+            _stores(listener)
+        assert listener.metric("aegate_connections_pending") <= MAX_PENDING
+        assert listener.metric("aegate_connections_refused_total", reason="too_many_pending") >= MAX_PENDING
+        assert listener.events("process.failed") == []
 
 
 OVER_THE_NETWORK: dict[str, Callable[[str], bytes]] = dict(list(INDEXED.items())[::2]) | {
