@@ -30,20 +30,17 @@ prove() { # name, arguments of the full form, arguments of the short form or "-"
   [ $code = 0 ] || failed+=("$name")
 }
 
-prove crash-postgres "--runs 1000 --database postgres" "--runs 30 --database postgres"
+prove crash-postgres "--runs 1000 --database postgres" "--runs 25 --database postgres"
 prove crash-sqlite "--runs 1000 --database sqlite" "-"
 prove steps "--kills 20" "--kills 2 --together"
-prove steps-term "--signal TERM --kills 5" "-"
-prove stops-postgres "--runs 100 --database postgres" "-"
-prove stops-sqlite "--runs 100 --database sqlite" "--runs 6 --database sqlite"
-prove migration-postgres "--kills 100 --database postgres" "--kills 4 --database postgres"
-prove migration-sqlite "--kills 100 --database sqlite" "-"
+prove stops "--runs 40" "-"
+prove migration "--kills 60" "-"
 prove powerloss "--runs 60" "--runs 5"
 prove fuzz "--seconds 600" "--seconds 60"
 prove load "--instances 10000" "--instances 600"
-prove load-sqlite "--instances 10000 --database sqlite" "-"
-prove large "--mib 2048" "-"
 prove outage "--images 3000 --seconds 600" "-"
+prove large "--mib 2048" "-"
+prove silence "--sockets 1000" "-"
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "failed: ${failed[*]}"
