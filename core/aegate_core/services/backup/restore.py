@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,37 +117,48 @@ def _empty_folder(root: Path) -> Iterator[DataFolder]:
     try:
         was_there = root.exists()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise target_error(error, root) from error
     try:
-        _take(root, held)
-        try:
-            yield DataFolder(root)
-        except BaseException:
-            _empty(root)
-            if not was_there:
+        with _held(root):
+            try:
+                _mark(root)
+                yield DataFolder(root)
+            except BaseException:
+                _empty(root)
+                raise
+    except BaseException as error:
+        if not was_there:
+            with suppress(OSError):  # not empty: the disk does not let us
                 root.rmdir()
-            raise
-    except OSError as error:
-        raise target_error(error, root) from error
-    finally:
-        os.close(held)
+        if isinstance(error, OSError):
+            raise target_error(error, root) from error
+        raise
 
 
-def _take(root: Path, held: int) -> None:
+@contextmanager
+def _held(root: Path) -> Iterator[None]:
+    """Hold a folder that may be filled. Raises StorageError (not empty), Conflict (another restore fills it)."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        others = sorted(e.name for e in root.iterdir())
+        if others and not _is_half_restored(root, others):
+            raise StorageError(
+                f"a backup is restored into an empty folder alone, got {len(others)} entries such as {others[0]!r} "
+                f"at {root}: choose another with --data"
+            )
+        yield
     except BlockingIOError as error:
         raise Conflict(
             f"another `aegate restore` fills {root}: wait for it, or choose another with --data"
         ) from error
-    others = sorted(e.name for e in root.iterdir())
-    if others and not _is_half_restored(root, others):
-        raise StorageError(
-            f"a backup is restored into an empty folder alone, got {len(others)} entries such as {others[0]!r} at "
-            f"{root}: choose another with --data"
-        )
+    finally:
+        os.close(descriptor)
+
+
+def _mark(root: Path) -> None:
+    """Make it the folder of a restore that is under way, and empty it of a killed one's."""
     root.chmod(0o700)
     (root / MARK).write_bytes(MARKED)
     make_durable(root, [root / MARK, root])
@@ -264,7 +275,11 @@ def _make_ours(manifest: Manifest, data: DataFolder) -> None:
 
 
 def _empty(root: Path, *, but: str = "") -> None:
-    """Take back what was restored: all of it is ours, the folder was empty."""
+    """Take back what was restored: all of it is ours, the folder was empty.
+
+    VERSION goes first: where a disk fails in the middle, nothing must take what is left for a whole data folder.
+    """
+    (root / "VERSION").unlink(missing_ok=True)
     for path in root.iterdir():
         if path.name == but:
             continue
