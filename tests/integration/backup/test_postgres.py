@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.database import open_database
-from aegate_core.database.postgres_tools import Tool, dump, find_tool
+from aegate_core.database.postgres_tools import Tool, dump, find_tool, restore
 from aegate_core.errors import AegateError, InvalidInput, NotFound, SchemaMismatch, StorageError
 from aegate_core.services.backup import Job, make_backup, restore_backup
 from aegate_core.settings import DataFolder
@@ -148,6 +148,19 @@ async def test_restore_that_was_killed_is_taken_for_whole_by_nobody(
     assert killed.returncode == -9
     assert not (root / "VERSION").exists()
     await restore_backup(target, root, database=databases[1], data_format=1)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+async def test_restore_whose_input_ends_as_by_a_kill_leaves_the_database_empty(
+    indexed: Place, databases: tuple[str, str], tmp_path: Path, postgres: PostgresServer, part: float
+) -> None:
+    await back_up(indexed, tmp_path / "target")
+    [whole] = (tmp_path / "target").glob("index-*.dump")
+    cut = tmp_path / "cut.dump"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * part)])
+    with pytest.raises(StorageError, match="pg_restore (failed|ended)"):
+        await restore(find_tool("pg_restore", at_least=REAL.major), databases[1], cut, lambda _: None)
+    assert postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database="empty") == "0"
 
 
 async def test_other_kind_of_database_is_refused_with_the_next_step(
