@@ -69,9 +69,9 @@ def restore(
     """Restore a backup into an empty folder, every image compared with its digest.
 
     Refused, with nothing left behind: a backup that is half made, damaged or of a newer version, a folder or a database
-    that is not empty, another kind of database. One that was killed leaves a folder, and perhaps a database, that
-    nothing takes for whole: remove both. Queue items that were not finished when the backup was made go out once
-    `aegate up` runs on the folder.
+    that is not empty, another kind of database. One that was killed is begun anew by the next one into its folder; a
+    database that it had filled by then must be made anew, too. Queue items that were not finished when the backup was
+    made go out once `aegate up` runs on the folder.
 
     Example: [bold]aegate restore /mnt/backup/aegate --data /srv/aegate[/bold]
 
