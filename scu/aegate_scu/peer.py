@@ -195,8 +195,21 @@ def _why_not(assoc: Association, entity: ApplicationEntity, *, connected: bool) 
         kind = "TLS_OR_CONNECT" if entity.push.tls else "CONNECT"
         return NoAssociation(f"{kind}: {entity.node}:{entity.port} refused the connection or did not answer")
     if answer is not None and answer.result == 0:
+        if not _tells_of_contexts(assoc):
+            return NoAssociation(
+                f"MALFORMED: {entity.title} accepted the association and told of no presentation context"
+            )
         return NoContext(f"NO_CONTEXT: {entity.title} took none of the presentation contexts")
     return NoAssociation(f"ABORTED: {entity.title} did not answer the association request")
+
+
+def _tells_of_contexts(assoc: Association) -> bool:
+    """Whether the acceptor answered about anything that was proposed; it must, about all (PS3.8 9.3.3.2)."""
+    proposed = {c.context_id for c in assoc.requestor.requested_contexts}
+    answer = assoc.acceptor.primitive
+    return answer is not None and any(
+        c.context_id in proposed for c in answer.presentation_context_definition_results_list
+    )
 
 
 VERIFICATION = ProposedContext(str(Verification), "1.2.840.10008.1.2")

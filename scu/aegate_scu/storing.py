@@ -85,11 +85,26 @@ def prepare_socket(association: Any, timeout_s: float) -> None:
             with contextlib.suppress(OSError):
                 sock.settimeout(timeout_s)
 
-    transport.recv = receive
+    def send(content: bytes) -> None:
+        """Send a PDU within its time: a peer that takes a byte now and then would hold us for good."""
+        try:
+            _send_all(sock, content, time.monotonic() + timeout_s)
+        except (OSError, ValueError):
+            transport.event_queue.put("Evt17")  # as pynetdicom's own has it: the connection is lost
+
+    transport.recv, transport.send = receive, send
     # pynetdicom's own does not close what cannot be shut any more.
     transport._shutdown_socket = lambda: close(transport.socket)
     association.answers = Answers(association)
     _outlive_nonsense(association)
+
+
+def _send_all(sock: socket.socket, content: bytes, end_s: float) -> None:
+    left = memoryview(content)
+    while left:
+        if time.monotonic() > end_s:
+            raise TimeoutError("the peer takes too long to take one PDU")
+        left = left[sock.send(left) :]
 
 
 def _receive(sock: socket.socket, size: int, end_s: float) -> bytearray:

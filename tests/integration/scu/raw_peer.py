@@ -108,7 +108,7 @@ def _accept(server: socket.socket, peer: RawPeer, answer: Answer, context: ssl.S
 def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:
     digest, request = hashlib.sha256(), b""
     while True:
-        kind, body = _read(connection)
+        kind, body = read_pdu(connection)
         if kind == _RQ:
             connection.sendall(accepted(body, peer.longest_pdu))
         elif kind == _RELEASE_RQ:
@@ -140,7 +140,8 @@ def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:
                 connection.sendall(said)
 
 
-def _read(connection: socket.socket) -> tuple[int, bytes]:
+def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
+    """Return type and body of the next PDU. Raises OSError at the connection's end."""
     kind, _, length = struct.unpack(">BBL", _exactly(connection, 6))
     return kind, _exactly(connection, length)
 
