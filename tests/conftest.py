@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -42,6 +42,20 @@ def no_patient_data_gets_out(
         root.removeHandler(watch)
         aegate.setLevel(level)
     watch.check(folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that passed and has printed a value of the sentinel patient, itself or through the code it called."""
+    report = yield
+    try:
+        if report.passed and report.when == "teardown":  # all of its output is there by then
+            sentinel.assert_absent(report.capstdout + report.capstderr, "what was printed")
+    except sentinel.PatientDataLeaked as leak:
+        report.outcome, report.longrepr = "failed", str(leak)
+    return report
 
 
 def _record_exceptions(watch: sentinel.Watch, monkeypatch: pytest.MonkeyPatch) -> None:

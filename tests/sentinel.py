@@ -2,7 +2,8 @@
 
 All builders of test data (``tests.dicom``) use these values, so the autouse fixture of ``tests/conftest.py`` can
 look for them after each test: in logs, in the log files of child processes, in file names, in metrics, in exceptions.
-It looks for temporary and core files too: what a killed process leaves may hold them.
+It looks for temporary and core files too, and at what was printed. Titles of processes, what answers over HTTP (metrics
+and readiness, GraphQL errors) and what commands print is looked at where tests run or ask them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
@@ -81,10 +83,20 @@ class Watch(logging.Handler):
             _check_folder(folder)
 
 
+def check_processes(pids: Iterable[int]) -> None:
+    """Raise PatientDataLeaked when the title of a process gives the patient away (proc(5))."""
+    for pid in pids:
+        for name in ("cmdline", "comm"):
+            with suppress(OSError):  # it has ended
+                assert_absent(Path(f"/proc/{pid}/{name}").read_bytes(), f"the {name} of a process")
+
+
 def _check_folder(folder: Path) -> None:
-    for path in _files(folder, ("*",)):
+    for path in folder.rglob("*"):
         name = path.relative_to(folder)
         assert_absent(str(name), "a file name")
+        if not path.is_file():
+            continue
         if TMPDIR in name.parts or CORE_FILE.fullmatch(path.name):
             raise LeftBehind(f"the file {name} was left behind")
     for path in _files(folder, (*LOG_FILES, "run/*.json")):

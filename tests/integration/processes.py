@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import sentinel
+
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -44,6 +46,7 @@ def process(
         )
     try:
         yield child
+        sentinel.check_processes(family(child.pid))
     finally:
         stop(child, timeout_s=stop_s)
 

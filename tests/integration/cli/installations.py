@@ -15,6 +15,7 @@ from typing import Any
 from aegate_cli.demo.graphql import GraphQL
 from aegate_core.health import read_state
 from aegate_graphql_api.tokens import create_token
+from tests import sentinel
 from tests.integration.processes import free_port, process
 from tests.integration.waiting import eventually
 from tests.sentinel import TMPDIR
@@ -125,11 +126,13 @@ def installation(
 
 
 def aegate(*arguments: str | Path, timeout_s: float = 60, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run an `aegate` command to its end."""
-    return subprocess.run(
+    """Run an `aegate` command to its end; what it says holds no patient data."""
+    done = subprocess.run(
         [*AEGATE, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout_s,
         env={**os.environ, "COLUMNS": "200", **environ},
     )
+    sentinel.assert_absent(done.stdout + done.stderr, f"what aegate {arguments[0]} says")
+    return done

@@ -22,6 +22,7 @@ from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.health import ProcessState, read_state
 from aegate_core.stores.spool import SpooledArrival, scan
+from tests import sentinel
 from tests.integration.processes import process, rss_bytes
 from tests.integration.waiting import eventually
 
@@ -85,10 +86,12 @@ class RunningListener:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{self.state.health_port}{path}", timeout=5
             ) as answer:
-                return answer.status, answer.read().decode()
+                status, text = answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.read().decode()
+                status, text = error.code, error.read().decode()
+        sentinel.assert_absent(text, path)
+        return status, text
 
     def metric(self, name: str, **labels: str) -> float:
         """Return a sample of the metrics; 0 when there is none."""

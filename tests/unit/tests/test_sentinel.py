@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pydicom
@@ -66,6 +68,27 @@ def test_temporary_and_core_files_are_watched(
     with pytest.raises(sentinel.LeftBehind, match=f"the file {name} was left behind"):
         no_patient_data_gets_out.check(tmp_path)
     path.unlink()
+
+
+def test_names_of_folders_are_watched(tmp_path: Path, no_patient_data_gets_out: sentinel.Watch) -> None:
+    (tmp_path / sentinel.PATIENT_NAME).mkdir()
+    with pytest.raises(sentinel.PatientDataLeaked, match="a file name"):
+        no_patient_data_gets_out.check(tmp_path)
+    (tmp_path / sentinel.PATIENT_NAME).rmdir()
+
+
+def test_titles_of_processes_are_watched() -> None:
+    command = [sys.executable, "-c", "print(flush=True); input()", sentinel.PATIENT_ID]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command[:-1], **pipes) as silent, subprocess.Popen(command, **pipes) as leaking:
+        for child in (silent, leaking):
+            assert child.stdout is not None
+            child.stdout.readline()  # from now on it has the title it was given
+        sentinel.check_processes([silent.pid])
+        with pytest.raises(sentinel.PatientDataLeaked, match="the cmdline of a process"):
+            sentinel.check_processes([leaking.pid])
+        silent.kill()
+        leaking.kill()
 
 
 @pytest.mark.parametrize(
