@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from tests.integration.scp.wires import (
     associate_rq,
     connected,
     element,
+    item,
     pdu,
     pdv,
     store_rq,
@@ -176,6 +179,50 @@ def test_half_a_pdu_and_then_silence_is_cut_and_one_byte_at_a_time_holds_up_nobo
         assert stays.seconds_until_closed() < 10
         trickles.send(OBJECT[40:])
         assert trickles.status() == 0x0000
+
+
+def test_two_hundred_associations_at_once_are_served_and_one_more_is_told_to_wait(tmp_path: Path) -> None:
+    with (
+        running_listener(tmp_path, entity(max_associations=200), entity("us1")) as listener,
+        ExitStack() as stack,
+    ):
+        before = listener.rss_bytes()
+        peers: list[Peer] = []
+        for _ in range(200):
+            peers.append(stack.enter_context(connected(listener.port)))
+            peers[-1].associate()
+        with connected(listener.port) as one_more:
+            one_more.send(_WHOLE)
+            assert one_more.receive_pdu() == (3, bytes((0, 2, 3, 2)))
+        for peer in peers:
+            peer.send(OBJECT)
+        assert {peer.status() for peer in peers} == {0x0000}
+        assert listener.open_associations() == 200
+        assert listener.rss_bytes() - before < 200 << 20  # a buffer and two threads each
+        _stores(listener, b"US1")
+        for peer in peers:
+            peer.send(ABORT)
+        eventually(lambda: listener.open_associations() == 0)
+        assert len(listener.arrivals()) == 201
+
+
+def test_request_of_128_contexts_of_many_syntaxes_is_answered_in_full(tmp_path: Path) -> None:
+    syntaxes = b"".join(item(0x40, f"1.2.840.10008.1.2.4.{n}".encode()) for n in range(50, 90))
+    contexts = b"".join(
+        item(0x20, bytes((number, 0, 0, 0)) + item(0x30, CT.encode()) + syntaxes)
+        for number in range(1, 256, 2)
+    )
+    whole = associate_rq()
+    one, end = whole.index(b"\x20\0\0", 74), whole.index(b"\x50\0\0", 74)
+    request = pdu(1, whole[6:one] + contexts + whole[end:])
+    with running_listener(tmp_path) as listener, connected(listener.port) as peer:
+        before = listener.rss_bytes()
+        peer.send(request)
+        kind, body = peer.receive_pdu()
+        assert (kind, len(re.findall(rb"\x21\0\0[^\0]", body))) == (2, 128)
+        assert listener.rss_bytes() - before < 32 << 20
+        peer.send(RELEASE_RQ)
+        assert peer.receive_pdu()[0] == 6
 
 
 def test_two_hundred_silent_sockets_do_not_slow_a_good_device_down(tmp_path: Path) -> None:
