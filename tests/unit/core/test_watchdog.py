@@ -22,10 +22,10 @@ asyncio.run(main())
     [
         ("threading.Event().wait()", "its event loop stands still"),
         (
-            "resource.setrlimit(resource.RLIMIT_AS, (1, 1)); await asyncio.sleep(60)",
+            "resource.setrlimit(resource.RLIMIT_AS, (1, 1)); await asyncio.Event().wait()",
             "no memory is left for it",
         ),
-        ("await asyncio.sleep(1)", ""),
+        ("await asyncio.to_thread(threading.Event().wait, 1)", ""),
     ],
 )
 def test_process_without_memory_or_a_turn_of_its_event_loop_ends(what: str, fault: str) -> None:
