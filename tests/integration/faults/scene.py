@@ -84,10 +84,14 @@ class Scene:
 
     def until_delivered(self) -> None:
         """Wait until the receiver has everything that was acknowledged; each object once, and unchanged."""
-        eventually(lambda: self.acknowledged.keys() <= self._received().keys(), deadline_s=SOON_S)
+        eventually(lambda: not self.missing(), deadline_s=SOON_S)
         received = self._received()
         for uid, pixels in self.acknowledged.items():
             assert received[uid] == [pixels], f"{uid} came changed, or more than once"
+
+    def missing(self) -> set[str]:
+        """Return the UIDs of what was acknowledged and the receiver does not have yet."""
+        return self.acknowledged.keys() - self._received().keys()
 
     def _received(self) -> dict[str, list[bytes]]:
         found: dict[str, list[bytes]] = {}

@@ -69,3 +69,21 @@ def test_quota_of_one_device_refuses_it_alone(here: Scene, recovery: Recovery) -
         here.until_stored("ct1")
         here.until_all_is_well()
     assert {name: here.up.pid_of(name) for name in others} == others
+
+
+def test_object_that_cannot_be_read_holds_up_nobody_and_goes_when_it_can(
+    here: Scene, recovery: Recovery
+) -> None:
+    here.until_delivered()
+    glob = f"{here.up.data}/spool/default/ct1/*.dcm"
+    with here.disk.failing(errno.EIO, Call.READ, glob):
+        assert here.store("ct1") == "0x0000"
+        unread = here.missing()
+        eventually(lambda: here.metric("indexer", "aegate_spool_unreadable") == 1, deadline_s=SOON_S)
+        assert here.store("us1") == "0x0000"
+        eventually(lambda: here.missing() == unread, deadline_s=SOON_S)
+        (left,) = {e["error"] for e in here.up.events("arrival.left")}
+        assert left == "it cannot be read (EIO)"
+    with recovery("object that cannot be read"):
+        here.until_all_is_well()
+    assert here.metric("indexer", "aegate_spool_unreadable") == 0
