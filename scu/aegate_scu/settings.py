@@ -56,7 +56,7 @@ def read_settings(environ: Mapping[str, str]) -> WorkerSettings:
         pushes=int(_seconds(environ, "AEGATE_WORKER_PUSHES", 8)),
         lease=timedelta(seconds=lease_s),
         heartbeat=timedelta(seconds=lease_s / 3),
-        settle=timedelta(seconds=_seconds(environ, "AEGATE_SETTLE_SECONDS", 25.0)),
+        settle=timedelta(seconds=_seconds(environ, "AEGATE_SETTLE_SECONDS", 20.0)),
         state_file=Path(state) if state else None,
         health_address=health_address(environ),
         log_terminal=log_terminal(environ),
