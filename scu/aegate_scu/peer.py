@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +65,9 @@ class PeerAddress:
 class PeerAssociation:
     """An established association. Close it with `release`, or `abort` when something is wrong."""
 
-    def __init__(self, assoc: Association) -> None:
+    def __init__(self, assoc: Association, again: Callable[[], PeerAssociation]) -> None:
         self._assoc = assoc
+        self._again = again
         self._message_id = 0
         self._contexts = {
             ProposedContext(str(c.abstract_syntax), str(c.transfer_syntax[0])): c.context_id
@@ -99,6 +100,14 @@ class PeerAssociation:
         request.AffectedSOPInstanceUID = UID(sop_instance)
         request._dataset_path = (made.path, made.offset)
         return storing.store(self._assoc, request, self._contexts[ProposedContext(sop_class, syntax)])
+
+    def renew(self) -> None:
+        """Open it again, after the peer ended it. Raises NoAssociation or NoContext."""
+        new = self._again()
+        if new.accepted != self.accepted:
+            new.abort()
+            raise NoAssociation("CHANGED: the peer takes other presentation contexts than a moment ago")
+        self._assoc, self._contexts, self._message_id = new._assoc, new._contexts, 0
 
     def echo(self) -> int | None:
         """Send a C-ECHO and return the status; None when there was no answer."""
@@ -136,7 +145,7 @@ def associate(peer: PeerAddress, contexts: Sequence[ProposedContext]) -> PeerAss
         raise NoAssociation(
             f"PDU_LENGTH: {peer.entity.title} takes PDUs of {assoc.dimse.maximum_pdu_size} bytes, too short for data"
         )
-    return PeerAssociation(assoc)
+    return PeerAssociation(assoc, lambda: associate(peer, contexts))
 
 
 def _call(

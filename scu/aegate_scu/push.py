@@ -145,6 +145,7 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
     try:
         stored = Stored(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, instance.sha256)
         with outgoing(stored, syntax, job.blobs.root) as made:
+            _call_again_if_left(job, assoc)
             status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
         job.control.moved_at = time.monotonic()
     except CannotConvert as error:
@@ -156,6 +157,18 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
             raise _Over(Ending()) from error
     else:
         _judge(job, instance, made, status, time.monotonic() - started)
+
+
+def _call_again_if_left(job: Push, assoc: PeerAssociation) -> None:
+    """Call again where the peer did not wait: to read and convert an object of 2 GiB takes longer than many do."""
+    if assoc.is_alive:
+        return
+    try:
+        assoc.renew()
+    except NoContext as error:
+        raise _Over(Ending(error.message)) from error
+    except NoAssociation as error:
+        raise _Over(Ending(error.message, rejected=error.verdict is Verdict.REJECTED)) from error
 
 
 def _judge(job: Push, instance: ClaimedInstance, made: Outgoing, status: int | None, seconds: float) -> None:

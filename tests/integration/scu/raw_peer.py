@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-_RQ, _DATA, _RELEASE_RQ, _RELEASE_RP = 1, 4, 5, 6
+_RQ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 1, 4, 5, 6, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class RawPeer:
     """The longest P-DATA-TF."""
     cuts: int = 0
     """How many connections are to be closed in the middle of a data set; each one counts it down."""
+    hang_ups: int = 0
+    """How many associations are aborted as soon as they are open; each one counts it down."""
     early: bytes = b""
     """What is said of the first object before all of it is there."""
 
@@ -111,6 +113,10 @@ def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:
         kind, body = read_pdu(connection)
         if kind == _RQ:
             connection.sendall(accepted(body, peer.longest_pdu))
+            if peer.hang_ups:
+                peer.hang_ups -= 1
+                connection.sendall(pdu(_ABORT, bytes(4)))
+                return
         elif kind == _RELEASE_RQ:
             connection.sendall(pdu(_RELEASE_RP, bytes(4)))
             return

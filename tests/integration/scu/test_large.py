@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,21 @@ async def test_worker_needs_no_more_memory_for_a_large_object(
             assert peak_rss_bytes(child.pid) - before < GROWTH_BYTES
         assert peer.stores[-1].sha256 == data_digest(large)
         assert peer.longest_seen <= 16384
+
+
+async def test_receiver_that_does_not_wait_until_a_large_object_is_read_is_called_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    large = write(ct(Instance(rows=SIDE // 3, columns=SIDE // 3)), tmp_path / "large.dcm")
+    async with clinic(database_url, tmp_path) as here:
+        with raw_peer(good) as peer:
+            peer.hang_ups = 1
+            await here.configure(entity(peer.port))
+            delivery = await here.enqueue(*await here.store(large))
+            async with here.worker(lease=timedelta(seconds=30)):
+                await reaches(here, delivery, "COMPLETED", deadline_s=120)
+        assert await here.history(delivery) == ["SCHEDULED", "IN_PROGRESS", "COMPLETED"]
+        assert [s.sha256 for s in peer.stores] == [data_digest(large)]
 
 
 @pytest.mark.parametrize("longest_pdu", [0, 16384])
