@@ -23,7 +23,7 @@ from tests.proofs.fuzzing.script import Do, Played, Script, Step, script_of, sen
 from tests.state_table import EVENT_OF_PDU, FROM_THE_WIRE, PDU_OF_EVENT, Cell, Role, reachable
 
 TRIES_OF_A_MOMENT = 4
-MOMENTS = {Role.ACCEPTOR: (3, 8), Role.REQUESTOR: (9, 13)}
+MOMENTS = {Role.ACCEPTOR: (3, 8), Role.REQUESTOR: (8, 9, 13)}
 """States that we leave by ourselves at once."""
 
 STAY: Step = (Do.STAY, None)
@@ -95,7 +95,7 @@ class _Requestor(_Making):
             )
             if lead is None:
                 lead = [request, answer, release, answer]
-            steps = self.steps(cell, lead, at_once=cell.state in (3, 8))
+            steps = self.steps(cell, lead, at_once=cell.state in MOMENTS[Role.ACCEPTOR])
         return Script(Role.REQUESTOR, steps, "", within=cell.state > 3)
 
 
@@ -132,7 +132,7 @@ class _Acceptor(_Making):
         elif cell.event in (1, 2, 9, 11) or cell.state == 1:
             steps = [*whole, STAY]
         else:
-            steps = self.steps(cell, leads[cell.state], at_once=cell.state in (9, 13))
+            steps = self.steps(cell, leads[cell.state], at_once=cell.state in MOMENTS[Role.REQUESTOR])
         return Script(Role.ACCEPTOR, steps, "", within=cell.state > 5, job="worker")
 
 
