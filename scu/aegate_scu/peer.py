@@ -142,8 +142,11 @@ def associate(peer: PeerAddress, contexts: Sequence[ProposedContext]) -> PeerAss
         raise _why_not(assoc, peer.entity, connected=bool(connected))
     if not storing.takes_data(assoc):
         storing.abort(assoc)
+        longest = assoc.dimse.maximum_pdu_size
         raise NoAssociation(
-            f"PDU_LENGTH: {peer.entity.title} takes PDUs of {assoc.dimse.maximum_pdu_size} bytes, too short for data"
+            f"PDU_LENGTH: {peer.entity.title} takes PDUs of {longest} bytes, too short for data"
+            if longest
+            else f"PDU_LENGTH: {peer.entity.title} does not say how long a PDU it takes"
         )
     return PeerAssociation(assoc, lambda: associate(peer, contexts))
 

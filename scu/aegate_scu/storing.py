@@ -53,9 +53,9 @@ _LEAVE_S = 2.0
 
 
 def takes_data(association: Any) -> bool:
-    """Whether the PDUs that the peer takes are long enough to hold anything."""
-    longest = int(association.dimse.maximum_pdu_size)
-    return longest == 0 or longest >= LEAST_PDU_BYTES
+    """Whether the peer says which PDUs it takes, as it must (PS3.7 D.3.3.1), and they can hold anything."""
+    longest = association.dimse.maximum_pdu_size
+    return longest is not None and (longest == 0 or longest >= LEAST_PDU_BYTES)
 
 
 def prepare_socket(association: Any, timeout_s: float) -> None:

@@ -15,6 +15,7 @@ from aegate_core.errors import PeerError
 from aegate_core.resources.values import Timeouts
 from aegate_scu.peer import VERIFICATION, PeerAddress, associate
 from aegate_scu.send import Remote, echo
+from tests.integration.scp.wires import item
 from tests.integration.scu.clinic import entity
 from tests.integration.scu.raw_peer import pdu
 
@@ -27,6 +28,19 @@ def as_worker(port: int) -> None:
 def by_hand(port: int) -> None:
     """Call as `aegate echo` does."""
     echo(Remote("127.0.0.1", port, AETitle("SINK"), AETitle("AEGATE"), acse_timeout_s=2))
+
+
+WITHOUT_LENGTH = pdu(
+    2,
+    b"\0\1\0\0"
+    + b"SINK".ljust(16)
+    + b"AEGATE".ljust(16)
+    + bytes(32)
+    + item(0x10, b"1.2.840.10008.3.1.1.1")
+    + item(0x21, b"\1\0\0\0" + item(0x40, b"1.2.840.10008.1.2"))
+    + item(0x50, item(0x52, b"1.2.3")),
+)
+"""An A-ASSOCIATE-AC that does not say how long a PDU may be (PS3.7 D.3.3.1)."""
 
 
 @contextmanager
@@ -69,8 +83,18 @@ def answering(said: bytes, *, pause_s: float = 0) -> Iterator[tuple[int, threadi
         pdu(7, bytes(4)),
         pdu(9, bytes(4)),
         b"\2",
+        WITHOUT_LENGTH,
     ],
-    ids=["nothing", "rejection", "data", "release", "abort", "unknown PDU", "a part of a PDU"],
+    ids=[
+        "nothing",
+        "rejection",
+        "data",
+        "release",
+        "abort",
+        "unknown PDU",
+        "a part of a PDU",
+        "acceptance without a maximum length",
+    ],
 )
 def test_connection_without_an_association_is_closed(call: Callable[[int], None], said: bytes) -> None:
     with answering(said) as (port, closed):
