@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,8 @@ class _Caller:
     def finish(self) -> list[str]:
         """Let it come to its end."""
         assert self.child.stdin is not None
-        self.child.stdin.close()
+        with suppress(BrokenPipeError):
+            self.child.stdin.close()
         try:
             code = self.child.wait(SETTLE_S)
         except subprocess.TimeoutExpired:
