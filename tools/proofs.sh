@@ -30,11 +30,11 @@ prove() { # name, arguments of the full form, arguments of the short form or "-"
   [ $code = 0 ] || failed+=("$name")
 }
 
-prove crash-postgres "--runs 1000 --database postgres" "--runs 25 --database postgres"
-prove crash-sqlite "--runs 1000 --database sqlite" "-"
+prove crash-postgres "--runs 900 --database postgres" "--runs 25 --database postgres"
+prove crash-sqlite "--runs 900 --database sqlite" "-"
 prove steps "--kills 20" "--kills 2 --together"
-prove stops "--runs 40" "-"
-prove migration "--kills 60" "-"
+prove stops "--runs 30" "-"
+prove migration "--kills 30" "-"
 prove powerloss "--runs 60" "--runs 5"
 prove fuzz "--seconds 600" "--seconds 60"
 prove load "--instances 10000" "--instances 600"
