@@ -98,13 +98,13 @@ def test_machine_whose_clock_steps_by_an_hour_delivers_all_of_it_once(
         more = ("--database", empty_database_url)
         with installation(tmp_path, manifests(sink), more=more, environ=environ) as up:
             ct1 = CT1(up)
-            for number, offset_s in enumerate((HOUR_S, 0, -HOUR_S, 0)):
+            for number, offset_s in enumerate((HOUR_S, 0)):
                 ct1.send_over_a_step(f"study {number}", clock, offset_s)
                 with recovery(f"clock of the machine stepped to {offset_s:+} s"):
                     has_come(sink, ct1.images)
             items = eventually(lambda: finished(up, ct1.images), deadline_s=PATIENCE_S)
-            # Stepped ahead, which happened twice, the first half of a study may look quiet.
-            assert len(items) <= ct1.studies + 2 + ct1.interrupted
+            # Stepped ahead, the first half of a study may look quiet.
+            assert len(items) <= ct1.studies + 1 + ct1.interrupted
             assert up.events("child.exited") == []
         assert len({r.sop_instance_uid for r in sink.received}) == len(sink.received) == ct1.images
         assert up.child.returncode == 0
@@ -131,8 +131,8 @@ def test_process_whose_clock_is_an_hour_off_holds_up_and_splits_nothing(
         more = ("--database", url)
         with installation(tmp_path, manifests(sink), more=more, environ=clock.environ) as up:
             ct1 = CT1(up)
-            for process in ("listener", "indexer", "worker"):
-                for offset_s in (HOUR_S, -HOUR_S, 0):
+            for process, wrong_s in (("listener", -HOUR_S), ("indexer", HOUR_S), ("worker", HOUR_S)):
+                for offset_s in (wrong_s, 0):
                     name, pid = f"{process} {offset_s}", up.pid_of(process)
                     ct1.send_over_a_step(name, clock, offset_s, pid)
                     ct1.send_slowly(f"{name} afterwards")

@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 
 from aegate_scp.sink import Sink, SinkOptions
 from tests import dicom
-from tests.integration.cli.installations import ROUTE, Up, device, installation
+from tests.integration.cli.installations import QUICK, ROUTE, Up, device, installation
 from tests.integration.faults.conftest import Recovery
 from tests.integration.processes import is_stopped
 from tests.integration.scp.listeners import associate, running_listener
@@ -27,14 +27,15 @@ from tests.integration.scp.wires import connected, pdu, pdv, store_rq
 from tests.integration.waiting import eventually
 
 DEADLINE_S = 60
-QUIET = "  study: {quietPeriodSeconds: 3, maxAgeSeconds: 600}\n"
+QUIET = "  study: {quietPeriodSeconds: 10, maxAgeSeconds: 600}\n"
+"""Longer than a busy machine takes between two halves of a study."""
 UNITS = "{ closeUnits { nodes { whyNotMoving { text } } } }"
 ITEMS = "{ queueItems { nodes { state instancesTotal instancesDone attempts } } }"
 
 
-def manifests(sink: Sink) -> dict[str, str]:
+def manifests(sink: Sink, times: str) -> dict[str, str]:
     return {
-        "ct1.yaml": device("ct1", more=QUIET),
+        "ct1.yaml": device("ct1", more=times),
         "sink.yaml": device("pacs", sink.port),
         "route.yaml": ROUTE,
     }
@@ -85,8 +86,8 @@ def send(up: Up, *objects: object) -> None:
     association.release()
 
 
-def has_all(up: Up, sink: Sink, images: int) -> None:
-    """Wait until the receiver has so many images and the queue says the same."""
+def has_all(up: Up, sink: Sink, images: int, *, twice: int = 0) -> None:
+    """Wait until the receiver has so many images, at most ``twice`` of them twice, and the queue says the same."""
 
     def done() -> bool:
         items = up.ask(ITEMS)["queueItems"]["nodes"]
@@ -95,7 +96,8 @@ def has_all(up: Up, sink: Sink, images: int) -> None:
         )
 
     eventually(done, deadline_s=DEADLINE_S, what="all is delivered")
-    assert len(sink.received) == len({r.sop_instance_uid for r in sink.received}) == images
+    assert len({r.sop_instance_uid for r in sink.received}) == images
+    assert len(sink.received) <= images + twice
 
 
 def says_why(up: Up) -> bool:
@@ -110,7 +112,7 @@ def test_study_waits_for_an_indexer_that_stands_still_and_goes_out_once(
     tmp_path: Path, recovery: Recovery
 ) -> None:
     with Sink(SinkOptions(tmp_path / "sink", title="PACS")) as sink:
-        with installation(tmp_path, manifests(sink)) as up:
+        with installation(tmp_path, manifests(sink, QUIET)) as up:
             study = dicom.ct_study("s", 8)
             send(up, *study[:4])
             eventually(lambda: up.ask(UNITS)["closeUnits"]["nodes"], deadline_s=DEADLINE_S)
@@ -128,7 +130,7 @@ def test_study_waits_for_an_indexer_that_stands_still_and_goes_out_once(
 @pytest.mark.timeout(300)
 def test_images_go_on_while_api_or_supervisor_stand_still(tmp_path: Path, recovery: Recovery) -> None:
     with Sink(SinkOptions(tmp_path / "sink", title="PACS")) as sink, ThreadPoolExecutor(1) as pool:
-        with installation(tmp_path, manifests(sink)) as up:
+        with installation(tmp_path, manifests(sink, QUICK)) as up:
             up.ask(ITEMS)
             with paused(up.pid_of("api")):
                 question = pool.submit(up.ask, ITEMS)
@@ -144,7 +146,7 @@ def test_images_go_on_while_api_or_supervisor_stand_still(tmp_path: Path, recove
                 os.kill(worker, signal.SIGKILL)
                 send(up, *dicom.ct_study("without a worker", 3))
             with recovery("supervisor that stood still while a worker died"):
-                has_all(up, sink, 9)
+                has_all(up, sink, 9, twice=3)  # what it had sent and not recorded when it was killed
             assert up.pid_of("worker") != worker
         assert up.child.returncode == 0
 
