@@ -188,7 +188,7 @@ class Acceptor(RuleBasedStateMachine):
         self.ends_by(cell)
         self.doing.result(SOON_S)
 
-    @precondition(lambda self: self.state == 7)
+    @precondition(lambda self: self.state == 7 and self.message_id > 0)
     @rule()
     def send_data_while_releasing(self) -> None:
         """Say something late (Evt10): it is read (AR-6), and nobody wants it any more."""
