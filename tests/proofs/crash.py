@@ -1,16 +1,17 @@
 """Kill everything, again and again, and count what was lost: ``python -m tests.proofs.crash --runs 100 --seed 7``.
 
 Devices send without end to a running system, and retention, backup and fsck are run beside it (`upkeep`), killed as
-well. Each run kills one process, or two at once, at a random moment: a
-listener, the indexer, the worker, the API, the supervisor, PostgreSQL; sometimes while it is still starting. At the
-end everything is drained and judged. A seed says which processes are killed and when; what they were doing just then
-is up to the machine.
+well. Each run kills one process, or two at once, at a random moment: a listener, the indexer, the worker, the API, the
+supervisor, PostgreSQL; sometimes while it is still starting. After every hundred kills everything is drained and
+judged, and a new installation begins; SIGUSR1 does so at once and ends. A seed says which processes are killed and
+when; what they were doing just then is up to the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -27,6 +28,10 @@ from tests.proofs.modalities import Modality, aegate_send, storescu
 from tests.proofs.stage import Stage, stage
 from tests.proofs.upkeep import PARTITION, Keeper
 
+RUNS_TOGETHER = 100
+"""So many kills on one installation: then it is judged, and the next one begins."""
+ENOUGH = threading.Event()
+"""SIGUSR1: kill no more, drain, judge, and say what was done."""
 LONGEST_MOMENT_S = 1.2
 TWO_AT_ONCE = 0.2
 WHILE_STARTING = 0.25
@@ -36,10 +41,14 @@ ENOUGH_IN_FLIGHT = 0.7
 
 @dataclass
 class Tally:
-    """What was killed, and how often something was in flight then."""
+    """What was killed, how often something was in flight then, and what became of it."""
 
     kills: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    beside: Counter[str] = field(default_factory=Counter)
+    """What was run beside, and how it ended."""
 
     @property
     def share(self) -> float:
@@ -47,10 +56,12 @@ class Tally:
         return self.in_flight / max(self.kills.total(), 1)
 
 
-def crash(here: Stage, modalities: list[Modality], runs: int, dice: random.Random) -> Tally:
-    """Kill ``runs`` times."""
-    tally, moment = Tally(), threading.Event()
+def crash(here: Stage, modalities: list[Modality], runs: int, dice: random.Random, tally: Tally) -> None:
+    """Kill ``runs`` times, or until SIGUSR1."""
+    moment = threading.Event()
     for run in range(1, runs + 1):
+        if ENOUGH.is_set():
+            break
         if dice.random() >= WHILE_STARTING:
             here.until_ready()
         moment.wait(dice.uniform(0, LONGEST_MOMENT_S))
@@ -66,7 +77,6 @@ def crash(here: Stage, modalities: list[Modality], runs: int, dice: random.Rando
             file=sys.stderr,
             flush=True,
         )
-    return tally
 
 
 def modalities_of(here: Stage, seed: int) -> list[Modality]:
@@ -91,17 +101,17 @@ def outstanding(here: Stage, modalities: list[Modality]) -> int:
     return len(here.acknowledged) + acknowledged(modalities) - received(here)
 
 
-def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
-    """Return what is wrong; print what was done."""
+def prove_round(root: Path, runs: int, seed: int, database: str, tally: Tally) -> list[str]:
+    """Kill ``runs`` times on an installation of its own, drain it and return what is wrong."""
     dice = random.Random(seed)
-    began = time.monotonic()
+    root.mkdir()
     with stage(root, database=database) as here:
         modalities = modalities_of(here, seed)
         (here.root / "hospital" / "partition.yaml").write_text(PARTITION)
         keeper = Keeper(here, seed)
         for device in (*modalities, keeper):
             device.start()
-        tally = crash(here, modalities, runs, dice)
+        crash(here, modalities, runs, dice, tally)
         keeper.finish()
         for modality in modalities:
             modality.finish()
@@ -113,17 +123,39 @@ def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
         wrong = keeper.verdicts() + verdicts(here, kept)
         if here.end() != 0:
             wrong.append("aegate up did not stop in good order")
+    tally.acknowledged += len(kept)
+    tally.lost += sum(w.startswith("acknowledged and not") for w in wrong)
+    tally.beside.update(keeper.ended)
+    return wrong
+
+
+def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
+    """Return what is wrong, of the first round that was wrong; print what was done."""
+    began, tally, wrong = time.monotonic(), Tally(), list[str]()
+    for number in range(0, runs, RUNS_TOGETHER):
+        folder = root / f"runs-{number + 1}"
+        wrong = prove_round(folder, min(RUNS_TOGETHER, runs - number), seed + number, database, tally)
+        if wrong:
+            again = f"--runs {RUNS_TOGETHER} --seed {seed + number} --database {database}"
+            print(f"again: python -m tests.proofs.crash {again}; see {folder}")
+            break
+        shutil.rmtree(folder)
+        if ENOUGH.is_set():
+            break
     if tally.share < ENOUGH_IN_FLIGHT:
         wrong.append(f"too weak: only {tally.share:.0%} of the kills fell with an instance in flight")
-    kills = ", ".join(f"{n} {name}" for name, n in sorted(tally.kills.items()))
-    lost = sum(w.startswith("acknowledged and not") for w in wrong)
     print(
-        f"{database}, seed {seed}: {tally.kills.total()} kills ({kills}), {tally.share:.0%} with an instance in flight"
+        f"{database}, seed {seed}: {tally.kills.total()} kills ({listed(tally.kills)}), "
+        f"{tally.share:.0%} with an instance in flight"
     )
-    beside = ", ".join(f"{n} {what}" for what, n in sorted(keeper.ended.items()))
-    print(f"beside it: {beside}")
-    print(f"{len(kept)} instances acknowledged, {lost} lost; {time.monotonic() - began:.0f} s")
+    print(f"beside it: {listed(tally.beside)}")
+    print(f"{tally.acknowledged} instances acknowledged, {tally.lost} lost; {time.monotonic() - began:.0f} s")
     return wrong
+
+
+def listed(counts: Counter[str]) -> str:
+    """Return counts in words."""
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items()))
 
 
 def main() -> int:
@@ -136,14 +168,14 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGUSR1, lambda *_: ENOUGH.set())
     root = Path(tempfile.mkdtemp(prefix="aegate-crash-"))
     print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     wrong = prove(root, runs=options.runs, seed=options.seed, database=options.database)
     for line in wrong:
         print(f"FAILED: {line}")
-    if wrong:
-        again = f"--runs {options.runs} --seed {options.seed} --database {options.database}"
-        print(f"again: python -m tests.proofs.crash {again}; see {root}")
+    if not wrong:
+        shutil.rmtree(root)
     return 1 if wrong else 0
 
 
