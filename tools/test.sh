@@ -13,6 +13,6 @@ folder=$(mktemp -d "$folder/aegate-test-XXXXXX")
 
 code=0
 .venv/bin/python -m pytest -n 2 --dist worksteal --basetemp="$folder/t" \
-  --cov --cov-report=term:skip-covered --cov-fail-under=90 "$@" || code=$?
+  --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=20 --durations-min=10 "$@" || code=$?
 if [ $code = 0 ]; then rm -rf "$folder"; else echo "the tests' folders are kept in $folder"; fi
 exit $code
