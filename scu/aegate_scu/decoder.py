@@ -6,13 +6,17 @@ Whatever an object can do to a process, it does to this one.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,9 @@ def main() -> None:
             asked, descriptors, _, _ = socket.recv_fds(orders, MOST_REPLY_BYTES, 2)
             if not asked:
                 return
-            orders.send(json.dumps(_serve(Order(**json.loads(asked)), *descriptors)).encode())
+            with _ending_with_worker(orders):
+                answer = _serve(Order(**json.loads(asked)), *descriptors)
+            orders.send(json.dumps(answer).encode())
 
 
 def _limit() -> None:
@@ -48,20 +54,37 @@ def _limit() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")  # Linux: whom to kill first
 
 
+@contextlib.contextmanager
+def _ending_with_worker(orders: socket.socket) -> Iterator[None]:
+    """Let SIGIO end this process, in the middle of a decoder as anywhere, when nobody holds the other end any more."""
+    fcntl.fcntl(orders, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(orders, fcntl.F_GETFL)
+    fcntl.fcntl(orders, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        if select.select([orders], [], [], 0)[0]:
+            raise SystemExit  # nothing but its end can have come, just before
+        yield
+    finally:
+        fcntl.fcntl(orders, fcntl.F_SETFL, flags)
+
+
 def _serve(order: Order, source: int, target: int) -> dict[str, Any]:
-    with os.fdopen(source, "rb") as file, os.fdopen(target, "wb") as made:
-        _may_take(order.seconds)
-        try:
+    _may_take(order.seconds)
+    try:
+        # What a disk does not take is written once more when the file is closed, and fails again.
+        with os.fdopen(source, "rb") as file, os.fdopen(target, "wb") as made:
             return decode(file, order.offset, order.transfer_syntax, made)
-        except CannotConvert as error:
-            return {"refused": error.message, "too_large": isinstance(error, TooLargeToConvert)}
-        except Exception as error:  # the outermost place: the disk, or this object brought it about
-            if isinstance(error, OSError) and error.errno is not None:
-                return {"errno": error.errno}
-            refused = f"pixel data cannot be decoded from {order.transfer_syntax} ({type(error).__name__})"
-            return {"refused": refused, "too_large": isinstance(error, MemoryError)}
-        finally:
-            _may_take(0)
+    except CannotConvert as error:
+        return {"refused": error.message, "too_large": isinstance(error, TooLargeToConvert)}
+    except Exception as error:  # the outermost place: the disk, or this object brought it about
+        number = error.errno if isinstance(error, OSError) else None
+        too_large = isinstance(error, MemoryError) or number == errno.ENOMEM
+        if number is not None and not too_large:
+            return {"errno": number}
+        refused = f"pixel data cannot be decoded from {order.transfer_syntax} ({type(error).__name__})"
+        return {"refused": refused, "too_large": too_large}
+    finally:
+        _may_take(0)
 
 
 def _may_take(seconds: int) -> None:
