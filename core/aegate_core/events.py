@@ -110,7 +110,7 @@ INSTANCE_DEAD = _event(
 BLOB_NOT_SENT = _event(
     "blob.not_sent",
     E,
-    "our storage does not give what arrived; tried again",
+    "not sent by a fault of ours; tried again",
     "delivery destination arrival error",
 )
 BREAKER_OPENED = _event(

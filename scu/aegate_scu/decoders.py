@@ -86,7 +86,10 @@ class _Process:
     """One decoder process; it serves one order at a time."""
 
     def __init__(self) -> None:
-        self._ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise _not_started(error) from error
         with its:
             try:
                 # What libraries print is lost on purpose: they quote what they cannot read.
@@ -98,7 +101,7 @@ class _Process:
                 )
             except OSError as error:
                 self._ours.close()
-                raise DecoderLost(f"a decoder must be started, got {error.strerror}: free memory") from error
+                raise _not_started(error) from error
 
     @property
     def is_alive(self) -> bool:
@@ -131,6 +134,12 @@ class _Process:
                 f"pixel data cannot be decoded: its decoder ended with {signal.Signals(-code).name}"
             )
         return DecoderLost(f"a decoder must live until it has answered, got exit code {code}: try again")
+
+
+def _not_started(error: OSError) -> DecoderLost:
+    return DecoderLost(
+        f"a decoder must be started, got {error.strerror}: look at memory, descriptors and files"
+    )
 
 
 _lock = threading.Lock()

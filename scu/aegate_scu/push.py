@@ -5,6 +5,7 @@ Cancels, holds and a lost lease are seen before the next instance; what the peer
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,10 +17,19 @@ from aegate_core.decisions.contexts import (
     choose_syntax,
     plan_associations,
 )
-from aegate_core.decisions.retry import BLOB_DAMAGED, BLOB_UNREADABLE, Verdict, judge_status, status_code
+from aegate_core.decisions.retry import (
+    BLOB_DAMAGED,
+    BLOB_UNREADABLE,
+    DECODER_LOST,
+    NO_ROOM_TO_CONVERT,
+    Verdict,
+    judge_status,
+    status_code,
+)
 from aegate_core.errors import InvalidInput, NotDICOM, StorageError
 from aegate_core.services.pushing import Answer, Claim, ClaimedInstance, Ending, Wishes
 from aegate_core.stores.blobs import BlobStore
+from aegate_scu.decoders import DecoderLost
 from aegate_scu.outgoing import BlobDamaged, Outgoing, Stored, outgoing
 from aegate_scu.peer import NoAssociation, NoContext, PeerAddress, PeerAssociation, associate
 from aegate_scu.reencoding import CannotConvert
@@ -150,13 +160,21 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
         job.control.moved_at = time.monotonic()
     except CannotConvert as error:
         job.report(Answer(instance, Verdict.REFUSED, error_code=error.code), 0.0)
-    except (OSError, InvalidInput, StorageError) as error:
-        code = BLOB_DAMAGED if isinstance(error, NotDICOM | BlobDamaged) else BLOB_UNREADABLE
-        job.report(Answer(instance, Verdict.UNREADABLE, error_code=code), 0.0)
+    except (DecoderLost, OSError, InvalidInput, StorageError) as error:
+        job.report(Answer(instance, Verdict.UNREADABLE, error_code=_fault_of_ours(error)), 0.0)
         if not assoc.is_alive:
             raise _Over(Ending()) from error
     else:
         _judge(job, instance, made, status, time.monotonic() - started)
+
+
+def _fault_of_ours(error: Exception) -> str:
+    """Return the code of what kept us from sending an object."""
+    if isinstance(error, DecoderLost):
+        return DECODER_LOST
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NO_ROOM_TO_CONVERT  # reading needs none
+    return BLOB_DAMAGED if isinstance(error, NotDICOM | BlobDamaged) else BLOB_UNREADABLE
 
 
 def _call_again_if_left(job: Push, assoc: PeerAssociation) -> None:

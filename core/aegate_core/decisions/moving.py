@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from aegate_core.decisions.breaker import BreakerState
-from aegate_core.decisions.retry import BLOB_DAMAGED, BLOB_UNREADABLE
+from aegate_core.decisions.retry import BLOB_DAMAGED, BLOB_UNREADABLE, DECODER_LOST, NO_ROOM_TO_CONVERT
 
 
 class NotMovingCode(StrEnum):
@@ -199,14 +199,36 @@ def _no_worker(workers: WorkerFacts) -> WhyNotMoving:
     )
 
 
+_STORAGE = "our own storage is at fault, not the receiver: "
+OUR_FAULTS = {
+    BLOB_UNREADABLE: (
+        _STORAGE + "the file of at least one instance cannot be read",
+        "mend the volume or restore the file",
+    ),
+    BLOB_DAMAGED: (
+        _STORAGE + "the file of at least one instance is not what arrived",
+        "mend the volume or restore the file",
+    ),
+    NO_ROOM_TO_CONVERT: (
+        _STORAGE + "there is no room to convert at least one instance for it",
+        "make room on the volume of the data folder",
+    ),
+    DECODER_LOST: (
+        "our own worker is at fault, not the receiver: the decoder of at least one instance was killed, or could not "
+        "be started",
+        "give the worker more memory, and see what ends its processes",
+    ),
+}
+"""What is wrong with us, and what mends it, by the code of an item that waits for it."""
+
+
 def _backoff(item: ItemFacts) -> WhyNotMoving:
     text, then = item.error_message or item.error_code or "no answer", ""
     if item.attempts:
         text = f"tried {item.attempts} times, last: {text}"
-    if item.error_code in (BLOB_UNREADABLE, BLOB_DAMAGED):
-        fault = "cannot be read" if item.error_code == BLOB_UNREADABLE else "is not what arrived"
-        text = f"our own storage is at fault, not the receiver: the file of at least one instance {fault}"
-        then = "; mend the volume or restore the file, and it goes by itself"
+    if item.error_code in OUR_FAULTS:
+        text, mend = OUR_FAULTS[item.error_code]
+        then = f"; {mend}, and it goes by itself"
     at = _clock(item.available_at) or "soon"
     step = f"it is tried again {'at ' if item.available_at else ''}{at}{then}"
     return WhyNotMoving(NotMovingCode.BACKOFF, text, step, until=item.available_at)

@@ -25,7 +25,7 @@ class Verdict(StrEnum):
     REJECTED = "REJECTED"
     """The destination does not want us: costs nothing, the breaker opens at once."""
     UNREADABLE = "UNREADABLE"
-    """Our own storage does not give the object as it was stored: costs nothing, says nothing of peer or object."""
+    """A fault of ours, most often of our storage: costs nothing, says nothing of peer or object."""
 
 
 SUSPECT_TRIES = 3
@@ -35,6 +35,10 @@ SUSPECT_BACKOFF_S = (10, 60)
 BLOB_UNREADABLE = "BLOB_UNREADABLE"
 BLOB_DAMAGED = "BLOB_DAMAGED"
 """Codes of what our own storage does not give: it cannot be read, or is not what arrived."""
+
+NO_ROOM_TO_CONVERT = "NO_ROOM_TO_CONVERT"
+DECODER_LOST = "DECODER_LOST"
+"""Codes of what cannot be converted now: the disk is full, or the decoder was killed or not started."""
 
 UNREADABLE_BACKOFF_S = 60
 """By feel: a volume that was away is back after minutes, and a look at a file costs little."""

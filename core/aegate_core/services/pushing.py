@@ -13,9 +13,8 @@ from datetime import datetime, timedelta
 from aegate_core.database import Database
 from aegate_core.decisions import breaker as circuit
 from aegate_core.decisions.breaker import Breaker, BreakerState
+from aegate_core.decisions.moving import OUR_FAULTS
 from aegate_core.decisions.retry import (
-    BLOB_DAMAGED,
-    BLOB_UNREADABLE,
     Tally,
     Verdict,
     break_backoff,
@@ -267,7 +266,7 @@ def _again(delivery: DeliveryProgress, ending: Ending, moment: Moment) -> Transi
     if delivery.next_due_at is None:
         note = Note("aegate", moment.now, code[:32], ending.trouble)
         return Transition("IN_PROGRESS", "SCHEDULED", note, _UNSLOTTED | {"available_at": moment.now})
-    ours = code in (BLOB_UNREADABLE, BLOB_DAMAGED)
+    ours = code in OUR_FAULTS
     columns: dict[str, object] = {
         "available_at": delivery.next_due_at,
         "attempts": delivery.attempts,

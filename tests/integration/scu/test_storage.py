@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.stores.blobs import BlobStore, blob_key
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study
+from tests.integration.hostile.objects import TEST_FILES
+from tests.integration.hostile.test_decoders import decoders
 from tests.integration.scu.clinic import Clinic, clinic, digests, entity, reaches, why
-from tests.integration.waiting import eventually_async
+from tests.integration.waiting import eventually, eventually_async
 
 MISSING = "our own storage is at fault, not the receiver: the file of at least one instance cannot be read"
 DAMAGED = (
@@ -124,3 +132,68 @@ async def test_a_damaged_object_is_not_converted_either(database_url: str, tmp_p
                 ("STORED", 0, None),
             ]
             assert len(sink.received) == 1
+
+
+NO_ROOM = (
+    "our own storage is at fault, not the receiver: there is no room to convert at least one instance for it"
+)
+NO_DECODER = (
+    "our own worker is at fault, not the receiver: the decoder of at least one instance was killed, or could not be "
+    "started"
+)
+
+
+def without_room(patch: pytest.MonkeyPatch) -> None:
+    """Let what is converted go onto a disk that is full."""
+
+    def full(dir: Path) -> BinaryIO:
+        return os.fdopen(os.open("/dev/full", os.O_RDWR), "w+b")
+
+    patch.setattr(tempfile, "TemporaryFile", full)
+
+
+def without_decoders(patch: pytest.MonkeyPatch) -> None:
+    """Let none be left, and none be started."""
+    for pid in decoders():
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not decoders())
+    patch.setattr(sys, "executable", "/nowhere/python")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "text"),
+    [(without_room, "NO_ROOM_TO_CONVERT", NO_ROOM), (without_decoders, "DECODER_LOST", NO_DECODER)],
+    ids=["no room", "no decoder"],
+)
+async def test_what_cannot_be_converted_by_a_fault_of_ours_waits_alone(
+    database_url: str, tmp_path: Path, spoil: object, code: str, text: str
+) -> None:
+    assert callable(spoil)
+    async with clinic(database_url, tmp_path) as here:
+        options = SinkOptions(tmp_path / "sink", transfer_syntaxes=(ExplicitVRLittleEndian,))
+        with Sink(options) as sink:
+            await here.configure(entity(sink.port))
+            native = ct_study("s1", 2)
+            arrivals = await here.store(TEST_FILES / "MR_small_RLE.dcm", *native)
+            delivery = await here.enqueue(*arrivals)
+            async with here.worker():
+                with pytest.MonkeyPatch.context() as patch:
+                    spoil(patch)
+                    for _ in range(4):
+                        await reaches(here, delivery, "RETRY")
+                        assert await why(here, delivery) == (NotMovingCode.BACKOFF, text)
+                        await here.retry_now()
+                        await eventually_async(lambda: _tried_again(here, delivery))
+                    assert await here.instances(delivery) == [
+                        ("PENDING", None, code),
+                        ("STORED", 0, None),
+                        ("STORED", 0, None),
+                    ]
+                    assert (
+                        await here.db.fetch_value("SELECT max(attempts + breaks) FROM delivery_instance") == 0
+                    )
+                    destination = await here.destination()
+                    assert (destination["breaker"], destination["failures_in_row"]) == ("CLOSED", 0)
+                await here.retry_now()
+                await reaches(here, delivery, "COMPLETED")
+        assert len(sink.received) == 3

@@ -110,6 +110,21 @@ OPEN = replace(
             "our own storage is at fault, not the receiver: the file of at least one instance is not what arrived",
         ),
         (
+            ItemFacts("RETRY", available_at=NOW, error_code="NO_ROOM_TO_CONVERT"),
+            PACS,
+            ALIVE,
+            "BACKOFF",
+            "our own storage is at fault, not the receiver: there is no room to convert at least one instance for it",
+        ),
+        (
+            ItemFacts("RETRY", available_at=NOW, error_code="DECODER_LOST"),
+            PACS,
+            ALIVE,
+            "BACKOFF",
+            "our own worker is at fault, not the receiver: the decoder of at least one instance was killed, or could "
+            "not be started",
+        ),
+        (
             ItemFacts("HELD", hold_code="PERSON", held_by="ann", hold_reason="ask the ward"),
             PACS,
             ALIVE,
