@@ -10,5 +10,10 @@ systemd-coredump have it, looks at no limit but this one (core(5), `coredump_pip
 
 
 def forbid_core_dumps() -> None:
-    """Let this process, and those that it starts, never write a core file nor hand one to a program."""
-    resource.setrlimit(resource.RLIMIT_CORE, (LIMIT_BYTES, LIMIT_BYTES))
+    """Let this process, and those that it starts, never write a core file nor hand one to a program.
+
+    Where the limit is 0 for good (limits.conf, LimitCORE=0) it stays: only root may raise it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = LIMIT_BYTES if hard != 0 else 0
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
