@@ -181,7 +181,7 @@ class Indexer:
         self._metrics.show_waiting(waiting)
         self._metrics.scanned_at.set_to_current_time()
         total = sum(w.arrivals for w in waiting.values())
-        await self._clock.look_again(self._db, LOOK_AT_CLOCK_S)
+        await self._clock.look_again(self._db, LOOK_AT_CLOCK_S if self._clock.is_set else 0.0)
         scanned_at = self._clock.at(began)
         await self._say_progress(scanned_at, _until(scanned_at, waiting), at_once=total > BATCH)
         total += self._release_stuck()

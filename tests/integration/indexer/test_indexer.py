@@ -190,6 +190,14 @@ async def test_without_a_database_it_waits_and_loses_nothing(place: Place, tmp_p
             assert metrics.registry.get_sample_value("aegate_database_away") == 0
 
 
+async def test_started_while_postgresql_is_down_it_tries_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    async with open_database("postgres://aegate@127.0.0.1:1/aegate") as db:
+        with spool_folder(tmp_path / "spool") as spool:
+            async with indexing(Place(db, tmp_path, spool)) as (_, _metrics, said):
+                await eventually_async(lambda: len(said) >= 3)
+    assert {text.partition(" (")[0] for text in said} == {"the database at 127.0.0.1:1 does not answer"}
+
+
 def test_survey_reads_names_alone(tmp_path: Path) -> None:
     assert survey(tmp_path / "nowhere") == {}
     folder = tmp_path / "default" / "ct1" / "p1"
