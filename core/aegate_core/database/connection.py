@@ -48,8 +48,14 @@ _HOST = re.compile(r"(?P<folder>/.*)|(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:\[\]]*))(
 
 
 def connection_config(url: str) -> dict[str, Any]:
-    """Return Tortoise's configuration for ``url``. Raises InvalidValue for a URL without a database name."""
-    parts = urlsplit(url)
+    """Return Tortoise's configuration for ``url``. Raises InvalidValue for one that names no database."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidValue(
+            "database URL must have the form postgres://user:password@host:5432/aegate, got another: mend its host, and "
+            "write special characters as %-escapes"
+        ) from None  # the cause would show the password
     if parts.scheme == "sqlite":
         credentials: dict[str, Any] = {
             "file_path": url.removeprefix("sqlite://"),

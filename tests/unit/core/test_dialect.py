@@ -1,5 +1,6 @@
 """One SQL text for both databases."""
 
+import traceback
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -98,6 +99,14 @@ def test_a_url_may_name_several_hosts(url: str, hosts: list[tuple[str | None, in
 def test_a_port_that_cannot_be_is_refused(host: str) -> None:
     with pytest.raises(InvalidValue, match="must have a port of 1 to 65535"):
         connection_config(f"postgres://{host}/aegate")
+
+
+@pytest.mark.parametrize("host", ["[::1", "[zz]:5432", "h\u2100st:5432"])
+def test_a_url_that_cannot_be_taken_apart_is_refused_without_its_password(host: str) -> None:
+    url = f"postgres://me:p%40ss@{host}/aegate"
+    with pytest.raises(InvalidValue, match="must have the form postgres://") as refused:
+        connection_config(url)
+    assert "p%40ss" not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
