@@ -29,7 +29,7 @@ _EXIT_CODE = 70
 def has_memory() -> bool:
     """Say whether this process may have a little more memory (RLIMIT_AS, RLIMIT_DATA); none of it is touched."""
     try:
-        mmap.mmap(-1, ENOUGH_BYTES).close()
+        mmap.mmap(-1, ENOUGH_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except (OSError, MemoryError):
         return False
     return True

@@ -25,6 +25,10 @@ asyncio.run(main())
             "resource.setrlimit(resource.RLIMIT_AS, (1, 1)); await asyncio.Event().wait()",
             "no memory is left for it",
         ),
+        (
+            "resource.setrlimit(resource.RLIMIT_DATA, (1, 1)); await asyncio.Event().wait()",
+            "no memory is left for it",
+        ),
         ("await asyncio.to_thread(threading.Event().wait, 1)", ""),
     ],
 )
