@@ -64,6 +64,9 @@ reads a row twice a second; 14 receivers with 4 connections each may hang before
 PROBES = 8
 """How many destinations in trouble are asked at once. By feel: each takes up to 40 s where nothing answers."""
 
+_DOUBTFUL = timedelta(days=1)
+"""A clock that was stepped ahead by more is perhaps wrong: nothing is removed by it for good. By feel: ages are days."""
+
 _SEE = timedelta(seconds=10)
 """How often a worker shows that it lives, and looks at the clock: well within `WORKER_SILENCE`."""
 
@@ -260,6 +263,11 @@ class Worker:
 
     async def _retain(self) -> None:
         """Remove what may go by age; what a disk does not let go waits for the next time."""
+        if self.clock.stepped > _DOUBTFUL:
+            days = round(self.clock.stepped / timedelta(days=1))
+            doubt = f"the database's clock went ahead by {days} days at once: set it right, or start anew if it is"
+            log(RETENTION_FAILED, error=doubt)
+            return
         try:
             report = await retain(
                 self.db, self.settings.data, now=self.clock.now(), is_stopped=self._stopping.is_set

@@ -28,6 +28,8 @@ class DatabaseClock:
         self._seen: tuple[datetime, float] | None = None
         self._asked: float | None = None
         self._leap: tuple[timedelta, float] | None = None
+        self.stepped = timedelta()
+        """By how much it was stepped ahead in all since the first look; what was taken back counts no more."""
 
     @property
     def is_set(self) -> bool:
@@ -46,6 +48,8 @@ class DatabaseClock:
             leap = at - self.at(heard)
             if leap > _LEAP:
                 self._leap = leap, heard
+            if abs(leap) > _LEAP:
+                self.stepped += leap
             self._seen = at, heard
 
     async def look_again(self, db: Database, every_s: float) -> None:

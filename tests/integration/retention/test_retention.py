@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from aegate_core.database import open_database
+from aegate_core.database import DatabaseClock, open_database
 from aegate_core.decisions.retention import Keep
 from aegate_core.errors import NotFound
+from aegate_core.events import RETENTION_FAILED
 from aegate_core.services import deliveries
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.fsck import Kind, Summary, check
@@ -232,6 +234,25 @@ async def test_worker_removes_what_is_old_enough_by_itself(place: Place, databas
     async with Clinic(place.db, DataFolder(place.root), database_url).worker():
         await eventually_async(lambda: _is_empty(place), what="the files are gone")
     assert await place.count("arrival", "removed_at IS NOT NULL AND blob_key = ''") == 3
+
+
+async def test_worker_removes_nothing_by_a_clock_that_went_ahead_by_days_at_once(
+    place: Place, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await place.db.execute("UPDATE study SET last_arrival_at = $1", at(-400 * DAY))
+    behind_s = 0.0
+    clock = DatabaseClock(lambda: time.monotonic() - behind_s)
+    await clock.look(place.db)
+    behind_s = 2.0 * DAY
+
+    def doubts() -> list[object]:
+        told = [r for r in caplog.records if getattr(r, "event", None) == RETENTION_FAILED]
+        return [r.event_fields["error"] for r in told]  # type: ignore[attr-defined] # what `Log` adds
+
+    async with Clinic(place.db, DataFolder(place.root), database_url).worker(clock=clock):
+        said = await eventually_async(doubts)
+    assert said == ["the database's clock went ahead by 2 days at once: set it right, or start anew if it is"]
+    assert (blobs(place), await place.count("arrival", "removed_at IS NOT NULL")) == (3, 0)
 
 
 async def test_blob_that_a_late_indexer_puts_again_goes_again(place: Place) -> None:

@@ -84,6 +84,18 @@ async def test_a_step_ahead_is_told_for_a_while_and_others_are_no_leap() -> None
     assert clock.now() == NOON
 
 
+async def test_it_knows_how_far_it_was_stepped_in_all() -> None:
+    clocks = Clocks()
+    clock = DatabaseClock(clocks.monotonic)
+    for days, stepped in ((0, 0), (2, 2), (3, 3), (0, 0)):
+        clocks.at = NOON + timedelta(days=days)
+        await clocks.look(clock)
+        assert clock.stepped == timedelta(days=stepped)
+    clocks.at += timedelta(seconds=1)  # drift
+    await clocks.look(clock)
+    assert clock.stepped == timedelta()
+
+
 async def test_it_looks_again_only_after_a_while_whether_or_not_it_was_answered() -> None:
     clocks = Clocks()
     clock = DatabaseClock(clocks.monotonic)
