@@ -329,7 +329,7 @@ async def _write_instances(tx: Database, fresh: Sequence[_Indexed]) -> dict[Inst
     new = {i.instance_key: i for i in fresh if i.is_new_instance}
     await receiving.insert_instances(tx, [_instance(key, newest[key]) for key in sorted(new)])
     ids = await receiving.instance_ids(tx, {i.instance_key for i in fresh})
-    again = {ids[key]: i.side.arrival_id for key, i in newest.items() if key not in new}
+    again = {ids[key]: (i.side.arrival_id, i.side.received_at) for key, i in newest.items() if key not in new}
     await receiving.make_current(tx, again)
     added: dict[int, tuple[int, int]] = {}
     for i in new.values():

@@ -394,10 +394,10 @@ async def test_clock_that_was_set_back_lets_a_study_close_after_its_quiet_period
 
 async def test_newest_content_goes_out_though_its_id_is_older(place: Place) -> None:
     place._count = 10
-    older = place.receive(dicom.ct(dicom.Instance(rows=16)))
+    older = place.receive(dicom.ct(dicom.Instance(rows=16)), when=at(-1))
     await place.index(at(1))
     place._count = 0
-    newer = place.receive(dicom.ct(dicom.Instance(rows=32)))
+    newer = place.receive(dicom.ct(dicom.Instance(rows=32)), when=at(0))
     await place.index(at(2))
     assert newer < older
 

@@ -378,11 +378,15 @@ async def instance_ids(tx: Database, keys: Iterable[InstanceKey]) -> dict[Instan
     return {InstanceKey(int(r["series_id"]), r["sop_instance_uid"]): int(r["id"]) for r in rows}
 
 
-async def make_current(tx: Database, current: Mapping[int, str]) -> None:
-    """Point instances (by row id) at newer arrivals; an older one that comes late does not count."""
+async def make_current(tx: Database, current: Mapping[int, tuple[str, datetime]]) -> None:
+    """Point instances (by row id) at newer arrivals: (id, received at); an older one that comes late does not count.
+
+    By when they came: their ids are made by the listener's clock, which may be set back between two.
+    """
     await tx.execute_many(
-        "UPDATE instance SET current_arrival_id = $2 WHERE id = $1 AND current_arrival_id < $2",
-        [(i, current[i]) for i in sorted(current)],
+        "UPDATE instance SET current_arrival_id = $2 WHERE id = $1 AND EXISTS (SELECT 1 FROM arrival a "
+        "WHERE a.id = current_arrival_id AND (a.received_at < $3 OR a.received_at = $3 AND a.id < $2))",
+        [(i, *current[i]) for i in sorted(current)],
     )
 
 
