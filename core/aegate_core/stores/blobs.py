@@ -44,8 +44,8 @@ class BlobStore:
         self.root = root
         self._durable: set[str] = set()
         """Folders that stand durably in their parents: one that is there may be made by a process that died then."""
-        self._doubted: set[str] = set()
-        """Keys whose fsync failed: the kernel may have given up what it did not write, and says so only once."""
+        self._placed: frozenset[BlobKey] = frozenset()
+        """Keys that we made durable last: they come again when the database did not take their rows."""
 
     def put(self, arrival_id: ArrivalId, path: Path) -> BlobKey:
         """Make ``path`` durable under the arrival's key and return that; see `put_many`."""
@@ -63,10 +63,8 @@ class BlobStore:
             for key, (_, path) in zip(keys, arrivals, strict=True):
                 self._place(key, path)
             reached(Step.BLOB_PLACED)
-            self._doubted.update(keys)
             make_durable(self.root, [*(self.root / key for key in keys), *folders])
-            self._doubted.difference_update(keys)
-            self._durable.update(level for key in keys for level in _levels(Path(key)))
+            self._placed = frozenset(keys)
             reached(Step.BLOB_FSYNCED)
         except FileNotFoundError:
             raise
@@ -114,29 +112,52 @@ class BlobStore:
                 yield from (second for second in sorted(first.iterdir()) if second.is_dir())
 
     def _place(self, key: BlobKey, source: Path) -> None:
-        """Put an arrival's file in its place; what is doubted there is replaced, not fsynced a second time."""
-        if key in self._doubted:
-            _copy(source, self.root / key)
-        else:
-            place(source, self.root / key)
+        """Put an arrival's file in its place; what lies there, and we do not know to be durable, is made anew.
+
+        Its fsync may have failed, under us or under a process that is gone: the kernel gives up what it could not
+        write, says so only once, and a second fsync succeeds. Replaced, never removed: its row may be committed by now.
+        """
+        target = self.root / key
+        if key in self._placed or not target.exists():
+            place(source, target)
+            return
+        try:
+            _copy(source, target)
+        except FileNotFoundError:
+            if source.exists() or not target.exists():
+                raise
+            # Another indexer took it out of the spool: all of it is durable.
 
     def _make_folders(self, wanted: Iterable[Path]) -> list[Path]:
-        """Make the folders that lack; return all whose entries change: theirs, and the parents of new ones.
+        """Make the folders that lack, durably; return ``wanted`` as paths, in order.
 
-        New is what this process has not yet made durable: another one may have made it and not come to its fsync.
+        Also those that are there, but not made durable by this process: another one may have made them and not come to
+        its fsync. What we made goes again where the fsync fails: a second one would succeed, and say nothing.
         """
         changed: set[Path] = set()
+        made: list[Path] = []
         if not self.root.is_dir():
             self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
             changed.add(self.root.parent)
-        for relative in set(wanted):
-            changed.add(self.root / relative)
-            for name in _levels(relative / "any"):
-                level = self.root / name
-                if name not in self._durable or not level.is_dir():
-                    level.mkdir(mode=0o750, exist_ok=True)
-                    changed.add(level.parent)
-        return sorted(changed)
+        folders = set(wanted)
+        levels = sorted({level for folder in folders for level in _levels(folder / "any")})
+        for name in levels:
+            level = self.root / name
+            if name in self._durable and level.is_dir():
+                continue
+            changed.add(level.parent)
+            with contextlib.suppress(FileExistsError):
+                level.mkdir(mode=0o750)
+                made.append(level)
+        try:
+            make_durable(self.root, sorted(changed))
+        except OSError:
+            for level in reversed(made):
+                with contextlib.suppress(OSError):  # another process uses it already
+                    level.rmdir()
+            raise
+        self._durable.update(levels)
+        return sorted(self.root / folder for folder in folders)
 
 
 def _levels(key: Path) -> tuple[str, str]:

@@ -118,20 +118,47 @@ def test_key_never_leaves_the_store(tmp_path: Path, key: str) -> None:
         BlobStore(tmp_path).path(key)
 
 
+def broken(_: int) -> None:
+    raise OSError(errno.EIO, "broken")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
 def test_blob_whose_fsync_failed_is_made_anew_and_not_fsynced_a_second_time(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, is_restarted: bool
 ) -> None:
-    store, arrival = BlobStore(tmp_path / "blobs"), new_arrival_id()
-
-    def broken(_: int) -> None:
-        raise OSError(errno.EIO, "broken")
-
+    root, first, arrival = tmp_path / "blobs", new_arrival_id(), new_arrival_id()
+    (root / blob_key(arrival)).parent.mkdir(parents=True)
+    store = BlobStore(root)
+    store.put(ArrivalId(first[:-4] + arrival[-4:]), source)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", broken)
         with pytest.raises(StorageError, match="got EIO: the disk fails"):
             store.put(arrival, source)
     assert store.path(blob_key(arrival)).samefile(source)
 
+    store = BlobStore(root) if is_restarted else store
     blob = store.path(store.put(arrival, source))
     assert blob.read_bytes() == source.read_bytes()
     assert not blob.samefile(source)
+    made = blob.stat().st_ino
+    store.put(arrival, source)  # the database did not take its row: it stands durably by now
+    assert blob.stat().st_ino == made
+
+
+def test_folders_whose_fsync_failed_are_made_anew(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlobStore(tmp_path / "blobs")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(StorageError, match="got EIO: the disk fails"):
+            store.put(ID, source)
+    assert list((tmp_path / "blobs").iterdir()) == []
+    assert store.path(store.put(ID, source)).read_bytes() == source.read_bytes()
+
+
+def test_blob_of_an_indexer_that_has_finished_stays(tmp_path: Path, source: Path) -> None:
+    key = BlobStore(tmp_path / "blobs").put(ID, source)
+    source.unlink()
+    assert BlobStore(tmp_path / "blobs").put(ID, source) == key
+    assert (tmp_path / "blobs" / key).read_bytes() == b"object"
