@@ -65,7 +65,7 @@ PROBES = 8
 """How many destinations in trouble are asked at once. By feel: each takes up to 40 s where nothing answers."""
 
 _DOUBTFUL = timedelta(days=1)
-"""A clock that was stepped ahead by more is perhaps wrong: nothing is removed by it for good. By feel: ages are days."""
+"""A clock that went ahead at once by more may be wrong: nothing is removed by it for good. By feel: ages are days."""
 
 _SEE = timedelta(seconds=10)
 """How often a worker shows that it lives, and looks at the clock: well within `WORKER_SILENCE`."""

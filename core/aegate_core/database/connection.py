@@ -53,8 +53,8 @@ def connection_config(url: str) -> dict[str, Any]:
         parts = urlsplit(url)
     except ValueError:
         raise InvalidValue(
-            "database URL must have the form postgres://user:password@host:5432/aegate, got another: mend its host, and "
-            "write special characters as %-escapes"
+            "database URL must have the form postgres://user:password@host:5432/aegate, got another: mend its host, "
+            "and write special characters as %-escapes"
         ) from None  # the cause would show the password
     if parts.scheme == "sqlite":
         credentials: dict[str, Any] = {
