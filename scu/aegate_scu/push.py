@@ -48,12 +48,13 @@ class Control:
     stop: threading.Event = field(default_factory=threading.Event)
     """The slot is lost, or the process ends: stop before the next instance."""
     lost: bool = False
-    moved_at: float = field(default_factory=time.monotonic)
-    """When the peer last answered anything, on the monotonic clock."""
+    moved_at: float | None = field(default_factory=time.monotonic)
+    """When the peer last answered anything, on the monotonic clock; None while an object is made ready for it."""
 
     def is_stalled(self) -> bool:
         """Whether the peer has not answered for a while: it is waited for, and costs nothing but a thread."""
-        return time.monotonic() - self.moved_at > STALLED_S
+        moved_at = self.moved_at
+        return moved_at is not None and time.monotonic() - moved_at > STALLED_S
 
     def may_go_on(self) -> bool:
         """Whether another instance may be sent at all."""
@@ -154,10 +155,13 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
     started = time.monotonic()
     try:
         stored = Stored(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, instance.sha256)
+        job.control.moved_at = None
         with outgoing(stored, syntax, job.blobs.root) as made:
+            job.control.moved_at = time.monotonic()
+            if not _is_wanted(job, instance):
+                return  # to convert it took a while
             _call_again_if_left(job, assoc)
             status = assoc.store(instance.sop_class_uid, instance.sop_instance_uid, syntax, made)
-        job.control.moved_at = time.monotonic()
     except CannotConvert as error:
         job.report(Answer(instance, Verdict.REFUSED, error_code=error.code), 0.0)
     except (DecoderLost, OSError, InvalidInput, StorageError) as error:
@@ -166,6 +170,12 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
             raise _Over(Ending()) from error
     else:
         _judge(job, instance, made, status, time.monotonic() - started)
+    finally:
+        job.control.moved_at = time.monotonic()
+
+
+def _is_wanted(job: Push, instance: ClaimedInstance) -> bool:
+    return job.control.may_go_on() and not job.control.wishes.unwanted(instance.delivery_id)
 
 
 def _fault_of_ours(error: Exception) -> str:
