@@ -1,4 +1,4 @@
-"""To make an object ready for a receiver takes a while: what happened meanwhile counts, and others wait for the room."""
+"""Making an object ready for a receiver takes a while: what happens meanwhile counts, and others wait for the room."""
 
 from __future__ import annotations
 
