@@ -6,11 +6,13 @@ that cannot be sent is one outcome among the others and never stops the rest.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -78,17 +80,30 @@ def prepare(path: Path) -> Prepared:
         meta = read_file_meta(file)
         file.seek(0)
         try:
-            header = dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
-        except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, NotImplementedError) as error:
-            raise NotDICOM("the data set cannot be read: it ends early, or is damaged") from error
-    information: Dataset = header.file_meta
-    sop_class = str(header.get("SOPClassUID") or information.get("MediaStorageSOPClassUID") or "")
-    sop_instance = str(header.get("SOPInstanceUID") or information.get("MediaStorageSOPInstanceUID") or "")
+            sop_class, sop_instance = _uids(file)
+        except (
+            InvalidDicomError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError,
+            OSError, RuntimeError, struct.error, zlib.error,
+        ) as error:  # fmt: skip # pydicom raises all of these; RecursionError for what is nested too deep
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise NotDICOM(
+                "the data set cannot be read: it ends early, is damaged, or nested too deep"
+            ) from error
     if not sop_class or not sop_instance:
         raise NotDICOM(
             "expected SOPClassUID and SOPInstanceUID (PS3.4 B.3), got none: this is no image to send"
         )
     return Prepared(path, sop_class, sop_instance, str(meta.transfer_syntax_uid), meta.data_offset)
+
+
+def _uids(file: BinaryIO) -> tuple[str, str]:
+    header = dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+    information: Dataset = header.file_meta
+    return (
+        str(header.get("SOPClassUID") or information.get("MediaStorageSOPClassUID") or ""),
+        str(header.get("SOPInstanceUID") or information.get("MediaStorageSOPInstanceUID") or ""),
+    )
 
 
 def send_files(paths: Iterable[Path], remote: Remote) -> Iterator[Outcome]:

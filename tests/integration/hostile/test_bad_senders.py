@@ -6,7 +6,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from aegate_scp.server import MAX_PENDING
 from tests.integration.hostile.objects import INDEXED, QUARANTINED
 from tests.integration.hostile.silence import LEAST_SHARE, OBJECT, share_beside_silence, silent_sockets
 from tests.integration.intake.hospital import Place
+from tests.integration.processes import forget_peak, peak_rss_bytes
 from tests.integration.scp.listeners import RunningListener, entity, running_listener
 from tests.integration.scp.wires import (
     CT,
@@ -111,6 +112,43 @@ def test_command_set_that_lies_about_lengths_ends_its_association_alone(
         assert peer.receive_pdu()[0] == 7
         assert listener.arrivals() == []
         assert listener.events("process.failed") == []
+        _stores(listener)
+
+
+_CLOSED = 3
+"""A context that nobody has accepted."""
+_ENDLESS = {
+    "request": (False, struct.pack(">BBL", 1, 0, 0xFFFFFFFF)),
+    "data before a request": (False, struct.pack(">BBL", 4, 0, 0xFFFFFFFF)),
+    "data": (True, struct.pack(">BBL", 4, 0, 0xFFFFFFFF)),
+    "release": (True, struct.pack(">BBL", 5, 0, 0xFFFFFFFF)),
+    "abort": (True, struct.pack(">BBL", 7, 0, 0xFFFFFFFF)),
+    "of no kind": (True, struct.pack(">BBL", 9, 0, 0xFFFFFFFF)),
+    "fragment": (True, struct.pack(">BBLLBB", 4, 0, 100_000, 0xFFFFFFFF, 1, 0)),
+    "for a closed context": (True, pdu(4, pdv(3, store_rq())) + pdu(4, pdv(0, bytes(100_000), _CLOSED)) * 4),
+    "command for a closed context": (True, pdu(4, pdv(1, bytes(100_000), _CLOSED)) * 4),
+}
+FLOOD_BYTES, _BLOCK = 64 << 20, bytes(1 << 20)
+
+
+def test_pdus_of_4_gib_and_data_for_a_closed_context_cost_no_memory(tmp_path: Path) -> None:
+    with running_listener(tmp_path) as listener:
+        _stores(listener)
+        pid = listener.child.pid
+        for is_associated, said in _ENDLESS.values():
+            forget_peak(pid)
+            before = peak_rss_bytes(pid)
+            with connected(listener.port) as peer:
+                if is_associated:
+                    peer.associate()
+                peer.send(said)
+                with suppress(ConnectionError):  # it hangs up
+                    for _ in range(FLOOD_BYTES // len(_BLOCK)):
+                        peer.send(_BLOCK)
+            eventually(lambda: listener.open_associations() == 0)
+            assert peak_rss_bytes(pid) - before < 8 << 20
+        assert len(listener.arrivals()) == 1
+        assert listener.leftovers() == listener.events("process.failed") == []
         _stores(listener)
 
 
@@ -257,7 +295,7 @@ async def test_hostile_objects_over_the_network_are_acknowledged_and_then_indexe
     ):
         peer.associate()
         for number, content in enumerate(sent.values()):
-            _send(peer, content, number)
+            send_bare(peer, content, number)
             assert peer.status() == 0x0000
         arrivals = sorted(listener.arrivals(), key=lambda a: int(a.side.sop_instance_uid.split(".")[-1]))
 
@@ -272,7 +310,8 @@ async def test_hostile_objects_over_the_network_are_acknowledged_and_then_indexe
     )
 
 
-def _send(peer: Peer, content: bytes, number: int) -> None:
+def send_bare(peer: Peer, content: bytes, number: int) -> None:
+    """Send the data set of a file, whatever it is."""
     peer.send(pdu(4, pdv(3, store_rq(b"1.2.3.%d" % number))))
     data_set = content[_data_offset(content) :]
     pieces = range(0, len(data_set), 100_000)
