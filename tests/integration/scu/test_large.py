@@ -74,7 +74,8 @@ async def test_receiver_that_does_not_wait_until_a_large_object_is_read_is_calle
             delivery = await here.enqueue(*await here.store(large))
             async with here.worker(lease=timedelta(seconds=30)):
                 await reaches(here, delivery, "COMPLETED", deadline_s=120)
-        assert await here.history(delivery) == ["SCHEDULED", "IN_PROGRESS", "COMPLETED"]
+        # Not a break of the object, however early the receiver left.
+        assert [r["breaks"] for r in await here.db.fetch("SELECT breaks FROM delivery_instance")] == [0]
         assert [s.sha256 for s in peer.stores] == [data_digest(large)]
 
 
