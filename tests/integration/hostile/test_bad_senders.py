@@ -180,6 +180,8 @@ STATES: dict[str, tuple[bytes, ...]] = {
 
 def test_end_in_every_state_leaves_nothing_and_the_slot_is_free(tmp_path: Path) -> None:
     with running_listener(tmp_path, entity(max_associations=1)) as listener:
+        _stores(listener)  # from then on it holds the folder of the device open
+        eventually(lambda: listener.open_associations() == 0)
         descriptors = _descriptors(listener)
         for last in (ABORT, b"", None):
             for said in STATES.values():
