@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from tests.integration.waiting import eventually
+
 _RQ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 1, 4, 5, 6, 7
 
 
@@ -48,6 +50,8 @@ class RawPeer:
     """How many connections are to be closed in the middle of a data set; each one counts it down."""
     hang_ups: int = 0
     """How many associations are aborted as soon as they are open; each one counts it down."""
+    hangs_up_when: Callable[[], bool] = lambda: True
+    """When they are: not before."""
     early: bytes = b""
     """What is said of the first object before all of it is there."""
 
@@ -115,6 +119,7 @@ def _serve(connection: socket.socket, peer: RawPeer, answer: Answer) -> None:
             connection.sendall(accepted(body, peer.longest_pdu))
             if peer.hang_ups:
                 peer.hang_ups -= 1
+                eventually(peer.hangs_up_when)
                 connection.sendall(pdu(_ABORT, bytes(4)))
                 return
         elif kind == _RELEASE_RQ:

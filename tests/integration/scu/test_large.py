@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -66,17 +67,23 @@ async def test_worker_needs_no_more_memory_for_a_large_object(
 async def test_receiver_that_does_not_wait_until_a_large_object_is_read_is_called_again(
     database_url: str, tmp_path: Path
 ) -> None:
-    large = write(ct(Instance(rows=SIDE // 3, columns=SIDE // 3)), tmp_path / "large.dcm")
+    large = write(ct(Instance(rows=SIDE // 2, columns=SIDE // 2)), tmp_path / "large.dcm")
     async with clinic(database_url, tmp_path) as here:
         with raw_peer(good) as peer:
-            peer.hang_ups = 1
+            peer.hang_ups, peer.hangs_up_when = 1, lambda: is_read(here.data.blobs)
             await here.configure(entity(peer.port))
             delivery = await here.enqueue(*await here.store(large))
             async with here.worker(lease=timedelta(seconds=30)):
                 await reaches(here, delivery, "COMPLETED", deadline_s=120)
-        # Not a break of the object, however early the receiver left.
+        assert await here.history(delivery) == ["SCHEDULED", "IN_PROGRESS", "COMPLETED"]
         assert [r["breaks"] for r in await here.db.fetch("SELECT breaks FROM delivery_instance")] == [0]
         assert [s.sha256 for s in peer.stores] == [data_digest(large)]
+
+
+def is_read(folder: Path) -> bool:
+    """Whether this process has a file below ``folder`` open."""
+    links = Path("/proc/self/fd").iterdir()
+    return any(os.path.realpath(link).startswith(f"{folder}/") for link in links)
 
 
 @pytest.mark.parametrize("longest_pdu", [0, 16384])

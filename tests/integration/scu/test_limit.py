@@ -98,7 +98,7 @@ async def test_limit_is_exact_and_used_though_a_worker_is_killed(database_url: s
             await eventually_async(all_done, deadline_s=180)
             # Whoever is kept from renewing its lease holds one association more until its next instance (queue.md).
             assert LIMIT <= sink.peak_associations <= LIMIT + slots_lost(here, *names)
-            assert observer.share_at_limit() >= 0.7
+            assert observer.share_at_limit() >= 0.8
             arrived = {r.sop_instance_uid for r in sink.received}
             assert len(arrived) == total
             # What was on its way when the worker died may come twice; it is recorded once.

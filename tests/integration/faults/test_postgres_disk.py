@@ -88,6 +88,7 @@ async def test_batch_is_whole_or_not_there_and_goes_in_when_the_disk_is_well(
     assert len(place.spooled()) == ARRIVALS
 
     async def is_indexed() -> bool:
+        faulty.server.revive()  # it may give up at any moment, also after the first look
         try:
             await place.index()
         except StorageError:
@@ -96,7 +97,6 @@ async def test_batch_is_whole_or_not_there_and_goes_in_when_the_disk_is_well(
         return True
 
     with recovery(f"{name} of PostgreSQL"):
-        faulty.server.revive()
         await eventually_async(is_indexed, deadline_s=60)
     assert place.spooled() == []
     assert [await place.count(t) for t in ("arrival", "study", "instance")] == [ARRIVALS] * 3
