@@ -85,7 +85,7 @@ class SenderUnderFuzz:
         for number, status in enumerate(statuses):
             if status is None or self._is_answered(number, status, asked.messages, answers.messages):
                 continue
-            if not _may_have_been_asked(script, played, status, answers.messages):
+            if not _may_have_been_asked(script, played, (number + 1, status), answers.messages):
                 wrong.append(f"reports 0x{status:04X} for file {number + 1}: nobody answered that")
         self.reported += sum(status in (0, 0xB000) for status in statuses)
         if script.harmless:
@@ -108,13 +108,15 @@ class SenderUnderFuzz:
         )
 
 
-def _may_have_been_asked(script: Script, played: Played, status: int, answers: list[Message]) -> bool:
-    """Say whether a peer that hung up without reading said what is reported.
+def _may_have_been_asked(
+    script: Script, played: Played, reported: tuple[int, int], answers: list[Message]
+) -> bool:
+    """Say whether a peer that hung up without reading said what is reported: message id and status.
 
     It answered before it was asked. What arrives while the request is on its way nobody can tell from an answer.
     """
     kind = C_ECHO_RQ if script.job == "probe" else C_STORE_RQ
-    said = any(a.field == kind | RESPONSE and a.status == status for a in answers)
+    said = any(a.field == kind | RESPONSE and (a.message_id, a.status) == reported for a in answers)
     return said and not played.is_over
 
 
