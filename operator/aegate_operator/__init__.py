@@ -1,0 +1,1 @@
+"""The operator: watch ApplicationEntities, keep their listeners as declared, and say how they are."""
