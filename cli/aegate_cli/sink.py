@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from aegate_core.stopping import StopRequest
 
 
 def sink(  # noqa: PLR0913 - a command has the options that people need
@@ -47,9 +48,9 @@ def sink(  # noqa: PLR0913 - a command has the options that people need
         delay_ms=delay_ms,
         statuses={refuse_nth: 0xA900} if refuse_nth else {},
     )
-    stop = threading.Event()
+    stop = StopRequest()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: stop.make())
     with Sink(options) as receiver:
         typer.echo(
             f"{options.title} receives on {listen}:{receiver.port} into {folder}; Ctrl-C stops it", err=True

@@ -1,9 +1,39 @@
-"""An end within a time: whoever stops a process kills it when that takes too long, and waits for it until then."""
+"""An end when it is asked for, and within a time: whoever stops a process kills it when that takes too long."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 from collections.abc import Coroutine
+
+
+class StopRequest:
+    """What a signal handler makes and the main thread waits for.
+
+    No `threading.Event`: a handler runs in the main thread between any two of its instructions, and where that held
+    the event's own lock, in its wait, set() waited for it for ever: the process heeded no signal any more.
+    """
+
+    def __init__(self) -> None:
+        self._made: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may interrupt its get
+        self._is_made = False
+
+    def make(self) -> None:
+        """Ask for the end. Safe to repeat, and in a signal handler."""
+        self._is_made = True
+        self._made.put(None)
+
+    def is_made(self) -> bool:
+        """Say whether the end was asked for."""
+        return self._is_made
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Return True as soon as it is made, or False after ``timeout_s``; None: wait for it. For one thread."""
+        if not self._is_made:
+            with contextlib.suppress(queue.Empty):
+                self._made.get(timeout=timeout_s)
+        return self._is_made
 
 
 async def until_stopped(

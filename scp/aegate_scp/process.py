@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 import signal
-import threading
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +24,7 @@ from aegate_core.events import (
     configure_logging,
 )
 from aegate_core.health import HealthServer, ProcessState
+from aegate_core.stopping import StopRequest
 from aegate_core.watchdog import has_memory
 from aegate_scp.listener import Listener
 from aegate_scp.metrics import ListenerMetrics
@@ -48,7 +48,7 @@ class ListenerProcess:
     def __init__(self, settings: ListenerSettings) -> None:
         self._settings = settings
         self._log = Log("scp")
-        self._stop = threading.Event()
+        self._stop = StopRequest()
         self._signal = ""
         self._listener: Listener | None = None
         self._metrics = ListenerMetrics()
@@ -69,7 +69,7 @@ class ListenerProcess:
     def request_stop(self, number: int) -> None:
         """Begin to drain, from a signal handler."""
         self._signal = signal.Signals(number).name
-        self._stop.set()
+        self._stop.make()
 
     def run(self) -> int:
         """Return the exit code: 0 after a drain, 1 when it failed while running, 2 when it could not start."""
@@ -89,7 +89,7 @@ class ListenerProcess:
             self._reload(listener)
             self._say_how_it_is(listener)
         grace_s = listener.config.grace_s
-        if not self._stop.is_set():
+        if not self._stop.is_made():
             fault = listener.trouble() or "no memory is left for it: raise its limit"
             self._log(PROCESS_FAILED, process=listener.config.name, error=fault, code="STANDSTILL")
         self._log(PROCESS_STOPPING, process=listener.config.name, signal=self._signal, grace_s=grace_s)
@@ -98,7 +98,7 @@ class ListenerProcess:
         self._health.stop()
         self._say("stopping", "stopped")
         self._log(PROCESS_STOPPED, process=listener.config.name, reason=self._signal or "failed")
-        return 0 if self._stop.is_set() else 1
+        return 0 if self._stop.is_made() else 1
 
     def _has_failed(self, listener: Listener) -> bool:
         """Say whether only a new process helps: no memory is left, or the entrance has ended, or stands still.
@@ -170,10 +170,10 @@ class ListenerProcess:
 
     def _alive(self) -> str | None:
         listener = self._listener
-        return None if listener is None or self._stop.is_set() else listener.trouble()
+        return None if listener is None or self._stop.is_made() else listener.trouble()
 
     def _ready(self) -> str | None:
-        if self._stop.is_set():
+        if self._stop.is_made():
             return "stopping"
         return "starting" if self._listener is None else self._listener.trouble()
 
