@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aegate_core.core_dumps import forbid_core_dumps
 from aegate_scu.decoders import MOST_REPLY_BYTES, WALL_SHARE, Order
 from aegate_scu.decoding import decode
 from aegate_scu.reencoding import CannotConvert, TooLargeToConvert
@@ -49,7 +50,7 @@ def _limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = MOST_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MOST_MEMORY_BYTES)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    forbid_core_dumps()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # Linux: whom to kill first
 
