@@ -270,14 +270,16 @@ def _read(sock: socket.socket, count: int) -> Generator[int, None, bytes]:
 
 
 def _send_away(connection: _Connection, farewell: bytes) -> _Steps:
-    """Send the last PDU, then wait until the peer has read it: a close with unread data would reset the connection."""
+    """Send the last PDU, then wait until the peer has read it: a close with unread data would reset the connection.
+
+    One read a turn: a peer that sends on and on must not have the thread for itself.
+    """
     connection.is_leaving = True
     connection.deadline_s = time.monotonic() + _FAREWELL_TIMEOUT_S
     connection.sock.send(farewell)
     connection.sock.shutdown(socket.SHUT_WR)
-    while True:
-        try:
-            if not connection.sock.recv(MAX_REQUEST_BYTES):
-                return
-        except (BlockingIOError, ssl.SSLWantReadError):
-            yield selectors.EVENT_READ
+    is_open = True
+    while is_open:
+        yield selectors.EVENT_READ
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+            is_open = bool(connection.sock.recv(MAX_REQUEST_BYTES))

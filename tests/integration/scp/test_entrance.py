@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,34 @@ class SendsAway:
         return REJECTION
 
 
+class Flooded(socket.socket):
+    """A connection whose peer sends faster than it is read, for ever, and no DICOM."""
+
+    reads = 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self.reads += 1
+        assert self.reads < 1000, "nobody else has had a turn"
+        return bytes(size)
+
+
+class FirstFloods(socket.socket):
+    """A listening socket whose first connection is `Flooded`."""
+
+    first: Flooded | None = None
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        sock, remote = super().accept()
+        if self.first is None:
+            sock = self.first = Flooded(fileno=sock.detach())
+        return sock, remote
+
+
 @contextmanager
-def entrance(host: SendsAway, request_timeout_s: float) -> Iterator[tuple[int, ListenerMetrics, Entrance]]:
-    listening = socket.create_server(("127.0.0.1", 0))
+def entrance(
+    host: SendsAway, request_timeout_s: float, kind: type[socket.socket] = socket.socket
+) -> Iterator[tuple[int, ListenerMetrics, Entrance]]:
+    listening = kind(fileno=socket.create_server(("127.0.0.1", 0)).detach())
     metrics = ListenerMetrics()
     served = Entrance(listening, host, metrics, request_timeout_s=request_timeout_s)
     served.start()
@@ -69,6 +95,20 @@ def test_request_that_comes_byte_by_byte_is_whole_in_the_end() -> None:
 
         assert peer.receive_pdu() == (3, bytes((0, 1, 1, 3)))
         assert host.requests == [associate_rq()]
+
+
+def test_peer_that_sends_on_and_on_after_its_refusal_keeps_nobody_waiting() -> None:
+    with entrance(SendsAway(), 10.0, FirstFloods) as (port, metrics, served), connected(port) as flood:
+        flood.send(b"GET / HTTP/1.1")
+        assert flood.receive_pdu() == (7, bytes((0, 0, 2, 2)))
+
+        with connected(port) as other:
+            other.send(associate_rq())
+            assert other.receive_pdu() == (3, bytes((0, 1, 1, 3)))
+
+        assert flood.seconds_until_closed() < 10
+        assert not served.has_failed
+        assert refused(metrics, "not_an_associate_request") == 1
 
 
 def test_stopping_writes_to_its_own_descriptor_however_fast_the_loop_is(
