@@ -119,8 +119,18 @@ class Worker:
             control.stop.set()
 
     async def run(self) -> None:
-        """Work until `stop`; return when everything that was under way is settled, or cannot be in time."""
-        await until_stopped(self._loops(), self._stopping, within_s=LAST_STEP_S)
+        """Work until `stop`; return when everything that was under way is settled, or cannot be in time.
+
+        A fault of ours in a loop is raised, and ends the others in the same order: they would go on without it.
+        """
+        try:
+            await until_stopped(self._loops(), self._stopping, within_s=LAST_STEP_S)
+        finally:
+            if not self._stopping.is_set():
+                self.stop()
+            await self._settle()
+
+    async def _settle(self) -> None:
         if self._running:
             await asyncio.wait(self._running, timeout=max(0.0, self._settle_by - time.monotonic()))
         for unsettled in self._running:
