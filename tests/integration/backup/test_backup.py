@@ -111,6 +111,23 @@ async def test_restored_folder_is_sound_and_pushes_what_was_backed_up(
         assert digests([r.path for r in sink.received]) == digests(sent)
 
 
+@pytest.mark.parametrize("left", [b"", None], ids=["empty", "lost"])
+async def test_spooled_image_without_a_side_record_that_can_be_read_is_backed_up_as_it_lies(
+    place: Place, tmp_path: Path, empty_database: EmptyDatabase, left: bytes | None
+) -> None:
+    [spooled] = place.spooled()
+    spooled.side_path.unlink() if left is None else spooled.side_path.write_bytes(left)
+    whole = place.receive(ct(Instance(study="s3")))
+
+    made = await back_up(place, tmp_path / "target")
+    await bring_back(tmp_path / "target", tmp_path / "restored", empty_database())
+
+    assert made.manifest.spooled == 2
+    for pattern in ("**/*.dcm", "**/*.json"):
+        assert files(tmp_path / "restored" / "spool", pattern) == files(place.root / "spool", pattern)
+    assert [s.side.arrival_id for s in scan(tmp_path / "restored" / "spool")] == [whole]
+
+
 async def test_next_backup_copies_what_is_new_and_drops_what_retention_removed(
     place: Place, tmp_path: Path, empty_database: EmptyDatabase
 ) -> None:

@@ -11,8 +11,10 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from aegate_core.database import Database, open_database
@@ -177,22 +179,30 @@ def _clear(target: Path, *keep: Manifest | None) -> None:
 
 
 def _copy_spool(data: DataFolder, folder: Path) -> int:
-    """Copy what is acknowledged and not indexed yet; what an indexer takes away meanwhile will be in the index."""
+    """Copy what is acknowledged and not indexed yet; what an indexer takes away meanwhile will be in the index.
+
+    Also what has no side record that can be read: it is an image that a device was told is safe.
+    """
     folder.mkdir(mode=0o700)
-    count = 0
-    for spooled in spool.scan(data.spool):
-        to = folder / spooled.path.relative_to(data.spool)
-        to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        side = to.with_suffix(".json")
-        try:
-            place(spooled.side_path, side)
-            place(spooled.path, to)
-        except FileNotFoundError:
-            side.unlink(missing_ok=True)
-            continue
-        count += 1
+    damaged: list[Path] = []
+    readable = (s.path for s in spool.scan(data.spool, unreadable=lambda path, _: damaged.append(path)))
+    count = sum(_copy_spooled(path, folder / path.relative_to(data.spool)) for path in chain(readable, damaged))
     make_durable(folder, [p for p in folder.rglob("*")] + [folder])
     return count
+
+
+def _copy_spooled(path: Path, to: Path) -> bool:
+    """Copy an object of the spool after its side record; return whether it was still there."""
+    to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    side = to.with_suffix(".json")
+    try:
+        with suppress(FileNotFoundError):
+            place(path.with_suffix(".json"), side)
+        place(path, to)
+    except FileNotFoundError:
+        side.unlink(missing_ok=True)
+        return False
+    return True
 
 
 async def _copy_blobs(job: Job, snapshot: Database) -> _Copied:
