@@ -9,12 +9,10 @@ when; what they were doing just then is up to the machine.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 from tests.integration.waiting import eventually
+from tests.proofs.command import add_seed, begin, finish, parser_of
 from tests.proofs.judges import is_drained, received, verdicts
 from tests.proofs.modalities import Modality, aegate_send, storescu
 from tests.proofs.stage import Stage, stage
@@ -160,23 +159,14 @@ def listed(counts: Counter[str]) -> str:
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__)
     parser.add_argument("--runs", type=int, default=100, help="how many kills (default: 100)")
-    parser.add_argument(
-        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="which kills"
-    )
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
+    add_seed(parser, "which kills")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGUSR1, lambda *_: ENOUGH.set())
-    root = Path(tempfile.mkdtemp(prefix="aegate-crash-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
+    root = begin("crash", options.seed)
     wrong = prove(root, runs=options.runs, seed=options.seed, database=options.database)
-    for line in wrong:
-        print(f"FAILED: {line}")
-    if not wrong:
-        shutil.rmtree(root)
-    return 1 if wrong else 0
+    return finish(wrong, root)
 
 
 if __name__ == "__main__":

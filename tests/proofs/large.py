@@ -7,8 +7,6 @@ the disk, below --folder.
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import sys
 import tempfile
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 
 from tests.integration.large_objects import MIB, through
 from tests.integration.postgres import postgres_server
+from tests.proofs.command import finish, parser_of
 
 SHARE = 8
 DEADLINE_S = 1800
@@ -24,9 +23,8 @@ DEADLINE_S = 1800
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__, database="sqlite")
     parser.add_argument("--mib", type=int, default=2048, help="how large it is (default: 2048)")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--folder", default="/tmp", help="where, not in memory (default: /tmp)")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-large-", dir=options.folder))
@@ -44,11 +42,7 @@ def main() -> int:
     print(
         f"{options.database}: {options.mib} MiB in, and out to 2 receivers; {time.monotonic() - began:.0f} s"
     )
-    for line in wrong:
-        print(f"FAILED: {line}")
-    if not wrong:
-        shutil.rmtree(root)
-    return 1 if wrong else 0
+    return finish(wrong, root)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ tell of a change from run to run, not of what a machine can do.
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ from aegate_core.database import as_datetime
 from tests.integration.flapping import Mood
 from tests.integration.processes import open_files
 from tests.integration.waiting import eventually
+from tests.proofs.command import finish, parser_of
 from tests.proofs.hospital import (
     FLAPPING,
     PATIENCE_S,
@@ -215,18 +214,13 @@ def prove(root: Path, *, instances: int, database: str) -> list[str]:
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__)
     parser.add_argument("--instances", type=int, default=10_000, help="how many images (default: 10000)")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-load-"))
     print(f"everything is kept in {root} when it fails", flush=True)
     wrong = prove(root, instances=options.instances, database=options.database)
-    for line in wrong[:20]:
-        print(f"FAILED: {line}")
-    if not wrong:
-        shutil.rmtree(root)
-    return 1 if wrong else 0
+    return finish(wrong, root, most=20)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ migration, or PostgreSQL is. Whatever was reached, the next start must do the re
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -14,7 +13,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +24,7 @@ from aegate_core.database import applied_migrations, known_migrations, migrate, 
 from tests.integration.cli.installations import AEGATE, up_arguments
 from tests.integration.processes import family, free_port, is_running
 from tests.integration.waiting import eventually
+from tests.proofs.command import add_seed, begin, finish, parser_of
 from tests.proofs.crash import DRAIN_S, acknowledged, modalities_of
 from tests.proofs.judges import is_drained, verdicts
 from tests.proofs.stage import Stage, stage
@@ -145,18 +144,13 @@ def prove(root: Path, *, kills: int, seed: int, database: str) -> list[str]:
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__)
     parser.add_argument("--kills", type=int, default=30, help="how many (default: 30)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="when")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
+    add_seed(parser, "when")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    root = Path(tempfile.mkdtemp(prefix="aegate-migration-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
+    root = begin("migration", options.seed)
     wrong = prove(root, kills=options.kills, seed=options.seed, database=options.database)
-    for line in wrong:
-        print(f"FAILED: {line}")
-    return 1 if wrong else 0
+    return finish(wrong, root)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ Afterwards there must be one delivery a destination, with all of them.
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import sqlite3
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from pathlib import Path
 from tests.integration.cli.installations import Up
 from tests.integration.outage import QUIET_S, Outage, through
 from tests.integration.postgres import PostgresServer, postgres_server
+from tests.proofs.command import finish, parser_of
 
 DEADLINE_S = 1200
 
@@ -50,10 +49,9 @@ def locked(up: Up) -> Iterator[None]:
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__)
     parser.add_argument("--images", type=int, default=3000, help="how many (default: 3000)")
     parser.add_argument("--seconds", type=float, default=600, help="how long it is away (default: 600)")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-outage-"))
     print(f"everything is kept in {root} when it fails", flush=True)
@@ -76,11 +74,7 @@ def main() -> int:
         print(f"{destination}: {images} images in one delivery, {state}")
     if outcome.deliveries != [(f"default/{n}", "COMPLETED", options.images) for n in ("pacs", "ws")]:
         wrong.append(f"there are other deliveries than one a destination: {outcome.deliveries}")
-    for line in wrong:
-        print(f"FAILED: {line}")
-    if not wrong:
-        shutil.rmtree(root)
-    return 1 if wrong else 0
+    return finish(wrong, root)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,11 @@ After every few runs everything is drained and judged, and a new installation be
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import glob
 import random
 import shutil
-import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -32,6 +29,7 @@ from tests.dicom import Instance, ct
 from tests.integration.scu.clinic import data_digest
 from tests.integration.shims import build_shim
 from tests.integration.waiting import eventually
+from tests.proofs.command import add_seed, begin, finish, parser_of
 from tests.proofs.crash import modalities_of, outstanding
 from tests.proofs.disk import DISK_C, Disk, Loss
 from tests.proofs.judges import is_drained, verdicts
@@ -301,9 +299,9 @@ def prove_the_proof(root: Path, *, runs: int, seed: int) -> list[str]:
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__, database=None)
     parser.add_argument("--runs", type=int, default=50, help="how often the power fails (default: 50)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="when")
+    add_seed(parser, "when")
     parser.add_argument(
         "--ignore", default="", help="glob of paths whose fsync does nothing: this must be found"
     )
@@ -311,18 +309,12 @@ def main() -> int:
         "--selftest", action="store_true", help="take out one fsync after the other: each must be found"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    root = Path(tempfile.mkdtemp(prefix="aegate-powerloss-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
+    root = begin("powerloss", options.seed)
     if options.selftest:
         wrong = prove_the_proof(root, runs=options.runs, seed=options.seed)
     else:
         wrong = prove(root, runs=options.runs, seed=options.seed, ignore=options.ignore, say=say)
-    for line in wrong[:20]:
-        print(f"FAILED: {line}")
-    if not wrong:
-        shutil.rmtree(root)
-    return 1 if wrong else 0
+    return finish(wrong, root, most=20)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,8 @@ end of all. With ``--signal TERM`` it is asked to stop there, as a rollout does,
 
 from __future__ import annotations
 
-import argparse
 import random
-import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +17,7 @@ from pathlib import Path
 
 from aegate_core.steps import Step
 from tests.integration.waiting import eventually
+from tests.proofs.command import add_seed, begin, finish, parser_of
 from tests.proofs.crash import DRAIN_S, acknowledged, modalities_of, outstanding
 from tests.proofs.judges import is_drained, verdicts
 from tests.proofs.stage import Stage, stage
@@ -93,19 +91,16 @@ class Proof:
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__)
     parser.add_argument("--kills", type=int, default=20, help="how often at each step (default: 20)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="when")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
+    add_seed(parser, "when")
     parser.add_argument(
         "--signal", choices=("KILL", "TERM"), default="KILL", help="TERM: asked to stop there"
     )
     parser.add_argument("--step", action="append", choices=list(Step), help="these alone")
     parser.add_argument("--together", action="store_true", help="judge once, at the end of all steps")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    root = Path(tempfile.mkdtemp(prefix="aegate-steps-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
+    root = begin("steps", options.seed)
     steps = [Step(s) for s in options.step or OF_AN_IMAGE]
     wish = root / "die-at"
     wish.write_text("")
@@ -118,9 +113,7 @@ def main() -> int:
             f"{options.database}, seed {options.seed}: {proof.ends().total()} ended by SIG{options.signal}, "
             f"{len(here.acknowledged)} instances acknowledged, {len(wrong)} wrong"
         )
-    for line in wrong:
-        print(f"FAILED: {line}")
-    return 1 if wrong else 0
+    return finish(wrong, root)
 
 
 if __name__ == "__main__":

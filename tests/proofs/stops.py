@@ -7,17 +7,16 @@ within the grace period, in good order, and lose nothing. At the end everything 
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 from tests.integration.waiting import eventually
+from tests.proofs.command import add_seed, begin, finish, parser_of
 from tests.proofs.crash import DRAIN_S, LONGEST_MOMENT_S, WHILE_STARTING, acknowledged, modalities_of
 from tests.proofs.judges import is_drained, verdicts
 from tests.proofs.stage import Stage, stage
@@ -87,18 +86,13 @@ def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
 
 def main() -> int:
     """Run the proof; exit code 1 when it failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr] # it has one
+    parser = parser_of(__doc__)
     parser.add_argument("--runs", type=int, default=20, help="how many stops (default: 20)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="which")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
+    add_seed(parser, "which")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    root = Path(tempfile.mkdtemp(prefix="aegate-stops-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
+    root = begin("stops", options.seed)
     wrong = prove(root, runs=options.runs, seed=options.seed, database=options.database)
-    for line in wrong:
-        print(f"FAILED: {line}")
-    return 1 if wrong else 0
+    return finish(wrong, root)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +26,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "opens.h"
 
 enum call {
     OPEN = 1, CREATE = 2, READ = 4, WRITE = 8, FSYNC = 16, RENAME = 32, LINK = 64, UNLINK = 128, MKDIR = 256,
@@ -126,20 +127,6 @@ static int open_any(int dir, const char *path, int flags, mode_t mode) {
     if (fails_at(call, dir, path)) return -1;
     return (int)syscall(SYS_openat, dir, path, flags, mode);
 }
-
-#define MODE(last) \
-    mode_t mode = 0; \
-    if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) { \
-        va_list rest; \
-        va_start(rest, last); \
-        mode = va_arg(rest, mode_t); \
-        va_end(rest); \
-    }
-
-int open(const char *path, int flags, ...) { MODE(flags) return open_any(AT_FDCWD, path, flags, mode); }
-int open64(const char *path, int flags, ...) { MODE(flags) return open_any(AT_FDCWD, path, flags | O_LARGEFILE, mode); }
-int openat(int dir, const char *path, int flags, ...) { MODE(flags) return open_any(dir, path, flags, mode); }
-int openat64(int dir, const char *path, int flags, ...) { MODE(flags) return open_any(dir, path, flags, mode); }
 
 #define ON_FILE(call, result, name, arguments, values) \
     result name arguments { \
