@@ -18,12 +18,13 @@ from aegate_cli.installation import Installation, standing_processes
 from aegate_cli.interrupts import Interrupts
 from aegate_cli.listeners import Listeners
 from aegate_cli.ports import ensure_bindable
-from aegate_cli.reconcile import Reconciler, log_problem
+from aegate_cli.reconcile import DATABASE_RETRY_S, Reconciler, log_problem
 from aegate_cli.status import ProcessCollector, process_table
 from aegate_cli.supervisor import Supervisor
 from aegate_core.database import Database, migrate, open_database
-from aegate_core.errors import InvalidInput
+from aegate_core.errors import DatabaseStarting, InvalidInput
 from aegate_core.events import (
+    DATABASE_AWAY,
     PROCESS_READY,
     PROCESS_STARTED,
     PROCESS_STOPPED,
@@ -56,9 +57,31 @@ async def _run(installation: Installation) -> int:
     _listen_to_signals(stop, hurry)
     log(PROCESS_STARTED, process="up", pid=os.getpid(), version=version("aegate-cli"))
     _ensure_ports(installation)
-    await migrate(installation.database_url)
+    if not await _bring_up_schema(installation.database_url, stop):
+        return 0
     async with open_database(installation.database_url) as db:
         return await _Run(installation, db, stop, hurry).until_stopped()
+
+
+async def _bring_up_schema(url: str, stop: asyncio.Event) -> bool:
+    """Bring the schema up; False when ``stop`` was set first.
+
+    A database that is on its way is waited for, however long it takes: after a power cut both start at once, and a
+    recovery takes minutes. One that is not there is an error at once: it may be a mistake in the URL.
+    """
+    is_said = False
+    while not stop.is_set():
+        try:
+            await migrate(url)
+        except DatabaseStarting as error:
+            if not is_said:
+                log(DATABASE_AWAY, error=error.message, retry_s=DATABASE_RETRY_S)
+                is_said = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), DATABASE_RETRY_S)
+        else:
+            return True
+    return False
 
 
 class _Run:

@@ -93,6 +93,10 @@ class DatabaseUnavailable(StorageError):
     code = "DATABASE_UNAVAILABLE"
 
 
+class DatabaseStarting(DatabaseUnavailable):
+    """The database says that it is on its way, such as after a crash: it comes by itself."""
+
+
 class SerializationConflict(StorageError):
     """A transaction lost a race (deadlock, serialization): the same again may succeed."""
 

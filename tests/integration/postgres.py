@@ -67,19 +67,35 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start, and return when it takes connections."""
-        wanted = {**SETTINGS, **self.settings, "unix_socket_directories": self.folder}
-        settings = [f"-c{name}={value}" for name, value in wanted.items()]
-        command = [*self._as_server(), self.binaries / "postgres", "-D", self.folder / "data", *settings]
+        self._launch()
+        eventually(lambda: self._says(0), deadline_s=30, what="PostgreSQL is ready")
+
+    def start_recovering(self) -> None:
+        """Start as after a crash, and return when it refuses connections: it does so until `recover`."""
+        (self.folder / "data" / "standby.signal").touch()
+        self._launch(hot_standby="off")
+        eventually(lambda: self._says(1), deadline_s=30, what="PostgreSQL is starting")
+
+    def recover(self) -> None:
+        """End the recovery, as `pg_ctl promote` does, and return when it takes connections."""
+        assert self._running is not None
+        (self.folder / "data" / "promote").touch()
+        self._running.send_signal(signal.SIGUSR1)
+        eventually(lambda: self._says(0), deadline_s=30, what="PostgreSQL is ready")
+
+    def _launch(self, **settings: str) -> None:
+        wanted = {**SETTINGS, **self.settings, **settings, "unix_socket_directories": self.folder}
+        options = [f"-c{name}={value}" for name, value in wanted.items()]
+        command = [*self._as_server(), self.binaries / "postgres", "-D", self.folder / "data", *options]
         with (self.folder / "server.log").open("ab") as log:
             self._running = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **self.environ}
             )
-        ready = [self.binaries / "pg_isready", "-q", "-h", self.folder, "-U", USER, "-d", "postgres"]
-        eventually(
-            lambda: subprocess.run(ready, timeout=10).returncode == 0,
-            deadline_s=30,
-            what="PostgreSQL is ready",
-        )
+
+    def _says(self, code: int) -> bool:
+        """Say whether pg_isready answers that: 0 takes connections, 1 refuses them."""
+        asked = [self.binaries / "pg_isready", "-q", "-h", self.folder, "-U", USER, "-d", "postgres"]
+        return subprocess.run(asked, timeout=10).returncode == code
 
     def revive(self) -> None:
         """Start it again if it has ended by itself, as a service manager does: it gives up when it cannot recover."""

@@ -30,6 +30,8 @@ from tests.integration.processes import (
 from tests.integration.waiting import eventually
 
 START_S = 240
+NO_DATABASE = 2
+"""How `aegate up` ends when it could not start, for that reason among others."""
 QUIET = "  study: {quietPeriodSeconds: 1, maxAgeSeconds: 30}\n"
 ROUTE = """
 apiVersion: aegate.dev/v1alpha1
@@ -55,6 +57,8 @@ class Stage:
     """More in the environment of every start."""
     ports: dict[str, int] = field(default_factory=lambda: {n: free_port() for n in ("ct1", "us1", "http")})
     _up: subprocess.Popen[bytes] | None = None
+    _is_server_killed: bool = False
+    """PostgreSQL was killed since the last start."""
     _read: int = 0
     _pids: dict[str, int] = field(default_factory=dict)
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -90,6 +94,7 @@ class Stage:
         """Start `aegate up` with more in its environment; it is not waited for."""
         arguments = up_arguments(self.root / "hospital", self.data, self.ports["ct1"], self.ports["http"])
         self._pids.clear()
+        self._is_server_killed = False
         with self.log.open("ab") as log:
             self._up = subprocess.Popen(
                 [*AEGATE, *arguments, "--database", self.url],
@@ -100,11 +105,22 @@ class Stage:
             )
 
     def is_ready(self) -> bool:
-        """Whether it says that all its processes are ready."""
+        """Whether it says that all its processes are ready. Started anew first, when it found no database at its start.
+
+        That is what a service manager does: it ends at once then, because the URL may be wrong.
+        """
         assert self._up is not None
+        if self._up.poll() == NO_DATABASE and self._has_lost_its_database():
+            self.start()
         assert self._up.poll() is None, f"aegate up ended by itself with {self._up.returncode}: {self.log}"
         said = read_state(self.data / "run" / "up.state")
         return said is not None and said.state == "ready" and said.pid == self._up.pid
+
+    def _has_lost_its_database(self) -> bool:
+        """Whether PostgreSQL was killed since it was started, and its last word is about that."""
+        killed, self._is_server_killed = self._is_server_killed, False
+        last = self.log.read_text().splitlines()[-1]
+        return killed and last.startswith("aegate: the database at ") and "does not answer" in last
 
     def until_ready(self) -> None:
         """Wait for that."""
@@ -130,6 +146,7 @@ class Stage:
         """Signal a process and bring about what brings it back; False when it was not there."""
         if name == "postgres":
             assert self.postgres is not None
+            self._is_server_killed = True
             self.postgres.kill()
             self.postgres.start()
             return True

@@ -12,7 +12,13 @@ import sqlite3
 import asyncpg
 from tortoise.exceptions import DBConnectionError, OperationalError
 
-from aegate_core.errors import DatabaseUnavailable, SchemaMismatch, SerializationConflict, StorageFull
+from aegate_core.errors import (
+    DatabaseStarting,
+    DatabaseUnavailable,
+    SchemaMismatch,
+    SerializationConflict,
+    StorageFull,
+)
 
 AWAY = (
     OSError,
@@ -68,7 +74,7 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
         root = error.args[0] if isinstance(error, OperationalError) and error.args else error
@@ -81,7 +87,10 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
         if isinstance(root, asyncpg.DiskFullError):
             raise StorageFull("the database's disk is full: make room") from error
         if isinstance(root, AWAY):
-            raise DatabaseUnavailable(f"the database {self._place} {_why_away(root)}") from error
+            kind = (
+                DatabaseStarting if isinstance(root, asyncpg.CannotConnectNowError) else DatabaseUnavailable
+            )
+            raise kind(f"the database {self._place} {_why_away(root)}") from error
 
     def _raise_for_sqlite(self, root: sqlite3.DatabaseError, error: BaseException) -> None:
         code = getattr(root, "sqlite_errorcode", 0) & 0xFF

@@ -98,3 +98,36 @@ def test_a_database_that_comes_back_finds_everything_still_there(
             )
             assert up.events("child.exited") == []
         assert up.child.returncode == 0
+
+
+@pytest.fixture
+def recovering_postgres(own_postgres: PostgresServer) -> PostgresServer:
+    """A server as it is for minutes after a power cut."""
+    own_postgres.create("hospital")
+    own_postgres.stop()
+    own_postgres.start_recovering()
+    return own_postgres
+
+
+def test_a_database_that_still_recovers_is_waited_for_at_the_start(
+    tmp_path: Path, recovering_postgres: PostgresServer
+) -> None:
+    more = ("--database", recovering_postgres.url("hospital"))
+    with installation(tmp_path, {"ct1.yaml": device("ct1")}, more=more, wait=False) as up:
+        eventually(lambda: up.events("database.away"), deadline_s=60, what="aegate up says what it waits for")
+        assert "is starting or stopping" in up.events("database.away")[0]["error"]
+        recovering_postgres.recover()
+        eventually(up.is_ready, deadline_s=60, what="aegate up is ready")
+        assert len(up.events("database.away")) == 1
+    assert up.child.returncode == 0
+
+
+def test_who_waits_for_a_database_at_the_start_can_be_stopped(
+    tmp_path: Path, recovering_postgres: PostgresServer
+) -> None:
+    more = ("--database", recovering_postgres.url("hospital"))
+    with installation(tmp_path, {"ct1.yaml": device("ct1")}, more=more, wait=False) as up:
+        eventually(lambda: up.events("database.away"), deadline_s=60, what="aegate up says what it waits for")
+        up.child.send_signal(signal.SIGTERM)
+        assert up.child.wait(20) == 0
+    assert not up.events("process.ready")

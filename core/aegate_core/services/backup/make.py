@@ -186,7 +186,9 @@ def _copy_spool(data: DataFolder, folder: Path) -> int:
     folder.mkdir(mode=0o700)
     damaged: list[Path] = []
     readable = (s.path for s in spool.scan(data.spool, unreadable=lambda path, _: damaged.append(path)))
-    count = sum(_copy_spooled(path, folder / path.relative_to(data.spool)) for path in chain(readable, damaged))
+    count = sum(
+        _copy_spooled(path, folder / path.relative_to(data.spool)) for path in chain(readable, damaged)
+    )
     make_durable(folder, [p for p in folder.rglob("*")] + [folder])
     return count
 
