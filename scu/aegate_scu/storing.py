@@ -11,6 +11,7 @@ import errno
 import select
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pynetdicom import _config
@@ -153,31 +154,31 @@ def store(association: Any, request: C_STORE, context_id: int) -> int | None:
     None: it gave none, its answer has no status, or the association broke. Raises OSError where the object's file
     cannot be read to its end. In all these cases the association is over: half a message may be out.
     """
-    status = None
-    reactor.hold(association)
-    association.answers.begin(request.MessageID)
-    try:
-        if _send(association, request, context_id):
-            status = _answer(association, request)
-    finally:
-        association._reactor_checkpoint.set()
-        if status is None:
-            abort(association)
-    return status
+    return _ask(association, request, lambda: _send(association, request, context_id))
 
 
 def echo(association: Any, context_id: int) -> int | None:
     """Send a C-ECHO and return the status of the response to it; None where the peer gave none."""
     request = C_ECHO()
     request.MessageID, request.AffectedSOPClassUID = _ECHO_ID, Verification
-    status = None
-    reactor.hold(association)
-    association.answers.begin(_ECHO_ID)
-    try:
+
+    def send() -> bool:
         _hear_out(association.dul)
         association.answers.last_piece()
         association.dimse.send_msg(request, context_id)
-        status = _answer(association, request)
+        return True
+
+    return _ask(association, request, send)
+
+
+def _ask(association: Any, request: C_STORE | C_ECHO, send: Callable[[], bool]) -> int | None:
+    """Let ``send`` send a request whole, and return the status of the response; without one, abort."""
+    status = None
+    reactor.hold(association)
+    association.answers.begin(request.MessageID)
+    try:
+        if send():
+            status = _answer(association, request)
     finally:
         association._reactor_checkpoint.set()
         if status is None:
