@@ -87,17 +87,16 @@ class BlobStore:
     def remove_many(self, keys: Sequence[str]) -> None:
         """Remove blobs by their exact keys, for good: folders are fsynced before it returns. Safe to repeat.
 
-        Only after the rows that point at them say that they are removed. Raises StorageError.
+        Also the folders of those that are gone already: whoever removed them may have died before. Only after the rows
+        that point at them say that they are removed. Raises StorageError.
         """
-        folders: set[Path] = set()
+        paths = [self.path(key) for key in keys]
         try:
-            for key in keys:
-                path = self.path(key)
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
-                    folders.add(path.parent)
+            for path in paths:
+                path.unlink(missing_ok=True)
+            folders = sorted({path.parent for path in paths if path.parent.is_dir()})
             if folders:
-                make_durable(self.root, sorted(folders))
+                make_durable(self.root, folders)
         except OSError as error:
             raise storage_error("blob store must be writable", error, self.root) from error
 

@@ -23,6 +23,16 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is fsynced, in order."""
+    synced, fsync = list[Path](), os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink()), fsync(fd))[1]
+    )
+    return synced
+
+
 def test_key_ends_in_the_arrival_id_below_its_last_digits() -> None:
     assert blob_key(ID) == "89/ab/0192f0c1a2b37abc8def0123456789ab.dcm"
 
@@ -76,15 +86,12 @@ def test_many_go_in_at_once(tmp_path: Path, source: Path) -> None:
 
 
 def test_folders_that_another_process_made_are_made_durable_too(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Path, synced: list[Path]
 ) -> None:
     """It may have died between making them and its fsync; a power loss would take the blob with its folder."""
     root = tmp_path / "blobs"
     (root / "89" / "ab").mkdir(parents=True)
-    store, synced, fsync = BlobStore(root), list[Path](), os.fsync
-    monkeypatch.setattr(
-        os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink()), fsync(fd))[1]
-    )
+    store = BlobStore(root)
 
     key = store.put(ID, source)
 
@@ -92,6 +99,20 @@ def test_folders_that_another_process_made_are_made_durable_too(
     synced.clear()
     store.put(ID, source)
     assert set(synced) == {root / "89" / "ab", root / key}
+
+
+def test_blob_that_a_run_removed_before_it_died_is_gone_for_good_after_the_next(
+    tmp_path: Path, source: Path, synced: list[Path]
+) -> None:
+    """It had not come to its fsync: a power loss would bring the image back, and no row would know it."""
+    store = BlobStore(tmp_path / "blobs")
+    key = store.put(ID, source)
+    store.path(key).unlink()
+    synced.clear()
+
+    store.remove_many([key, blob_key(ArrivalId("0192f0c1a2b37abc8def012345670000"))])
+
+    assert synced == [store.path(key).parent]
 
 
 def test_missing_source_is_said(tmp_path: Path) -> None:
