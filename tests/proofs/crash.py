@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -90,6 +91,17 @@ def modalities_of(here: Stage, seed: int) -> list[Modality]:
     return modalities
 
 
+def drained(here: Stage, modalities: Sequence[Modality]) -> dict[str, str]:
+    """Let the devices come to their end, wait until all is delivered, and return what was acknowledged to them."""
+    for modality in modalities:
+        modality.finish()
+    here.until_ready()
+    for modality in modalities:
+        modality.join(DRAIN_S)
+    eventually(lambda: is_drained(here), deadline_s=DRAIN_S, what="everything is drained")
+    return {uid: digest for m in modalities for uid, digest in m.acknowledged.items()}
+
+
 def acknowledged(modalities: list[Modality]) -> int:
     """Return how many instances the devices saw acknowledged."""
     return sum(len(m.acknowledged) for m in modalities)
@@ -112,13 +124,7 @@ def prove_round(root: Path, runs: int, seed: int, database: str, tally: Tally) -
             device.start()
         crash(here, modalities, runs, dice, tally)
         keeper.finish()
-        for modality in modalities:
-            modality.finish()
-        here.until_ready()
-        for modality in modalities:
-            modality.join(DRAIN_S)
-        eventually(lambda: is_drained(here), deadline_s=DRAIN_S, what="everything is drained")
-        kept = {uid: digest for m in modalities for uid, digest in m.acknowledged.items()}
+        kept = drained(here, modalities)
         wrong = keeper.verdicts() + verdicts(here, kept)
         if here.end() != 0:
             wrong.append("aegate up did not stop in good order")

@@ -25,8 +25,8 @@ from tests.integration.cli.installations import AEGATE, up_arguments
 from tests.integration.processes import family, free_port, is_running
 from tests.integration.waiting import eventually
 from tests.proofs.command import add_seed, begin, finish, parser_of
-from tests.proofs.crash import DRAIN_S, acknowledged, modalities_of
-from tests.proofs.judges import is_drained, verdicts
+from tests.proofs.crash import DRAIN_S, acknowledged, drained, modalities_of
+from tests.proofs.judges import verdicts
 from tests.proofs.stage import Stage, stage
 
 FIRST = "0001_initial"
@@ -120,11 +120,7 @@ def prove(root: Path, *, kills: int, seed: int, database: str) -> list[str]:
         for modality in modalities:
             modality.start()
         eventually(lambda: acknowledged(modalities) >= ENOUGH_IMAGES, deadline_s=DRAIN_S)
-        for modality in modalities:
-            modality.finish()
-            modality.join(DRAIN_S)
-        eventually(lambda: is_drained(here), deadline_s=DRAIN_S, what="everything is drained")
-        kept = {uid: digest for m in modalities for uid, digest in m.acknowledged.items()}
+        kept = drained(here, modalities)
         here.end()
         for number in range(1, kills + 1):
             left[kill_within(here, number, window_s, dice)] += 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aegate_core.health import read_state
-from tests.integration.cli.installations import AEGATE, device, up_arguments
+from tests.integration.cli.installations import AEGATE, ROUTE, device, up_arguments
 from tests.integration.postgres import PostgresServer, postgres_server
 from tests.integration.processes import (
     family,
@@ -33,14 +33,6 @@ START_S = 240
 NO_DATABASE = 2
 """How `aegate up` ends when it could not start, for that reason among others."""
 QUIET = "  study: {quietPeriodSeconds: 1, maxAgeSeconds: 30}\n"
-ROUTE = """
-apiVersion: aegate.dev/v1alpha1
-kind: ImageRoute
-metadata: {name: all-to-pacs}
-spec:
-  from: {aes: [ct1, us1]}
-  to: [pacs]
-"""
 
 
 @dataclass
@@ -87,7 +79,7 @@ class Stage:
         own_port = f"  listener: {{port: {self.ports['us1']}}}\n"
         (folder / "us1.yaml").write_text(device("us1", more=QUIET + own_port))
         (folder / "pacs.yaml").write_text(device("pacs", self.sink_port))
-        (folder / "route.yaml").write_text(ROUTE)
+        (folder / "route.yaml").write_text(ROUTE.replace("[ct1]", "[ct1, us1]"))
         self.start()
 
     def start(self, **environ: str) -> None:

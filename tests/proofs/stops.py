@@ -15,10 +15,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.integration.waiting import eventually
 from tests.proofs.command import add_seed, begin, finish, parser_of
-from tests.proofs.crash import DRAIN_S, LONGEST_MOMENT_S, WHILE_STARTING, acknowledged, modalities_of
-from tests.proofs.judges import is_drained, verdicts
+from tests.proofs.crash import LONGEST_MOMENT_S, WHILE_STARTING, acknowledged, drained, modalities_of
+from tests.proofs.judges import verdicts
 from tests.proofs.stage import Stage, stage
 
 SIGNALS = (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -67,13 +66,7 @@ def prove(root: Path, *, runs: int, seed: int, database: str) -> list[str]:
             done[what.split(",")[0]] += 1
             wrong += how
             print(f"run {run}/{runs}: {what}; {acknowledged(modalities)} acknowledged", flush=True)
-        for modality in modalities:
-            modality.finish()
-        here.until_ready()
-        for modality in modalities:
-            modality.join(DRAIN_S)
-        eventually(lambda: is_drained(here), deadline_s=DRAIN_S, what="everything is drained")
-        kept = {uid: digest for m in modalities for uid, digest in m.acknowledged.items()}
+        kept = drained(here, modalities)
         wrong += verdicts(here, kept)
         if here.end() != 0:
             wrong.append("aegate up did not stop in good order")

@@ -19,21 +19,14 @@ from pynetdicom.association import Association
 from aegate_core.errors import PeerError
 from aegate_core.health import ProcessState, read_state
 from tests import dicom, sentinel
-from tests.integration.cli.installations import QUICK, Up, device, installation
+from tests.integration.cli.installations import QUICK, ROUTE, Up, device, installation
 from tests.integration.faults.disk_errors import FaultyDisk
 from tests.integration.peers import StoreSCP, store_scp
 from tests.integration.processes import free_port, is_listening
 from tests.integration.scp.listeners import associate
 from tests.integration.waiting import eventually
 
-ROUTE = """
-apiVersion: aegate.dev/v1alpha1
-kind: ImageRoute
-metadata: {name: all-to-pacs}
-spec:
-  from: {aes: [ct1, us1]}
-  to: [pacs]
-"""
+BOTH_TO_PACS = ROUTE.replace("[ct1]", "[ct1, us1]")
 SOON_S = 90
 """How long anything may take here on a busy machine."""
 CONDITIONS = "{ applicationEntities { nodes { name conditions { type status message } } } }"
@@ -160,7 +153,7 @@ def scene(folder: Path, *more: str) -> Iterator[Scene]:
             "ct1.yaml": device("ct1", more=QUICK),
             "us1.yaml": device("us1", more=f"{QUICK}  listener: {{port: {own}}}\n"),
             "pacs.yaml": device("pacs", pacs.port),
-            "route.yaml": ROUTE,
+            "route.yaml": BOTH_TO_PACS,
         }
         options = ("--restart-max", "0.5", *more)
         with installation(folder, manifests, more=options, environ=disk.environ) as up:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from tests.integration.faults.conftest import Recovery
 from tests.integration.processes import is_stopped
 from tests.integration.scp.listeners import associate, running_listener
 from tests.integration.scp.wires import connected, pdu, pdv, store_rq
+from tests.integration.sqlite import nobody_writes
 from tests.integration.waiting import eventually
 
 DEADLINE_S = 60
@@ -50,17 +50,6 @@ def paused(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-def nobody_writes(database: Path) -> bool:
-    """Whether no process was stopped within a transaction: its lock would stay with it."""
-    with closing(sqlite3.connect(database, timeout=0)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return False
-        connection.rollback()
-        return True
 
 
 @contextmanager

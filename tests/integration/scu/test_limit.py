@@ -6,12 +6,11 @@ A killed worker's slot is free when its lease ends; the studies are long enough 
 from __future__ import annotations
 
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study
+from tests.integration import sqlite
 from tests.integration.processes import process
 from tests.integration.scu.clinic import Clinic, clinic, entity, reaches
 from tests.integration.waiting import eventually_async
@@ -122,13 +122,7 @@ async def pause(here: Clinic, child: subprocess.Popen[bytes]) -> None:
 async def nobody_writes(here: Clinic) -> bool:
     """Whether no other connection is in a transaction."""
     if here.db.is_sqlite:
-        with closing(sqlite3.connect(here.url.removeprefix("sqlite://"), timeout=0)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return False
-            connection.rollback()
-            return True
+        return sqlite.nobody_writes(Path(here.url.removeprefix("sqlite://")))
     others = "datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
     return not await here.db.fetch_value(f"SELECT count(*) FROM pg_stat_activity WHERE {others}")
 
