@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -94,13 +93,13 @@ async def _check_and_mend(
     mended: list[Finding] = []
     left, summary = await _check(url, folder, digests)
     for _ in range(PASSES):
-        now = [finding for finding in left if finding.is_repairable]
-        if not now:
+        mending = [finding for finding in left if finding.is_repairable]
+        if not mending:
             break
         async with open_database(url) as db:
-            for finding in now:
-                await repair(db, folder, finding, now=datetime.now(UTC))
-        mended += now
+            for finding in mending:
+                await repair(db, folder, finding, now=await db.time())
+        mended += mending
         left, summary = await _check(url, folder, digests=False)
     return left, mended, summary
 
