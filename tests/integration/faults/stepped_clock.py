@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.integration.shims import build_shim
 
 HOUR_S = 3600
 
@@ -19,9 +20,7 @@ class SteppedClock:
     def build(cls, folder: Path) -> SteppedClock:
         """Compile clock.c into ``folder``; all clocks are right at first."""
         (folder / "offsets").mkdir(parents=True)
-        source, target = Path(__file__).with_name("clock.c"), folder / "clock.so"
-        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", target, source]
-        subprocess.run(command, check=True, timeout=60)
+        build_shim(Path(__file__).with_name("clock.c"), folder)
         return cls(folder)
 
     @property

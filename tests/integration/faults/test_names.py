@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from tests.integration.faults.conftest import Recovery
 from tests.integration.faults.hospital import QUICKLY, hospital
 from tests.integration.faults.proxies import postgres_proxy
 from tests.integration.postgres import postgres_server
+from tests.integration.shims import build_shim
 from tests.integration.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -19,11 +19,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="session")
 def resolver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """names.c, built."""
-    target = tmp_path_factory.mktemp("resolver") / "names.so"
-    source = Path(__file__).with_name("names.c")
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", target, source, "-ldl"]
-    subprocess.run(command, check=True)
-    return target
+    return build_shim(Path(__file__).with_name("names.c"), tmp_path_factory.mktemp("resolver"))
 
 
 def test_names_that_do_not_resolve_are_said_and_waited_for(
