@@ -92,6 +92,7 @@ async def restore_with(stage: Stage, *, error: int, nth: int, lasts: bool) -> Fa
             done = True
         except StorageError as refusal:
             assert str(root) in str(refusal) or WORDS.search(str(refusal)), f"{what}: {refusal}"
+            assert "None" not in str(refusal), f"{what}: {refusal}"
     assert done or lasts or not root.exists(), what
     if (root / "VERSION").exists():
         assert len(list(root.glob("blobs/*/*/*.dcm"))) == 2, f"{what}: half of it is taken for whole"

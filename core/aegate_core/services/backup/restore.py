@@ -185,7 +185,7 @@ async def _fill(
         if into is None:
             unfinished = await _unfinished(db)
     reached(Step.BLOBS_RESTORED)
-    await asyncio.to_thread(shutil.copytree, target / manifest.spool, data.spool)
+    await asyncio.to_thread(_copy_folder, target / manifest.spool, data.spool)
     if into is not None:
         arrivals.unlink()
     await asyncio.to_thread(_make_durable, data)
@@ -220,6 +220,17 @@ def _copy_private(source: Path, to: Path) -> None:
     descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
         shutil.copyfileobj(original, copy, 1 << 20)
+
+
+def _copy_folder(source: Path, to: Path) -> None:
+    """Copy a folder for its owner alone. Unlike shutil.copytree it says which error it was that ended it."""
+    to.mkdir(mode=0o700)
+    for path in sorted(source.rglob("*")):
+        copy = to / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir(mode=0o700)
+        else:
+            _copy_private(path, copy)
 
 
 async def _blobs(db: Database, manifest: Manifest, target: Path, data: DataFolder, report: Report) -> None:
