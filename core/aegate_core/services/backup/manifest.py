@@ -176,8 +176,11 @@ def read_target(target: Path) -> Iterator[None]:
 
 
 def target_error(error: OSError, folder: Path) -> StorageError:
-    """Translate what the system says about a folder of a backup."""
+    """Translate what the system says about a folder of a backup, or about the other one where it names that."""
     kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+    at = Path(str(error.filename2 or error.filename or folder))
+    if not at.is_relative_to(folder) and not folder.is_relative_to(at):
+        folder = at
     return kind(f"{folder} cannot be used ({error.strerror}): mend its rights or its disk, or choose another")
 
 
