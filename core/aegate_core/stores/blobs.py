@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -187,13 +188,24 @@ def _copy(source: Path, target: Path) -> None:
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
+            fcntl.flock(copy, fcntl.LOCK_EX)
             shutil.copyfileobj(original, copy, _COPY_BYTES)
-        _fsync(part)
-        if _digest(part) != _digest(source):
-            raise OSError(errno.EIO, "the copy differs from the original")
-        part.replace(target)
+            copy.flush()
+            os.fsync(copy.fileno())
+            if _digest(part) != _digest(source):
+                raise OSError(errno.EIO, "the copy differs from the original")
+            part.replace(target)
     finally:
         with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+    _remove_abandoned_parts(target)
+
+
+def _remove_abandoned_parts(target: Path) -> None:
+    """Remove what processes that were killed in a copy to ``target`` left; one that still copies holds its lock."""
+    for part in target.parent.glob(f"{target.stem}.*.part"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 
 

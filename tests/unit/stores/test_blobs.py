@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -73,6 +74,20 @@ def test_another_file_system_gets_a_compared_copy(
     with store.open(key) as blob:
         assert blob.read() == b"object"
     assert not list((tmp_path / "blobs").rglob("*.part"))
+
+
+def test_what_a_killed_process_left_of_a_copy_goes_with_the_next_one(tmp_path: Path, source: Path) -> None:
+    key = BlobStore(tmp_path / "blobs").put(ID, source)
+    folder = (tmp_path / "blobs" / key).parent
+    (folder / f"{ID}.4711.part").write_bytes(b"obj")
+    copied_now = folder / f"{ID}.4712.part"
+    with copied_now.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        # Another process than the one that put it: it does not know that what lies there is durable.
+        assert BlobStore(tmp_path / "blobs").put(ID, source) == key
+
+        assert sorted(p.name for p in folder.iterdir()) == [copied_now.name, f"{ID}.dcm"]
 
 
 def test_many_go_in_at_once(tmp_path: Path, source: Path) -> None:
