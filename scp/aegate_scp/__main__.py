@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+from aegate_core.starting import end_at_once_on_sigterm
 
 
 def main() -> int:
     """Run the listener; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    end_at_once_on_sigterm()
     forbid_core_dumps()
     leave_pixel_libraries_out()
     from aegate_scp.process import run
