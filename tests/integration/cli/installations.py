@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ class Up:
     log: Path
     child: subprocess.Popen[bytes]
     token: str = ""
+    _making_token: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def arguments(self) -> list[str]:
@@ -72,9 +74,11 @@ class Up:
         return up_arguments(self.folder, self.data, self.dicom_port, self.http_port)
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
-        """Ask its API."""
-        if not self.token:
-            self.token = create_token(self.data / "run" / "tokens.json", "test", ["DICOM_QUEUE", "AE_EDITOR"])
+        """Ask its API; several threads may."""
+        with self._making_token:
+            if not self.token:
+                file = self.data / "run" / "tokens.json"
+                self.token = create_token(file, "test", ["DICOM_QUEUE", "AE_EDITOR"])
         return GraphQL(f"http://127.0.0.1:{self.http_port}/graphql", self.token).ask(query, **variables)
 
     def events(self, name: str) -> list[dict[str, Any]]:
