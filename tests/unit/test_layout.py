@@ -22,7 +22,7 @@ NO_DISTRIBUTION = {"tests"}
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 80
 GENERATED = re.compile(
-    r"requirements.*\.lock|graphql_api/schema\.graphql|crds/.*|.*/migrations/.*|.*/static/.*|LICENSE"
+    r"requirements.*\.lock|.*/go\.(mod|sum)|graphql_api/schema\.graphql|crds/.*|.*/migrations/.*|.*/static/.*|LICENSE"
 )
 
 FORBIDDEN_TEXT = {
