@@ -12,7 +12,7 @@ def build_shim(source: Path, folder: Path) -> Path:
     if shutil.which("gcc") is None:
         raise SystemExit("gcc must be there to build the layer: run tools/peers.sh, or apt-get install gcc")
     target = folder / source.with_suffix(".so").name
-    command = [
+    command: list[str | Path] = [
         *("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
         *("-I", Path(__file__).parent, "-o", target, source, "-ldl"),
     ]
