@@ -1,0 +1,234 @@
+"""A running lab, as tests use it: ask it, apply to it, break it.
+
+with running_lab(LabSettings(nodes=1)) as lab:      # `tests.cluster.lab.starting`
+    lab.apply(manifest)
+    lab.kubectl("rollout", "status", "deployment/pacs")
+    lab.restart("kube-apiserver")
+    assert not [r for r in lab.audit() if r.user == OPERATOR and r.is_write]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.lab import credentials as identities
+from tests.cluster.lab.audit import Request, read_requests
+from tests.cluster.lab.control_plane import API_SERVER, AUDIT_LOG, Flags
+from tests.cluster.lab.credentials import Credentials
+from tests.cluster.lab.hosts import HERE, Here, Namespaces, Site
+from tests.cluster.lab.images import Image, pause_program
+from tests.cluster.lab.network import run
+from tests.cluster.lab.node import Node
+from tests.cluster.lab.oci import image_name
+from tests.cluster.lab.plan import Plan
+from tests.cluster.lab.remembered import Remembered, only_child
+from tests.integration.processes import rss_bytes
+from tests.integration.waiting import eventually
+
+CONTROL_PLANE = "cp"
+"""The namespaces of the control plane on the full ring."""
+
+LOCAL_NODE = "local-node"
+"""On the cheap ring: the node's name, and the program's that plays it."""
+
+KUBECTL_S = 300
+"""The longest that a kubectl command may take; those that wait have a timeout of their own."""
+
+
+class KubectlFailed(AssertionError):
+    """kubectl ended with another code than 0; the message is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A cluster that was started by us. Its folder is all that has to be known of it."""
+
+    plan: Plan
+    site: Site
+    flags: Flags
+    plugins: Path
+    """Where the network plugins of nodes lie."""
+    image: str
+    """The name of aegate's image, built from this tree; on the cheap ring its pods run this tree as it is."""
+
+    @property
+    def folder(self) -> Path:
+        """State, logs and credentials: they go when the lab does."""
+        return self.site.folder
+
+    @property
+    def credentials(self) -> Credentials:
+        """Who is who."""
+        return Credentials(self.folder / "credentials")
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig of an administrator."""
+        return self.credentials.kubeconfig(identities.ADMIN)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What makes kubectl and helm of a child process talk to this lab."""
+        return {"KUBECONFIG": str(self.kubeconfig), "PATH": self.site.path}
+
+    # Asking
+
+    def kubectl(self, *arguments: str | Path, stdin: str = "") -> str:
+        """Return what kubectl prints. Raises KubectlFailed with what it said."""
+        done = subprocess.run(
+            ["kubectl", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=KUBECTL_S,
+            env={**os.environ, **self.environ},
+        )
+        if done.returncode:
+            raise KubectlFailed(
+                f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip() or done.stdout}"
+            )
+        return done.stdout
+
+    def get(self, *arguments: str) -> Any:
+        """Return what ``kubectl get … --output=json`` says."""
+        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+
+    def apply(self, manifest: str | Path, *arguments: str) -> str:
+        """Apply YAML, a file or a folder, unknown fields refused. Raises KubectlFailed."""
+        strict = ("apply", "--validate=strict", *arguments)
+        if isinstance(manifest, Path):
+            return self.kubectl(*strict, "--recursive", "--filename", manifest)
+        return self.kubectl(*strict, "--filename", "-", stdin=manifest)
+
+    def make_namespace(self, name: str) -> None:
+        """Make a namespace; returns when pods can be made in it."""
+        self.kubectl("create", "namespace", name)
+        eventually(
+            lambda: self.has_default_account(name), deadline_s=300, what=f"{name} has its service account"
+        )
+
+    def has_default_account(self, namespace: str = "default") -> bool:
+        """Tell whether a namespace has its default service account, without which no pod can be made."""
+        try:
+            return bool(self.kubectl("get", "serviceaccount", "default", f"--namespace={namespace}"))
+        except KubectlFailed:
+            return False
+
+    def audit(self) -> list[Request]:
+        """Return the requests that the API server has written down so far."""
+        return read_requests(self.folder / "log" / AUDIT_LOG)
+
+    def log(self, program: str) -> str:
+        """Return what a program has said."""
+        return self.site.log(program).read_text(errors="replace")
+
+    def is_serving(self) -> bool:
+        """Tell whether the API server is ready."""
+        try:
+            return self.kubectl("get", "--raw=/readyz", "--request-timeout=5s") == "ok"
+        except KubectlFailed:
+            return False
+
+    def programs(self) -> dict[str, int | None]:
+        """Return every program and its pid on this machine; None: it does not run."""
+        names = sorted(p.stem for p in (self.folder / "pids").glob("*.json"))
+        return {n: self._pid(n) for n in names if not n.endswith((".init", ".unshare"))}
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Return the resident memory of each program."""
+        return {name: rss_bytes(pid) for name, pid in self.programs().items() if pid}
+
+    # Changing
+
+    def load(self, archive: Path) -> str:
+        """Import an OCI archive on every node and return the image's name."""
+        image = Image(archive.absolute(), image_name(archive))
+        for i in self.plan.node_numbers:
+            self.node(i).load([image])
+        return image.name
+
+    def restart(self, program: str) -> None:
+        """SIGKILL a program and start it again with the flags it had; the API server: until it is ready."""
+        host, command = self.site.started_as(program)
+        self.kill(program)
+        self.site.remembered(program).wait()
+        (Here(self.site) if host == HERE else self.namespaces(host)).start(program, *command)
+        if program == API_SERVER:
+            eventually(self.is_serving, deadline_s=300, what="the API server is ready again")
+
+    def kill(self, program: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a program a signal; after SIGKILL it stays away until `restart`."""
+        self.site.started_as(program)
+        if pid := self._pid(program):
+            os.kill(pid, number)
+
+    @contextmanager
+    def pause(self, program: str) -> Iterator[None]:
+        """Stop a program (SIGSTOP) for the block: it is there, holds its connections and says nothing."""
+        self.kill(program, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.kill(program, signal.SIGCONT)
+
+    # Nodes of the full ring
+
+    def node(self, i: int) -> Node:
+        """Return a node, counted from 1."""
+        if i not in self.plan.node_numbers:
+            raise KeyError(f"the node must be one of 1 to {self.plan.nodes or 0}, got {i}")
+        name = self.plan.node_name(i)
+        return Node(
+            i,
+            self.plan,
+            self.folder / name,
+            self.credentials,
+            self.namespaces(name),
+            self.plugins,
+            self.flags.kubelet,
+        )
+
+    def namespaces(self, name: str) -> Namespaces:
+        """Return the namespaces of a node, or of the control plane."""
+        return Namespaces(self.site, name)
+
+    def node_kill(self, i: int) -> None:
+        """End a node as a power cut would: all of its processes at once."""
+        self.node(i).end()
+
+    def node_start(self, i: int, images: Sequence[Image] = ()) -> None:
+        """Start a node that was killed, its disk as it was, and wait until it is Ready."""
+        node = self.node(i)
+        node.start_containerd(pause_program())
+        node.load(images)
+        node.start_kubelet()
+        self.wait_for_node(node.name)
+
+    def wait_for_node(self, name: str) -> None:
+        """Return when a node is Ready."""
+        eventually(lambda: self._is_node_ready(name), deadline_s=600, what=f"node {name} is Ready")
+
+    def plug(self, where: int | str, *, is_in: bool) -> None:
+        """Plug a node's cable (``"cp"``: the control plane's) in or out."""
+        address = self.plan.control_plane if where == CONTROL_PLANE else self.plan.node(int(where))
+        run("ip", "link", "set", self.plan.link(address), "up" if is_in else "down")
+
+    def _is_node_ready(self, name: str) -> bool:
+        try:
+            conditions = self.get("node", name)["status"].get("conditions", [])
+        except KubectlFailed:
+            return False
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def _pid(self, program: str) -> int | None:
+        """A program in namespaces is the child of the process that entered them."""
+        pid = Remembered(self.folder / "pids" / f"{program}.pid").pid
+        return only_child(pid) if pid and self.site.started_as(program)[0] != HERE else pid
