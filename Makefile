@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster check fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -65,6 +65,21 @@ proofs-selftest: .venv/.all  ## break the code on purpose, one way after the oth
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.selftest
 	@$(BIN)/python -m tests.proofs.powerloss --selftest
+
+cluster: .venv/.all  ## a Kubernetes to play with: eval "$$(make -s cluster)"; NODES=2, 0: pods are processes here; NUMBER=0
+	@tools/peers.sh tests/cluster/apt-packages.txt >&2
+	@$(BIN)/python -m tests.cluster.lab up --nodes $(or $(NODES),1) --number $(or $(NUMBER),0)
+
+cluster-status: .venv/.all  ## what runs in it, and its memory
+	@$(BIN)/python -m tests.cluster.lab status --number $(or $(NUMBER),0)
+
+cluster-down: .venv/.all  ## end it; nothing is left
+	@$(BIN)/python -m tests.cluster.lab down --number $(or $(NUMBER),0)
+
+test-cluster: .venv/.all  ## the third ring: on a real API server, with pods on a real node; root; compiles for minutes, once
+	@tools/peers.sh tests/cluster/apt-packages.txt
+	@$(BIN)/python -m tests.cluster.lab build
+	@$(BIN)/python -m pytest tests/cluster -o timeout=900 --durations=10 $(ARGS)
 
 check: .venv/.all  ## what needs no peers: format, lint, types, import floors, layout, lock
 	@tools/check.sh

@@ -20,6 +20,7 @@ empty_tree=$(git hash-object -t tree /dev/null)
 check "format" ruff format --check .
 check "lint" ruff check .
 check "types" mypy
+check "types of the lab" mypy --explicit-package-bases tests/cluster
 check "import floors" lint-imports
 check "layout" python -m pytest -q -p no:cacheprovider tests/unit/test_layout.py
 check "lock files" tools/lock.sh check

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The peers of the tests, from tests/apt-packages.txt: installed through apt where they are missing.
+# The peers of the tests, from tests/apt-packages.txt (or the list that is named): installed through apt where missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/apt.sh
@@ -8,5 +8,5 @@ missing=()
 while read -r package file; do
   case $package in '' | '#'*) continue ;; esac
   compgen -G "$file" >/dev/null || missing+=("$package")
-done <tests/apt-packages.txt
+done <"${1:-tests/apt-packages.txt}"
 if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi

@@ -1,0 +1,61 @@
+"""Fixtures of the third ring: one cluster of each kind for a run, started when a test first asks, gone at its end.
+
+``cheap_lab``: a real control plane; pods are processes of this machine. ``full_lab``: a real node; needs root.
+Each test gets namespaces of its own by ``namespace``; what it breaks it heals.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster.lab.lab import Lab
+from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
+
+Say = Callable[[str], None]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def say(pytestconfig: pytest.Config) -> Say:
+    """Write a line to the terminal, past the capturing of output: a cold build takes minutes."""
+    reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+
+    def write(text: str) -> None:
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"lab: {text}")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def cheap_lab(request: pytest.FixtureRequest, say: Say) -> Iterator[Lab]:
+    """A control plane, and a node that runs pods as processes of this machine."""
+    with running_lab(LabSettings(), say) as lab:
+        yield lab
+        _report(lab, request.session, say)
+
+
+@pytest.fixture(scope="session")
+def full_lab(request: pytest.FixtureRequest, say: Say) -> Iterator[Lab]:
+    """A control plane and one real node that has aegate's image."""
+    with running_lab(LabSettings(nodes=1), say) as lab:
+        yield lab
+        _report(lab, request.session, say)
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A name that no other test uses for its namespace."""
+    return f"test-{next(_numbers)}"
+
+
+def _report(lab: Lab, session: pytest.Session, say: Say) -> None:
+    if session.testsfailed:
+        say(f"logs of the lab, because a test failed: {keep_logs(lab)}")
+    memory = {name: size // 2**20 for name, size in lab.memory_bytes().items()}
+    parts = ", ".join(f"{name} {size}" for name, size in memory.items())
+    say(f"memory {sum(memory.values())} MiB: {parts}")
