@@ -20,6 +20,8 @@ from tests.integration.processes import family, is_running
 from tests.integration.waiting import eventually
 
 USER = "aegate"
+START_S = 120
+"""Recovery after a crash included, on a busy machine."""
 SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -68,7 +70,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start, and return when it takes connections."""
         self._launch()
-        eventually(lambda: self._says(0), deadline_s=30, what="PostgreSQL is ready")
+        eventually(lambda: self._says(0), deadline_s=START_S, what="PostgreSQL is ready")
 
     def start_recovering(self) -> None:
         """Start as after a crash, and return when it refuses connections: it does so until `recover`."""
