@@ -16,7 +16,7 @@ from aegate_core.resources.crds import CRD
 from aegate_core.resources.manifests import SUFFIXES
 from aegate_core.resources.problems import Problem
 from aegate_core.resources.reference import ResourceRef, ref_of
-from aegate_core.resources.validation import ValidationResult, validate_manifests
+from aegate_core.resources.validation import ValidationResult, validate_manifests, versions_of
 from aegate_core.resources.values import Resource
 
 ABSENCE = timedelta(seconds=5)
@@ -67,7 +67,7 @@ class FolderMemory:
 
 def read_folder(folder: Path, in_force: Iterable[Resource], crds: Mapping[str, CRD]) -> ValidationResult:
     """Read and check all manifests; transition rules hold against the versions in force. Slow: call it in a thread."""
-    return validate_manifests([str(folder)], old=in_force, crds=crds)
+    return validate_manifests([str(folder)], old=versions_of(in_force), crds=crds)
 
 
 def fingerprint(folder: Path) -> Fingerprint:

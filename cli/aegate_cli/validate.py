@@ -27,7 +27,8 @@ def validate_command(
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="The versions in force: rules for changes hold too, such as an immutable title.",
+            help="The versions in force, read like PATH: what may not change (a title) is held against them, "
+            "and what did not change is let pass though a newer rule refuses it. As an API server does.",
         ),
     ] = None,
 ) -> None:
@@ -46,7 +47,12 @@ def validate_command(
     Example: [bold]aegate validate examples/hospital[/bold]
 
     Example: [bold]kubectl get ae -o yaml | aegate validate -[/bold]
+
+    Example: [bold]kubectl get ae,iroute,ppart -o yaml | aegate validate hospital --old -[/bold]
     """
+    if "-" in paths and "-" in (old or []):
+        got = "expected standard input for PATH or for --old, got both: put one of them into a file"
+        raise typer.BadParameter(got, param_hint="--old")
     # The CRDs' evaluator and pydicom take a while to load: not for --help, completion and the other commands.
     from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
 

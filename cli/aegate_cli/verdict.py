@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import typer
 
 from aegate_core.decisions.references import Surroundings, decide_conditions
 from aegate_core.resources.conditions import Condition, ConditionType, Reason
+from aegate_core.resources.crds import load_crds
 from aegate_core.resources.locations import LocationsFile, location_files, read_locations
+from aegate_core.resources.manifests import read_manifests
 from aegate_core.resources.problems import Problem
 from aegate_core.resources.reference import ResourceRef, ref_of
-from aegate_core.resources.validation import ValidationResult, validate_manifests
+from aegate_core.resources.validation import ValidationResult, old_versions, validate_manifests
 from aegate_core.resources.values import Resource
 
 VALID, PROBLEMS, UNUSABLE = 0, 1, 2
@@ -23,15 +26,17 @@ _HEALTHY = (Reason.DISABLED, Reason.SUSPENDED)
 
 def give_verdict(paths: Sequence[str], old: Sequence[str], *, as_json: bool) -> int:
     """Check the manifests below ``paths``, against those below ``old`` where given; print all, return the exit code."""
-    before = validate_manifests(old, stdin=_no_stdin) if old else ValidationResult()
-    result = validate_manifests(paths, old=before.resources, stdin=_stdin)
+    crds = load_crds()
+    before = read_manifests(old, stdin=_stdin)
+    versions, wrong_versions = old_versions(before, crds)
+    result = validate_manifests(paths, old=versions, crds=crds, stdin=_stdin)
     places = [read_locations(file) for file in _location_files(paths)]
-    wrong = [*before.problems, *result.problems, *(problem for place in places for problem in place.problems)]
+    wrong = [*wrong_versions, *result.problems, *(problem for place in places for problem in place.problems)]
     problems = sorted(wrong, key=lambda problem: (problem.file, problem.line, problem.column))
     unreadable = [*before.unreadable, *result.unreadable]
     warnings = [] if problems or unreadable else _warnings(result.resources, places)
     if as_json:
-        typer.echo(_as_json(result.resources, [*unreadable, *problems], warnings))
+        typer.echo(_as_json(result, [*unreadable, *problems], warnings))
     else:
         _print(result, [*unreadable, *problems], warnings)
     return UNUSABLE if unreadable else PROBLEMS if problems else VALID
@@ -39,11 +44,6 @@ def give_verdict(paths: Sequence[str], old: Sequence[str], *, as_json: bool) -> 
 
 def _stdin(most: int) -> bytes:
     return sys.stdin.buffer.read(most)
-
-
-def _no_stdin(most: int) -> bytes:
-    """Refuse - for --old: standard input can be read once only."""
-    return b""
 
 
 def _location_files(paths: Sequence[str]) -> list[Path]:
@@ -82,16 +82,19 @@ def _print(
         typer.echo(str(problem), err=True)
     for ref, source, condition in warnings:
         typer.echo(f"{source}: warning: {ref}: {condition.reason}: {condition.message}", err=True)
-    counts: dict[str, int] = {}
-    for resource in result.resources:
-        kind = ref_of(resource).kind
-        counts[kind] = counts.get(kind, 0) + 1
+    counts = Counter(ref.kind for ref, _ in _valid(result))
     valid = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing"
     typer.echo(f"valid: {valid}; problems: {len(problems)}; warnings: {len(warnings)}")
 
 
+def _valid(result: ValidationResult) -> list[tuple[ResourceRef, str]]:
+    """Return what is right, with its place."""
+    resources = [(ref_of(resource), resource.metadata.source) for resource in result.resources]
+    return [*resources, *((policy.ref, policy.source) for policy in result.policies)]
+
+
 def _as_json(
-    resources: Sequence[Resource],
+    result: ValidationResult,
     problems: Sequence[Problem],
     warnings: Sequence[tuple[ResourceRef, str, Condition]],
 ) -> str:
@@ -99,7 +102,7 @@ def _as_json(
         {
             "valid": [
                 {"kind": ref.kind, "namespace": ref.key.namespace, "name": ref.key.name, "source": source}
-                for ref, source in ((ref_of(resource), resource.metadata.source) for resource in resources)
+                for ref, source in _valid(result)
             ],
             "problems": [problem.to_json() for problem in problems],
             "warnings": [

@@ -40,13 +40,13 @@ def parse_arrival_id(text: str) -> ArrivalId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ResourceKey:
-    """namespace/name of a resource: its identity over deletion and re-creation."""
+    """namespace/name of a resource: its identity over deletion and re-creation. One of the whole cluster has none."""
 
     namespace: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 def parse_resource_key(text: str) -> ResourceKey:

@@ -145,14 +145,19 @@ _FORMATS: dict[str, Callable[[str], list[str]]] = {
 
 def _validate(format_: Opaque, text: str) -> Opaque:
     errors = _FORMATS[str(_value(format_, _FORMAT))](text)
-    return {_OPTIONAL: errors} if errors else {_OPTIONAL: []}
+    return optional(errors or None)
 
 
-def _optional_value(optional: Opaque) -> object:
-    errors = _value(optional, _OPTIONAL)
-    if not errors:
+def optional(value: object) -> Opaque:
+    """Return what a rule sees as an optional: of ``value``, or of nothing when it is None."""
+    return {_OPTIONAL: [] if value is None else [value]}
+
+
+def _optional_value(given: Opaque) -> object:
+    held = _value(given, _OPTIONAL)
+    if not isinstance(held, list) or not held:
         raise ValueError("optional.none() dereference")
-    return errors
+    return held[0]
 
 
 T = cel.Type
@@ -226,7 +231,7 @@ def _other_functions() -> list[tuple[str, list[cel.Overload]]]:
         *formats,
         ("validate", [_method(T.MAP, [T.STRING], _validate)]),
         ("hasValue", [_method(T.BOOL, [], lambda o: bool(_value(o, _OPTIONAL)))]),
-        ("value", [_method(T.LIST, [], _optional_value)]),
+        ("value", [_method(T.DYN, [], _optional_value)]),
         ("isQuantity", [_overload(T.BOOL, [T.STRING], is_quantity)]),
         ("quantity", [_overload(T.MAP, [T.STRING], lambda s: _quantity(parse_quantity(s)))]),
         ("sign", [_method(T.INT, [], _sign)]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -29,6 +30,7 @@ class CRD:
     version: str
     schema: Schema
     file: Path
+    is_cluster_scoped: bool = False
 
     @property
     def api_version(self) -> str:
@@ -46,7 +48,15 @@ def load_crds(folder: Path | None = None) -> dict[str, CRD]:
 
     Raises NotFound when there are none, InvalidResource for one that cannot be enforced here in full.
     """
-    place = folder or crds_folder()
+    return _load_folder(folder) if folder else dict(_shipped())
+
+
+@cache
+def _shipped() -> Mapping[str, CRD]:
+    return _load_folder(crds_folder())
+
+
+def _load_folder(place: Path) -> dict[str, CRD]:
     found = {crd.kind: crd for file in sorted(place.glob("*.yaml")) for crd in _load(file)}
     if not found:
         raise NotFound(f"{place} must hold CustomResourceDefinitions (*.yaml), got none: give another folder")
@@ -85,6 +95,7 @@ def _crd(document: Mapping[str, object], file: Path) -> CRD:
         version=served.required_text("name"),
         schema=served.child("schema").raw("openAPIV3Schema"),
         file=file,
+        is_cluster_scoped=spec.required_text("scope") == "Cluster",
     )
 
 
@@ -94,12 +105,6 @@ def _refuse_unknown_keywords(schema: Schema, where: str) -> None:
         raise InvalidResource(
             f"{where} uses {', '.join(unknown)}, which cannot be checked without an API server"
         )
-    entries = schema.get("x-kubernetes-validations")
-    for entry in entries if isinstance(entries, list) else []:
-        if entry.get("optionalOldSelf"):
-            raise InvalidResource(
-                f"{where} uses optionalOldSelf, which cannot be checked without an API server"
-            )
     additional = schema.get("additionalProperties")
     below = [*properties(schema).items(), ("[]", items_of(schema)), ("{}", additional)]
     for name, child in below:

@@ -27,7 +27,8 @@ LARGEST_ANNOTATIONS_BYTES = 256 * 1024
 def check_metadata(metadata: object) -> Iterator[Violation]:
     """Yield what an API server would refuse in ``metadata``."""
     if not isinstance(metadata, Mapping):
-        yield Violation(("metadata",), "an object with a name", show(metadata), "add metadata.name")
+        got = show(metadata)
+        yield Violation(("metadata",), "an object with a name", got, "add metadata.name", is_blocking=True)
         return
     for name in metadata:
         if name not in SET_BY_SERVER | WRITTEN:
@@ -40,6 +41,8 @@ def check_metadata(metadata: object) -> Iterator[Violation]:
         yield from _check_name(metadata["namespace"], ("metadata", "namespace"), expected)
     yield from _check_labels(metadata.get("labels"))
     yield from _check_annotations(metadata.get("annotations"))
+    yield from _check_finalizers(metadata.get("finalizers"))
+    yield from _check_owners(metadata.get("ownerReferences"))
 
 
 def _unknown(name: str) -> Violation:
@@ -47,7 +50,7 @@ def _unknown(name: str) -> Violation:
     advice = f"did you mean {near}?" if near else f"known are {', '.join(sorted(WRITTEN))}"
     if name == "generateName":
         advice = "a resource is known by its name; set metadata.name"
-    return Violation(("metadata", name), "a field of ObjectMeta", f"the field {name!r}", advice)
+    return Violation(("metadata", name), "a field of ObjectMeta", f"the unknown field {name!r}", advice)
 
 
 def _check_name(
@@ -55,9 +58,9 @@ def _check_name(
 ) -> Iterator[Violation]:
     check, expected = form
     if value is None:
-        yield Violation(path, "a name", "nothing", f"add {path[-1]}: {expected}")
+        yield Violation(path, "a name", "nothing", f"add {path[-1]}: {expected}", is_blocking=True)
     elif not isinstance(value, str):
-        yield Violation(path, "a string", show(value), "put it in quotes")
+        yield Violation(path, "a string", show(value), "put it in quotes", is_blocking=True)
     elif check(value):
         yield Violation(path, expected, show(value), "use another name")
 
@@ -95,6 +98,35 @@ def _check_annotations(annotations: object) -> Iterator[Violation]:
         yield Violation(
             path, f"at most {LARGEST_ANNOTATIONS_BYTES} bytes of annotations", str(size), "remove some"
         )
+
+
+def _check_finalizers(finalizers: object) -> Iterator[Violation]:
+    path: Path = ("metadata", "finalizers")
+    if not isinstance(finalizers, list | None):
+        yield Violation(path, "a list of strings", show(finalizers))
+        return
+    for n, name in enumerate(finalizers or []):
+        if not isinstance(name, str):
+            yield Violation((*path, n), "a string", show(name), "put it in quotes")
+        elif names.qualified_name(name):
+            yield Violation((*path, n), names.QUALIFIED, show(name), "use the name that its owner gave it")
+
+
+def _check_owners(owners: object) -> Iterator[Violation]:
+    path: Path = ("metadata", "ownerReferences")
+    if not isinstance(owners, list | None):
+        yield Violation(path, "a list of objects", show(owners))
+        return
+    in_control = 0
+    for n, owner in enumerate(owners or []):
+        known = owner if isinstance(owner, Mapping) else {}
+        for member in ("apiVersion", "kind", "name", "uid"):
+            if not isinstance(known.get(member), str) or not known[member]:
+                got = show(known[member]) if known.get(member) is not None else "nothing"
+                yield Violation((*path, n, member), f"the owner's {member}", got, f"add its {member}")
+        in_control += known.get("controller") is True
+    if in_control > 1:
+        yield Violation(path, "one owner with controller: true", str(in_control), "leave it to one of them")
 
 
 def _check_key(key: str, path: Path) -> Iterator[Violation]:

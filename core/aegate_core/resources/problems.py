@@ -28,6 +28,8 @@ class Violation:
     advice: str = ""
     is_rule: bool = False
     """``expected`` is the message of a CRD's own rule, a sentence in itself."""
+    is_blocking: bool = False
+    """Rules cannot be asked about such an object: a value is missing, too large, or none that the schema knows."""
 
 
 @dataclass(frozen=True, slots=True)

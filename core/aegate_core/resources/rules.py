@@ -1,8 +1,8 @@
 """Evaluate the CEL rules of a schema (``x-kubernetes-validations``) over a value that the schema accepts.
 
 A rule that names ``oldSelf`` is a transition rule: it holds only where there is an older value to compare
-with. As in an API server, old and new values find one another by member name and by the keys of map lists,
-never by a list's position.
+with, or always where ``optionalOldSelf`` says so. Any other rule lets pass what did not change. As in an API
+server, old and new values find one another by member name and by the keys of map lists, never by a list's position.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from aegate_core.resources.cel import Expression, RuleFailed, compile_expression, to_cel
+from aegate_core.resources.cel_functions import optional
 from aegate_core.resources.problems import Path, Violation, show
-from aegate_core.resources.schema import Schema, items_of, member_schema, properties
+from aegate_core.resources.schema import Schema, is_same, items_of, member_schema, older_item, properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Rule:
     message: str
     message_expression: Expression | None
     field_path: Path
+    is_old_optional: bool
+    """``oldSelf`` is an optional, and the rule holds for new values, too (``optionalOldSelf``)."""
 
 
 def rules_of(schema: Schema) -> list[Rule]:
@@ -42,30 +45,42 @@ def rules_of(schema: Schema) -> list[Rule]:
                 message,
                 compile_expression(str(by_expression)) if by_expression else None,
                 field_path,
+                entry.get("optionalOldSelf") is True,
             )
         )
     return found
 
 
-def check_rules(value: object, old: object, schema: Schema, path: Path = ()) -> Iterator[Violation]:
-    """Yield what the rules refuse in ``value``, whose older version is ``old`` (None: it is new)."""
+def check_rules(
+    value: object, old: object, schema: Schema, path: Path = (), *, is_unchanged: bool = False
+) -> Iterator[Violation]:
+    """Yield what the rules refuse in ``value``, whose older version is ``old`` (None: it is new).
+
+    ``is_unchanged``: it is part of something that did not change, where a list's items have no older version.
+    """
+    is_unchanged = is_unchanged or (old is not None and is_same(value, old, schema))
     entries = rules_of(schema)
     if entries:
         current = to_cel(value, schema)
         before = None if old is None else to_cel(old, schema)
         for rule in entries:
-            yield from _check_rule(rule, current, before, path)
+            if rule.expression.is_transition or not is_unchanged:
+                yield from _check_rule(rule, current, before, path)
     if isinstance(value, Mapping):
         known = old if isinstance(old, Mapping) else {}
         for name, member in value.items():
-            yield from check_rules(member, known.get(name), member_schema(schema, name), (*path, name))
+            below = member_schema(schema, name)
+            yield from check_rules(member, known.get(name), below, (*path, name), is_unchanged=is_unchanged)
     elif isinstance(value, list):
         for n, item in enumerate(value):
-            yield from check_rules(item, _older_item(item, old, schema), items_of(schema), (*path, n))
+            before = older_item(item, old, schema)
+            yield from check_rules(item, before, items_of(schema), (*path, n), is_unchanged=is_unchanged)
 
 
 def _check_rule(rule: Rule, current: object, before: object, path: Path) -> Iterator[Violation]:
-    if rule.expression.is_transition and before is None:
+    if rule.is_old_optional:
+        before = optional(before)
+    elif rule.expression.is_transition and before is None:
         return
     at = (*path, *rule.field_path)
     try:
@@ -99,17 +114,6 @@ def _got(current: object, field_path: Path) -> str:
     if value is None:
         return "nothing"
     return "" if isinstance(value, Mapping) else show(value)
-
-
-def _older_item(item: object, old: object, schema: Schema) -> object:
-    keys = schema.get("x-kubernetes-list-map-keys")
-    if not (isinstance(keys, list) and isinstance(old, list) and isinstance(item, Mapping)):
-        return None
-    wanted = [item.get(key) for key in keys]
-    for candidate in old:
-        if isinstance(candidate, Mapping) and [candidate.get(key) for key in keys] == wanted:
-            return candidate
-    return None
 
 
 def compile_all(schema: Schema) -> int:

@@ -1,7 +1,8 @@
 """From paths to resources: everything an API server would check of one object, and what only files can get
 wrong.
 
-Old versions of resources may be given: then transition rules hold, such as "title is immutable".
+Old versions may be given: then transition rules hold, such as "title is immutable", and what did not change is let
+pass though a rule of today refuses it, as an API server does.
 """
 
 from __future__ import annotations
@@ -19,11 +20,22 @@ from aegate_core.resources.parse import parse_resource
 from aegate_core.resources.problems import Problem, Violation, nearest, show
 from aegate_core.resources.reference import ResourceRef, ref_of
 from aegate_core.resources.rules import check_rules
-from aegate_core.resources.schema import check, with_defaults
+from aegate_core.resources.schema import check, unknown_fields, with_defaults, without_unknown
 from aegate_core.resources.values import Resource
 from aegate_core.resources.yaml_tree import members
 
 DEFAULT_NAMESPACE = "default"
+
+OldVersions = Mapping[ResourceRef, Mapping[str, object]]
+"""The manifests in force, to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """An AEPolicy that is right. Only an API server acts on it, so that it stands in a list of its own."""
+
+    ref: ResourceRef
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,7 @@ class ValidationResult:
     unreadable: tuple[Problem, ...] = ()
     """Paths that could not be read at all."""
     resources: tuple[Resource, ...] = ()
+    policies: tuple[Policy, ...] = ()
     files: tuple[str, ...] = ()
     broken_files: frozenset[str] = field(default_factory=frozenset)
     """Files that could not be parsed: nobody knows which resources they hold now."""
@@ -66,10 +79,37 @@ class ValidationResult:
         return errors
 
 
+def versions_of(resources: Iterable[Resource]) -> OldVersions:
+    """Return the manifests of ``resources``."""
+    return {ref_of(resource): to_manifest(resource) for resource in resources}
+
+
+def old_versions(reading: Reading, crds: Mapping[str, CRD]) -> tuple[OldVersions, list[Problem]]:
+    """Return what was read as versions in force, and what cannot be one.
+
+    Rules are not asked: what was stored before a rule existed is still in force.
+    """
+    problems, found = list(reading.problems), {}
+    for manifest in reading.manifests:
+        kind = _kind(manifest.value, crds)
+        if isinstance(kind, Violation):
+            problems.append(manifest.problem(kind))
+            continue
+        value = members(manifest.value)
+        ref = _reference(crds[kind], members(value.get("metadata")))
+        problems.extend(_faults(manifest, ref))
+        if ref is None:
+            nameless = Violation(("metadata", "name"), "a name", "nothing", "add the name")
+            problems.append(manifest.problem(nameless))
+        else:
+            found[ref] = value
+    return found, problems
+
+
 def validate_manifests(
     paths: Sequence[str],
     *,
-    old: Iterable[Resource] = (),
+    old: OldVersions | None = None,
     crds: Mapping[str, CRD] | None = None,
     stdin: Callable[[int], bytes] | None = None,
 ) -> ValidationResult:
@@ -78,19 +118,17 @@ def validate_manifests(
     ``old``: versions in force, for transition rules. ``crds``: `load_crds()` where not given.
     """
     reading = read_manifests(paths, stdin=stdin)
-    return validate_reading(reading, old=old, crds=crds or load_crds())
+    return validate_reading(reading, old=old or {}, crds=crds or load_crds())
 
 
-def validate_reading(
-    reading: Reading, *, old: Iterable[Resource], crds: Mapping[str, CRD]
-) -> ValidationResult:
+def validate_reading(reading: Reading, *, old: OldVersions, crds: Mapping[str, CRD]) -> ValidationResult:
     """Check what was read."""
-    older = {ref_of(resource): to_manifest(resource) for resource in old}
     problems = list(reading.problems)
     first: dict[ResourceRef, Manifest] = {}
     resources: list[Resource] = []
+    policies: list[Policy] = []
     for manifest in reading.manifests:
-        found, ref = _check_manifest(manifest, older, crds)
+        found, ref = _check_manifest(manifest, old, crds)
         if ref is not None and ref in first:
             where = f"{first[ref].file}:{first[ref].place.line}"
             got = f"{ref} again (first in {where})"
@@ -100,9 +138,11 @@ def validate_reading(
             first.setdefault(ref, manifest)
         if found or ref is None:
             problems.extend(found)
+        elif crds[ref.kind].is_cluster_scoped:
+            policies.append(Policy(ref, f"{manifest.file}:{manifest.place.line}"))
         else:
             resources.extend(_parse(manifest, crds[ref.kind], problems))
-    if not (resources or problems or reading.unreadable):
+    if not (resources or policies or problems or reading.unreadable):
         for file in reading.files[:1]:
             problems.append(
                 Problem(file, 0, 0, "", "at least one resource", "none", "write a manifest into it")
@@ -111,26 +151,26 @@ def validate_reading(
         tuple(problems),
         tuple(reading.unreadable),
         tuple(resources),
+        tuple(policies),
         tuple(reading.files),
         frozenset(reading.broken),
     )
 
 
 def _check_manifest(
-    manifest: Manifest, older: Mapping[ResourceRef, Mapping[str, object]], crds: Mapping[str, CRD]
+    manifest: Manifest, old: OldVersions, crds: Mapping[str, CRD]
 ) -> tuple[list[Problem], ResourceRef | None]:
     """Return what is wrong with one manifest, and whose it is as far as that can be told."""
     kind = _kind(manifest.value, crds)
     if isinstance(kind, Violation):
         return [*_faults(manifest, None), manifest.problem(kind)], None
     value = members(manifest.value)
-    ref = _reference(kind, members(value.get("metadata")))
+    ref = _reference(crds[kind], members(value.get("metadata")))
     problems = _faults(manifest, ref)
     if not problems:
-        old = older.get(ref) if ref else None
-        problems = [
-            manifest.problem(violation, resource=ref) for violation in _check_object(value, crds[kind], old)
-        ]
+        before = old.get(ref) if ref else None
+        violations = _check_object(value, crds[kind], before)
+        problems = [manifest.problem(violation, resource=ref) for violation in violations]
     return problems, ref
 
 
@@ -165,19 +205,28 @@ def _kind(value: object, crds: Mapping[str, CRD]) -> str | Violation:
     return kind
 
 
-def _reference(kind: str, metadata: Mapping[str, object]) -> ResourceRef | None:
+def _reference(crd: CRD, metadata: Mapping[str, object]) -> ResourceRef | None:
     """Return whose manifest it is, when its metadata says so in any form."""
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or not name or not isinstance(namespace, str | None):
         return None
-    return ResourceRef(kind, ResourceKey(namespace or DEFAULT_NAMESPACE, name))
+    here = "" if crd.is_cluster_scoped else namespace or DEFAULT_NAMESPACE
+    return ResourceRef(crd.kind, ResourceKey(here, name))
 
 
 def _check_object(value: Mapping[str, object], crd: CRD, old: Mapping[str, object] | None) -> list[Violation]:
-    """Return what an API server would refuse; the rules are asked only about what the schema accepts."""
-    wished = members(with_defaults(_without_status(value), crd.schema))
-    violations = [*check_metadata(value.get("metadata")), *check(wished, crd.schema, ())]
-    return violations or list(check_rules(wished, old, crd.schema))
+    """Return what an API server would refuse; the rules are asked only about what has the form of the schema."""
+    written = _without_status(value)
+    wished = members(with_defaults(written, crd.schema))
+    stored = without_unknown(with_defaults(_without_status(old), crd.schema), crd.schema) if old else None
+    violations = [
+        *check_metadata(value.get("metadata")),
+        *check(wished, crd.schema, (), stored),
+        *unknown_fields(written, crd.schema),
+    ]
+    if not any(violation.is_blocking for violation in violations):
+        violations += check_rules(wished, stored, crd.schema)
+    return violations
 
 
 def _without_status(value: Mapping[str, object]) -> dict[str, object]:
@@ -194,5 +243,5 @@ def _parse(manifest: Manifest, crd: CRD, problems: list[Problem]) -> Iterable[Re
         return [parse_resource({**filled, "metadata": own}, source=f"{manifest.file}:{manifest.place.line}")]
     except InvalidResource as error:
         violation = Violation((), "a value that aegate can use", error.message, "change it")
-        problems.append(manifest.problem(violation, resource=_reference(crd.kind, metadata)))
+        problems.append(manifest.problem(violation, resource=_reference(crd, metadata)))
         return []

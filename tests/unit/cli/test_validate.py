@@ -119,6 +119,57 @@ def test_old_versions_make_transition_rules_hold(tmp_path: Path) -> None:
     assert run(old, "--old", old).exit_code == 0
 
 
+def test_old_version_may_break_a_rule_of_today(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(GOOD.replace("10.1.2.3", "ct1.example.org"))
+    new.write_text(
+        GOOD.replace("10.1.2.3", "ct1.example.org").replace("name: ct1", "name: ct1, labels: {a: b}")
+    )
+    assert run(new).exit_code == 1
+    result = run(new, "--old", old)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_old_versions_may_come_from_kubectl(tmp_path: Path) -> None:
+    new = tmp_path / "new.yaml"
+    new.write_text(GOOD.replace("104", "104, patientPartition: other"))
+    assert "patientPartition is immutable" in run(new, "--old", "-", stdin=GOOD).stderr
+    both = run("-", "--old", "-", stdin=GOOD)
+    assert both.exit_code == 2
+    assert "put one of them into a" in both.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("a: [", 1, "old.yaml:1: expected YAML"),
+        ("kind: Nothing", 1, "old.yaml:1: kind: expected one of AEPolicy"),
+        (GOOD.replace("{name: ct1}", "{}"), 1, "old.yaml:3: metadata.name: expected a name, got nothing"),
+        (None, 2, "old.yaml: expected a readable file or folder"),
+    ],
+)
+def test_old_versions_that_cannot_be_known_are_a_problem(
+    tmp_path: Path, text: str | None, code: int, words: str
+) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    new.write_text(GOOD)
+    if text is not None:
+        old.write_text(text)
+    result = run(new, "--old", old)
+    assert result.exit_code == code
+    assert words in result.stderr
+
+
+def test_a_policy_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "apiVersion: aegate.dev/v1alpha1\nkind: AEPolicy\nmetadata: {name: all}\nspec: {requireTLS: true}\n"
+    )
+    assert run(file).stdout == "valid: 1 AEPolicy; problems: 0; warnings: 0\n"
+    (valid,) = json.loads(run(file, "-o", "json").stdout)["valid"]
+    assert valid == {"kind": "AEPolicy", "namespace": "", "name": "all", "source": f"{file}:1"}
+
+
 def test_json_output_is_for_programs(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(GOOD + "---\n" + ROUTE)

@@ -9,7 +9,7 @@ from functools import cache
 from aegate_core.resources.crds import CRD, load_crds
 from aegate_core.resources.manifests import Reading, read_manifests
 from aegate_core.resources.parse import parse_resource
-from aegate_core.resources.validation import ValidationResult, validate_reading
+from aegate_core.resources.validation import ValidationResult, validate_reading, versions_of
 from aegate_core.resources.values import Resource
 
 API_VERSION = "aegate.dev/v1alpha1"
@@ -66,7 +66,7 @@ def read_bytes(raw: bytes) -> Reading:
 
 def validate_text(text: str, *, old: Iterable[Resource] = ()) -> ValidationResult:
     """What is said to a YAML or JSON text."""
-    return validate_reading(read_bytes(text.encode()), old=old, crds=crds())
+    return validate_reading(read_bytes(text.encode()), old=versions_of(old), crds=crds())
 
 
 def validate(*values: Manifest, old: Iterable[Resource] = ()) -> ValidationResult:

@@ -16,7 +16,7 @@ from aegate_core.resources.manifest_of import to_manifest
 from aegate_core.resources.parse import parse_resource
 from aegate_core.resources.rules import compile_all
 from aegate_core.resources.schema import Schema, check, with_defaults
-from aegate_core.resources.validation import validate_reading
+from aegate_core.resources.validation import validate_reading, versions_of
 from tests.unit.resources.builders import ae, crds, partition, read_bytes, route
 
 
@@ -44,21 +44,23 @@ def edited(folder: Path, **edits: object) -> Path:
     return folder / "crds"
 
 
-def test_all_three_kinds_with_all_their_rules() -> None:
+def test_all_four_kinds_with_all_their_rules() -> None:
     loaded = load_crds()
     assert {kind: crd.api_version for kind, crd in loaded.items()} == {
+        "AEPolicy": "aegate.dev/v1alpha1",
         "ApplicationEntity": "aegate.dev/v1alpha1",
         "ImageRoute": "aegate.dev/v1alpha1",
         "PatientPartition": "aegate.dev/v1alpha1",
     }
     assert {kind: compile_all(crd.schema) for kind, crd in loaded.items()} == {
-        "ApplicationEntity": 28,
-        "ImageRoute": 2,
-        "PatientPartition": 2,
+        "AEPolicy": 2,
+        "ApplicationEntity": 43,
+        "ImageRoute": 6,
+        "PatientPartition": 3,
     }
 
 
-@pytest.mark.parametrize("kind", ["ApplicationEntity", "ImageRoute", "PatientPartition"])
+@pytest.mark.parametrize("kind", ["AEPolicy", "ApplicationEntity", "ImageRoute", "PatientPartition"])
 def test_every_field_has_a_description_and_a_limit(kind: str) -> None:
     for path, node in nodes(crds()[kind].schema):
         if path == ".metadata":
@@ -90,19 +92,21 @@ def test_rule_added_to_a_copy_is_enforced(tmp_path: Path) -> None:
     rule = {"rule": "!self.contains('fax')", "message": "nobody has a fax"}
     folder = edited(tmp_path, **{"x-kubernetes-validations": [rule]})
     text = json.dumps(ae(comment="fax 123"))
-    refused = validate_reading(read_bytes(text.encode()), old=(), crds=load_crds(folder))
+    refused = validate_reading(read_bytes(text.encode()), old={}, crds=load_crds(folder))
     assert [str(p) for p in refused.problems] == [
         "<stdin>:1: ApplicationEntity default/ct1 spec.comment: nobody has a fax (got 'fax 123')"
     ]
-    assert validate_reading(read_bytes(text.encode()), old=(), crds=crds()).is_valid
+    assert validate_reading(read_bytes(text.encode()), old={}, crds=crds()).is_valid
 
 
 def test_transition_rule_added_to_a_copy_is_enforced(tmp_path: Path) -> None:
     rule = {"rule": "size(self) >= size(oldSelf)", "messageExpression": "'at least ' + string(size(oldSelf))"}
     loaded = load_crds(edited(tmp_path, **{"x-kubernetes-validations": [rule]}))
     text = json.dumps(ae(comment="short")).encode()
-    assert validate_reading(read_bytes(text), old=(), crds=loaded).is_valid
-    refused = validate_reading(read_bytes(text), old=[parse_resource(ae(comment="longer"))], crds=loaded)
+    assert validate_reading(read_bytes(text), old={}, crds=loaded).is_valid
+    refused = validate_reading(
+        read_bytes(text), old=versions_of([parse_resource(ae(comment="longer"))]), crds=loaded
+    )
     assert [p.message for p in refused.problems] == ["at least 6 (got 'short')"]
 
 
@@ -122,7 +126,7 @@ def test_rule_that_fails_to_evaluate_is_a_problem(tmp_path: Path) -> None:
     loaded = load_crds(
         edited(tmp_path, **{"x-kubernetes-validations": [{"rule": "self.matches(1 > 0 ? '[' : '')"}]})
     )
-    result = validate_reading(read_bytes(json.dumps(ae(comment="x")).encode()), old=(), crds=loaded)
+    result = validate_reading(read_bytes(json.dumps(ae(comment="x")).encode()), old={}, crds=loaded)
     assert [p.field for p in result.problems] == ["spec.comment"]
     assert "a value for which the rule can be evaluated" in result.problems[0].message
 

@@ -10,8 +10,8 @@ import pytest
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.manifests import LARGEST_BYTES
 from aegate_core.resources.reference import ResourceRef
-from aegate_core.resources.validation import ValidationResult, validate_manifests
-from tests.unit.resources.builders import ae, crds, resource, route, validate, validate_text
+from aegate_core.resources.validation import ValidationResult, validate_manifests, validate_reading
+from tests.unit.resources.builders import ae, crds, read_bytes, resource, route, validate, validate_text
 
 GOOD = """\
 apiVersion: aegate.dev/v1alpha1
@@ -86,10 +86,13 @@ def test_a_list_is_what_is_in_it() -> None:
     [
         (
             "kind: Deployment\napiVersion: apps/v1\n",
-            "expected one of ApplicationEntity, ImageRoute, PatientPartition",
+            "expected one of AEPolicy, ApplicationEntity, ImageRoute, PatientPartition",
         ),
         ("kind: applicationentity\n", "did you mean ApplicationEntity?"),
-        ("a: 1\n", "kind: expected one of ApplicationEntity, ImageRoute, PatientPartition, got nothing"),
+        (
+            "a: 1\n",
+            "kind: expected one of AEPolicy, ApplicationEntity, ImageRoute, PatientPartition, got nothing",
+        ),
         ("just text\n", "expected an object with apiVersion, kind, metadata and spec, got 'just text'"),
         ("- a\n", "got a list of 1"),
         (GOOD.replace("v1alpha1", "v1"), "expected aegate.dev/v1alpha1, got 'aegate.dev/v1'"),
@@ -258,3 +261,43 @@ def test_transition_rules_hold_against_the_version_in_force() -> None:
     changed = validate(ae(patientPartition="b"), old=in_force)
     assert [p.field for p in changed.problems] == ["spec.patientPartition"]
     assert changed.source_errors(in_force) == {CT1: str(changed.problems[0])}
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"title": 12}, "expected a string, got the integer 12: put it in quotes"),
+        ({"title": "A2345678901234567"}, "expected at most 16 characters, got 17: shorten it"),
+        ({"port": "104"}, "expected an integer, got '104': take the quotes away"),
+        ({"ability": False}, "YAML reads unquoted on, off, yes, no, true and false as booleans; put it in"),
+        ({"routeLevel": "study"}, "did you mean Study?"),
+        ({"sourceranges": []}, "did you mean sourceRanges?"),
+        ({"listener": {"verifyNodes": True}}, "did you mean verifyNode?"),
+        ({"node": None}, "expected a value, got nothing: the field is required; add it"),
+        (
+            {"push": {"compression": {"mode": "Lossless", "quality": 90}}},
+            "only with it (got the integer 90)",
+        ),
+    ],
+)
+def test_the_next_step_is_said(spec: dict[str, object], words: str) -> None:
+    value = {**ae("ct1"), "spec": {"title": "CT1", "node": "10.1.2.3", "port": 104, **spec}}
+    assert [words in p.message for p in validate(value).problems if p.field != ""] == [True]
+
+
+def test_a_policy_is_valid_and_no_resource_of_a_namespace() -> None:
+    policy = {"apiVersion": "aegate.dev/v1alpha1", "kind": "AEPolicy", "metadata": {"name": "x"}, "spec": {}}
+    result = validate(policy, policy)
+    assert [str(p.ref) for p in result.policies] == ["AEPolicy x"]
+    assert [p.message for p in result.problems] == [
+        "expected every resource once, got AEPolicy x again (first in <stdin>:1): remove one"
+    ]
+
+
+def test_what_was_stored_before_a_rule_is_let_pass_while_it_does_not_change() -> None:
+    stored = ae("ct1", node="ct1.example.org")
+    old = {CT1: stored}
+    labelled = {**stored, "metadata": {"name": "ct1", "labels": {"a": "b"}}}
+    reading = read_bytes(json.dumps(labelled).encode())
+    assert validate_reading(reading, old=old, crds=crds()).is_valid
+    assert not validate_reading(reading, old={}, crds=crds()).is_valid
