@@ -1,0 +1,102 @@
+"""Bring CRDs into an API server, ours and ones that say nothing, and objects under either."""
+
+from __future__ import annotations
+
+import copy
+import http.client
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from tests.cluster.validation.api_server import PLURALS, ApiServer, collection
+from tests.crd_cases.table import API_VERSION, Case, Manifest
+from tests.integration.waiting import eventually
+
+ROOT = Path(__file__).parents[3]
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_SILENT = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+def read_yaml(file: Path) -> list[Manifest]:
+    """Return the documents of a file."""
+    return list(YAML(typ="safe", pure=True).load_all(file.read_text("utf-8")))
+
+
+def our_crds() -> list[Manifest]:
+    """Return the CRDs as they lie in crds/."""
+    return [document for file in sorted((ROOT / "crds").glob("*.yaml")) for document in read_yaml(file)]
+
+
+def install(api: ApiServer) -> None:
+    """Put our CRDs in force."""
+    for crd in our_crds():
+        put(api, _DEFINITIONS, crd)
+    for kind in PLURALS:
+        eventually(lambda kind=kind: _refused(api, kind) == ["spec"], what=f"the schema of {kind} in force")
+
+
+def install_without_rules(api: ApiServer) -> None:
+    """Put CRDs of our kinds in force that let anything pass."""
+    for crd in copy.deepcopy(our_crds()):
+        version = crd["spec"]["versions"][0]  # type: ignore[index] # a CRD
+        version["schema"] = {"openAPIV3Schema": _SILENT}
+        version.pop("selectableFields", None)
+        put(api, _DEFINITIONS, crd)
+    for kind in PLURALS:
+        eventually(lambda kind=kind: _refused(api, kind) == [], what=f"{kind} without a schema in force")
+
+
+def put(api: ApiServer, place: str, manifest: Manifest) -> None:
+    """Create an object, or bring the one of its name to this form."""
+    name = manifest["metadata"]["name"]  # type: ignore[index] # an object
+    there = api.request("GET", f"{place}/{name}")
+    if there.status == http.client.NOT_FOUND:
+        done = api.request("POST", place, manifest, fieldValidation="Strict")
+    else:
+        version = there.body["metadata"]["resourceVersion"]  # type: ignore[index] # an object
+        whole = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}  # type: ignore[dict-item] # the same
+        done = api.request("PUT", f"{place}/{name}", whole, fieldValidation="Strict")
+    assert done.is_accepted, done.message
+
+
+def _refused(api: ApiServer, kind: str) -> list[str] | None:
+    """Return the fields refused of an object that says nothing; None while its kind is not served."""
+    nothing = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "nothing"}}
+    answer = api.request("POST", collection(nothing), nothing, dryRun="All")
+    if answer.status == http.client.NOT_FOUND:
+        return None
+    return [place for place, _ in answer.refused]
+
+
+class OldObjects:
+    """Stored objects, each in a namespace of its own, because many have one name; a policy, which can be in none,
+    under another name."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
+        self._stored: dict[str, Manifest] = {}
+
+    def store(self, case: Case) -> None:
+        """Create the old version of a case."""
+        assert case.old is not None
+        place = f"case-{len(self._stored)}"
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place}}
+        made = self._api.request("POST", "/api/v1/namespaces", namespace)
+        assert made.is_accepted or made.status == http.client.CONFLICT, made.message
+        old = in_place(case.old, place)
+        self._api.delete(old)
+        answer = self._api.create(old)
+        assert answer.is_accepted, f"{case.name}: {answer.message}"
+        self._stored[case.name] = answer.body
+
+    def changed(self, case: Case) -> Manifest:
+        """Return the new version of a case, as an update of the stored one."""
+        metadata = self._stored[case.name]["metadata"]
+        own = {key: metadata[key] for key in ("name", "namespace", "resourceVersion") if key in metadata}  # type: ignore[index,operator] # an object
+        return {**case.manifest, "metadata": {**case.manifest["metadata"], **own}}  # type: ignore[dict-item] # objects
+
+
+def in_place(manifest: Manifest, place: str) -> Manifest:
+    """Return the manifest in the namespace ``place``; a policy, which can be in none, under that name."""
+    part = "name" if manifest["kind"] == "AEPolicy" else "namespace"
+    return {**manifest, "metadata": {**manifest["metadata"], part: place}}  # type: ignore[dict-item] # an object
