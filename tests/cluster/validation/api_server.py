@@ -102,9 +102,10 @@ class ApiServer:
         answer = self._connection.getresponse()
         return Answer(answer.status, json.loads(answer.read()))
 
-    def create(self, manifest: Manifest, **query: str) -> Answer:
+    def create(self, manifest: Manifest, *, user: str = "", **query: str) -> Answer:
         """Create an object, with strict decoding."""
-        return self.request("POST", collection(manifest), manifest, fieldValidation="Strict", **query)
+        strict = {"fieldValidation": "Strict", **query}
+        return self.request("POST", collection(manifest), manifest, user=user, **strict)
 
     def replace(self, manifest: Manifest, **query: str) -> Answer:
         """Replace the object of this name, with strict decoding."""
@@ -119,10 +120,13 @@ class ApiServer:
         self.merge(manifest, {"metadata": {"finalizers": None}})
         assert self.request("DELETE", address(manifest)).status in (http.client.OK, http.client.NOT_FOUND)
 
-    def merge(self, manifest: Manifest, patch: Mapping[str, object], part: str = "", **query: str) -> Answer:
+    def merge(
+        self, manifest: Manifest, patch: Mapping[str, object], part: str = "", *, user: str = "", **query: str
+    ) -> Answer:
         """Merge ``patch`` into the object of this name, or into a ``part`` of it such as status."""
         place = address(manifest) + (f"/{part}" if part else "")
-        return self.request("PATCH", place, patch, content="application/merge-patch+json", **query)
+        content = "application/merge-patch+json"
+        return self.request("PATCH", place, patch, content=content, user=user, **query)
 
 
 def collection(manifest: Manifest) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tests.cluster.validation.api_server import PLURALS, ApiServer, collection
+from tests.cluster.validation.api_server import GROUP, PLURALS, ApiServer, collection
 from tests.crd_cases.table import API_VERSION, Case, Manifest
 from tests.integration.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_POLICIES = {
+    "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
+}
 _SILENT = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -68,6 +74,25 @@ def _refused(api: ApiServer, kind: str) -> list[str] | None:
     return [place for place, _ in answer.refused]
 
 
+def install_policies(api: ApiServer) -> None:
+    """Put the admission policies of crds/policies in force."""
+    for policy in our_policies():
+        put(api, _POLICIES[str(policy["kind"])], policy)
+
+
+def remove_policies(api: ApiServer) -> None:
+    """Take the admission policies away, and all AEPolicies."""
+    for policy in reversed(our_policies()):
+        api.request("DELETE", f"{_POLICIES[str(policy['kind'])]}/{policy['metadata']['name']}")  # type: ignore[index] # an object
+    api.request("DELETE", f"{GROUP}/{PLURALS['AEPolicy']}")
+
+
+def our_policies() -> list[Manifest]:
+    """Return the admission policies and their bindings as they lie in crds/policies/."""
+    files = sorted((ROOT / "crds" / "policies").glob("*.yaml"))
+    return [document for file in files for document in read_yaml(file)]
+
+
 class OldObjects:
     """Stored objects, each in a namespace of its own, because many have one name; a policy, which can be in none,
     under another name."""
@@ -75,25 +100,36 @@ class OldObjects:
     def __init__(self, api: ApiServer) -> None:
         self._api = api
         self._stored: dict[str, Manifest] = {}
+        self._count = 0
+
+    @contextmanager
+    def update_of(self, case: Case) -> Iterator[Manifest]:
+        """Give the new version of a case, as an update of the old one, which is there for as long."""
+        if case.name not in self._stored:
+            self.store(case)
+        metadata = self._stored[case.name]["metadata"]
+        own = {key: metadata[key] for key in ("name", "namespace", "resourceVersion") if key in metadata}  # type: ignore[index,operator] # an object
+        yield {**case.manifest, "metadata": {**case.manifest["metadata"], **own}}  # type: ignore[dict-item] # objects
+        self._api.delete(self._stored.pop(case.name))
 
     def store(self, case: Case) -> None:
         """Create the old version of a case."""
         assert case.old is not None
-        place = f"case-{len(self._stored)}"
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place}}
-        made = self._api.request("POST", "/api/v1/namespaces", namespace)
-        assert made.is_accepted or made.status == http.client.CONFLICT, made.message
+        place = f"case-{self._count}"
+        self._count += 1
+        make_namespace(self._api, place)
         old = in_place(case.old, place)
         self._api.delete(old)
         answer = self._api.create(old)
         assert answer.is_accepted, f"{case.name}: {answer.message}"
         self._stored[case.name] = answer.body
 
-    def changed(self, case: Case) -> Manifest:
-        """Return the new version of a case, as an update of the stored one."""
-        metadata = self._stored[case.name]["metadata"]
-        own = {key: metadata[key] for key in ("name", "namespace", "resourceVersion") if key in metadata}  # type: ignore[index,operator] # an object
-        return {**case.manifest, "metadata": {**case.manifest["metadata"], **own}}  # type: ignore[dict-item] # objects
+
+def make_namespace(api: ApiServer, name: str) -> None:
+    """Create a namespace where it is not there."""
+    namespace: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    made = api.request("POST", "/api/v1/namespaces", namespace)
+    assert made.is_accepted or made.status == http.client.CONFLICT, made.message
 
 
 def in_place(manifest: Manifest, place: str) -> Manifest:
