@@ -105,12 +105,14 @@ class OldObjects:
     @contextmanager
     def update_of(self, case: Case) -> Iterator[Manifest]:
         """Give the new version of a case, as an update of the old one, which is there for as long."""
-        if case.name not in self._stored:
+        was_there = case.name in self._stored
+        if not was_there:
             self.store(case)
-        metadata = self._stored[case.name]["metadata"]
+        metadata = self._api.get(self._stored[case.name]).body["metadata"]
         own = {key: metadata[key] for key in ("name", "namespace", "resourceVersion") if key in metadata}  # type: ignore[index,operator] # an object
         yield {**case.manifest, "metadata": {**case.manifest["metadata"], **own}}  # type: ignore[dict-item] # objects
-        self._api.delete(self._stored.pop(case.name))
+        if not was_there:
+            self._api.delete(self._stored.pop(case.name))
 
     def store(self, case: Case) -> None:
         """Create the old version of a case."""

@@ -18,7 +18,8 @@ HOSPITAL = EXAMPLES / "hospital"
 def test_all_examples_are_valid_together() -> None:
     result = validate_manifests([str(EXAMPLES)], crds=crds())
     assert [str(p) for p in [*result.problems, *result.unreadable]] == []
-    assert len(result.resources) == 15
+    assert len(result.resources) == 16
+    assert [str(policy.ref) for policy in result.policies] == ["AEPolicy hospital"]
 
 
 def test_hospital_has_no_trouble_but_the_printer() -> None:
