@@ -34,7 +34,7 @@ def test_the_wheels_validate_by_the_crds_of_the_repository(tmp_path: Path) -> No
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (
         0,
-        "valid: 7 ApplicationEntity, 5 ImageRoute, 3 PatientPartition; problems: 0; warnings: 1\n",
+        "valid: 1 AEPolicy, 8 ApplicationEntity, 5 ImageRoute, 3 PatientPartition; problems: 0; warnings: 1\n",
     )
     where = [sys.executable, "-c", "import aegate_core; print(aegate_core.__file__)"]
     assert subprocess.check_output(where, cwd=tmp_path, env=environ, text=True).startswith(str(site))
