@@ -32,7 +32,7 @@ Manifest = dict[str, object]
 
 _WORDS_OF_A_SERVER = (
     (r"the field is required", r"Required value"),
-    (r"unknown field", r'unknown field "{field}"'),
+    (r"unknown field", r'unknown field "{field}'),
     (r"every item once", r"Duplicate value"),
     (r"at least (\d+) characters?", r"at least \1 chars long"),
     (r"at most (\d+) characters", r"may not be more than \1 (bytes|characters)"),

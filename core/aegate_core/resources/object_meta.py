@@ -7,20 +7,19 @@ from collections.abc import Callable, Iterator, Mapping
 from aegate_core.resources import names
 from aegate_core.resources.problems import Path, Violation, nearest, show
 
-SET_BY_SERVER = frozenset(
-    [
-        "uid",
-        "resourceVersion",
-        "generation",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "managedFields",
-        "selfLink",
-    ]
-)
+SET_BY_SERVER: Mapping[str, tuple[type, str]] = {
+    "uid": (str, "a string"),
+    "resourceVersion": (str, "a string"),
+    "generation": (int, "an integer"),
+    "creationTimestamp": (str, "a string"),
+    "deletionTimestamp": (str, "a string"),
+    "deletionGracePeriodSeconds": (int, "an integer"),
+    "managedFields": (list, "a list"),
+    "selfLink": (str, "a string"),
+}
 """What an API server writes: let pass, because ``kubectl get -o yaml`` shows it, and not used."""
 WRITTEN = frozenset(["name", "namespace", "labels", "annotations", "finalizers", "ownerReferences"])
+_OWNER = frozenset(["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"])
 LARGEST_ANNOTATIONS_BYTES = 256 * 1024
 
 
@@ -30,9 +29,12 @@ def check_metadata(metadata: object) -> Iterator[Violation]:
         got = show(metadata)
         yield Violation(("metadata",), "an object with a name", got, "add metadata.name", is_blocking=True)
         return
-    for name in metadata:
-        if name not in SET_BY_SERVER | WRITTEN:
+    for name, value in metadata.items():
+        kind, said = SET_BY_SERVER.get(name, (object, ""))
+        if name not in WRITTEN | SET_BY_SERVER.keys():
             yield _unknown(str(name))
+        elif value is not None and not isinstance(value, kind):
+            yield Violation(("metadata", name), said, show(value), "leave it to the server")
     yield from _check_name(
         metadata.get("name"), ("metadata", "name"), (names.dns1123_subdomain, names.SUBDOMAIN)
     )
@@ -74,9 +76,9 @@ def _check_labels(labels: object) -> Iterator[Violation]:
         return
     for key, value in labels.items():
         yield from _check_key(str(key), path)
-        if not isinstance(value, str):
+        if value is not None and not isinstance(value, str):
             yield Violation((*path, key), "a string", show(value), "put it in quotes")
-        elif names.label_value(value):
+        elif names.label_value(value or ""):
             yield Violation((*path, key), names.LABEL_VALUE, show(value), "use another value")
 
 
@@ -92,7 +94,7 @@ def _check_annotations(annotations: object) -> Iterator[Violation]:
         yield from _check_key(str(key).lower(), path)
         if isinstance(value, str):
             size += len(key.encode()) + len(value.encode())
-        else:
+        elif value is not None:
             yield Violation((*path, key), "a string", show(value), "put it in quotes")
     if size > LARGEST_ANNOTATIONS_BYTES:
         yield Violation(
@@ -124,6 +126,9 @@ def _check_owners(owners: object) -> Iterator[Violation]:
             if not isinstance(known.get(member), str) or not known[member]:
                 got = show(known[member]) if known.get(member) is not None else "nothing"
                 yield Violation((*path, n, member), f"the owner's {member}", got, f"add its {member}")
+        for member in known.keys() - _OWNER:
+            got = f"the unknown field {member!r}"
+            yield Violation((*path, n, member), "a field of OwnerReference", got, "remove it")
         in_control += known.get("controller") is True
     if in_control > 1:
         yield Violation(path, "one owner with controller: true", str(in_control), "leave it to one of them")

@@ -222,7 +222,7 @@ def _check_object(value: Mapping[str, object], crd: CRD, old: Mapping[str, objec
     violations = [
         *check_metadata(value.get("metadata")),
         *check(wished, crd.schema, (), stored),
-        *unknown_fields(written, crd.schema),
+        *unknown_fields(value, crd.schema),
     ]
     if not any(violation.is_blocking for violation in violations):
         violations += check_rules(wished, stored, crd.schema)
@@ -230,7 +230,7 @@ def _check_object(value: Mapping[str, object], crd: CRD, old: Mapping[str, objec
 
 
 def _without_status(value: Mapping[str, object]) -> dict[str, object]:
-    """Leave out ``status``: an API server ignores it in what people apply."""
+    """Leave out ``status``: an API server ignores it in what people apply, but for members it does not know."""
     return {name: member for name, member in value.items() if name != "status"}
 
 
@@ -238,7 +238,8 @@ def _parse(manifest: Manifest, crd: CRD, problems: list[Problem]) -> Iterable[Re
     """Return the resource, without what only a server may set; a problem more where it cannot be had."""
     filled = members(with_defaults(_without_status(members(manifest.value)), crd.schema))
     metadata = members(filled["metadata"])
-    own = {name: metadata[name] for name in ("name", "namespace", "labels") if metadata.get(name) is not None}
+    own = {name: metadata[name] for name in ("name", "namespace") if metadata.get(name) is not None}
+    own["labels"] = {key: value or "" for key, value in members(metadata.get("labels")).items()}
     try:
         return [parse_resource({**filled, "metadata": own}, source=f"{manifest.file}:{manifest.place.line}")]
     except InvalidResource as error:

@@ -52,7 +52,7 @@ class Answer:
         assert isinstance(details, dict)
         causes = [(c.get("field", ""), c["message"]) for c in details.get("causes", [])]
         found = [(_place(place, said), said) for place, said in causes if _REST not in said]
-        unknown = [(m[1], m[0]) for m in _STRICT.finditer(self.message)]
+        unknown = [(reported_field(m[1]), m[0]) for m in _STRICT.finditer(self.message)]
         undecodable = [(f"metadata.{m[1]}", m[0]) for m in _UNDECODABLE.finditer(self.message)]
         return unknown or undecodable or found
 

@@ -147,7 +147,7 @@ def test_refused_with_reason_and_next_step(text: str, words: str) -> None:
 def test_what_a_server_sets_is_not_used() -> None:
     text = (
         GOOD.replace("name: ct1", "name: ct1, uid: abc, generation: 7, resourceVersion: '1'")
-        + "status: {x: 1}\n"
+        + "status: {observedGeneration: x}\n"
     )
     result = validate_text(text)
     assert lines(result) == []
