@@ -27,7 +27,7 @@ _REST = "some validation rules were not checked"
 """A remark beside what is refused, and no refusal of its own."""
 _UNDECODABLE = re.compile(r"cannot unmarshal \w+ into Go struct field ObjectMeta\.(\w+) of type \w+")
 _FORMAT = re.compile(r"must be of type integer with format \w+ in (\S+)$")
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,13 @@ class ApiServer:
         if user:
             headers["Impersonate-User"] = user
         address = f"{path}?{urlencode(query)}" if query else path
-        self._connection.request(method, address, json.dumps(body) if body else None, headers)
-        answer = self._connection.getresponse()
-        return Answer(answer.status, json.loads(answer.read()))
+        try:
+            self._connection.request(method, address, json.dumps(body) if body else None, headers)
+            answer = self._connection.getresponse()
+            return Answer(answer.status, json.loads(answer.read()))
+        except OSError:
+            self._connection.close()  # the next request opens it anew
+            raise
 
     def create(self, manifest: Manifest, *, user: str = "", **query: str) -> Answer:
         """Create an object, with strict decoding."""

@@ -15,6 +15,8 @@ from tests.crd_cases.table import API_VERSION, Case, Manifest
 from tests.integration.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
+READY_S = 60
+"""Until an API server acts on a CRD or a policy: a second on an idle machine."""
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _POLICIES = {
     "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
@@ -38,7 +40,11 @@ def install(api: ApiServer) -> None:
     for crd in our_crds():
         put(api, _DEFINITIONS, crd)
     for kind in PLURALS:
-        eventually(lambda kind=kind: _refused(api, kind) == ["spec"], what=f"the schema of {kind} in force")
+        eventually(
+            lambda kind=kind: _refused(api, kind) == ["spec"],
+            deadline_s=READY_S,
+            what=f"the schema of {kind} in force",
+        )
 
 
 def install_without_rules(api: ApiServer) -> None:
@@ -49,7 +55,11 @@ def install_without_rules(api: ApiServer) -> None:
         version.pop("selectableFields", None)
         put(api, _DEFINITIONS, crd)
     for kind in PLURALS:
-        eventually(lambda kind=kind: _refused(api, kind) == [], what=f"{kind} without a schema in force")
+        eventually(
+            lambda kind=kind: _refused(api, kind) == [],
+            deadline_s=READY_S,
+            what=f"{kind} without a schema in force",
+        )
 
 
 def put(api: ApiServer, place: str, manifest: Manifest) -> None:

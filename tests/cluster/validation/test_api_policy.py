@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.validation.api_server import Answer, ApiServer, address
 from tests.cluster.validation.installing import (
+    READY_S,
     OldObjects,
     install_policies,
     make_namespace,
@@ -59,6 +60,7 @@ def policies(api: ApiServer, stored: OldObjects) -> Iterator[ApiServer]:
     probe = resource("PatientPartition")
     eventually(
         lambda: "aegate-api" in api.create(probe, user=API_USER, dryRun="All").message,
+        deadline_s=READY_S,
         what="the policy in force",
     )
     yield api

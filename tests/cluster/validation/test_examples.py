@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster.validation.api_server import PLURALS, ApiServer
 from tests.cluster.validation.installing import (
+    READY_S,
     ROOT,
     OldObjects,
     install_policies,
@@ -48,7 +49,9 @@ def test_the_policy_lets_the_one_with_tls_pass_and_no_other(api: ApiServer, stor
             "applicationentity-tls.yaml 1": http.client.CREATED,
             "applicationentity.yaml 1": http.client.FORBIDDEN,
         }
-        eventually(lambda: answers() == expected, what="the policy in force")
+        eventually(lambda: answers() == expected, deadline_s=READY_S, what="the policy in force")
     finally:
         remove_policies(api)
-    eventually(lambda: set(answers().values()) == {http.client.CREATED}, what="the policy gone")
+    eventually(
+        lambda: set(answers().values()) == {http.client.CREATED}, deadline_s=READY_S, what="the policy gone"
+    )

@@ -8,7 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.validation.api_server import Answer, ApiServer
-from tests.cluster.validation.installing import OldObjects, install_policies, make_namespace, remove_policies
+from tests.cluster.validation.installing import (
+    READY_S,
+    OldObjects,
+    install_policies,
+    make_namespace,
+    remove_policies,
+)
 from tests.crd_cases.table import API_VERSION, Manifest
 from tests.integration.waiting import eventually
 
@@ -49,7 +55,11 @@ def server(policies: ApiServer) -> Iterator[ApiServer]:
     for name in ("hospital", "second"):
         policies.delete(limits(name))
     probe = ae("us1", node="127.0.0.1")
-    eventually(lambda: policies.create(probe, dryRun="All").is_accepted, what="no AEPolicy in force")
+    eventually(
+        lambda: policies.create(probe, dryRun="All").is_accepted,
+        deadline_s=READY_S,
+        what="no AEPolicy in force",
+    )
 
 
 def limit(server: ApiServer, name: str = "hospital", **spec: object) -> None:
@@ -64,6 +74,7 @@ def limit(server: ApiServer, name: str = "hospital", **spec: object) -> None:
     )
     eventually(
         lambda: f"AEPolicy {name}" in server.create(probe, dryRun="All").message,
+        deadline_s=READY_S,
         what=f"AEPolicy {name} in force",
     )
 
