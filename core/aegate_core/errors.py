@@ -88,13 +88,16 @@ class StorageFull(StorageError):
 
 
 class DatabaseUnavailable(StorageError):
-    """The database does not answer; nothing is known to be lost. Try again later."""
+    """The database does not answer; nothing is known to be lost. Try again later.
+
+    ``is_starting``: it says itself that it is on its way, such as after a crash.
+    """
 
     code = "DATABASE_UNAVAILABLE"
 
-
-class DatabaseStarting(DatabaseUnavailable):
-    """The database says that it is on its way, such as after a crash: it comes by itself."""
+    def __init__(self, message: str, *, is_starting: bool = False) -> None:
+        super().__init__(message)
+        self.is_starting = is_starting
 
 
 class SerializationConflict(StorageError):

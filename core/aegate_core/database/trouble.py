@@ -13,7 +13,6 @@ import asyncpg
 from tortoise.exceptions import DBConnectionError, OperationalError
 
 from aegate_core.errors import (
-    DatabaseStarting,
     DatabaseUnavailable,
     SchemaMismatch,
     SerializationConflict,
@@ -87,10 +86,9 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
         if isinstance(root, asyncpg.DiskFullError):
             raise StorageFull("the database's disk is full: make room") from error
         if isinstance(root, AWAY):
-            kind = (
-                DatabaseStarting if isinstance(root, asyncpg.CannotConnectNowError) else DatabaseUnavailable
-            )
-            raise kind(f"the database {self._place} {_why_away(root)}") from error
+            is_starting = isinstance(root, asyncpg.CannotConnectNowError)
+            message = f"the database {self._place} {_why_away(root)}"
+            raise DatabaseUnavailable(message, is_starting=is_starting) from error
 
     def _raise_for_sqlite(self, root: sqlite3.DatabaseError, error: BaseException) -> None:
         code = getattr(root, "sqlite_errorcode", 0) & 0xFF
