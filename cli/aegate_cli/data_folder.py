@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import pwd
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ FORMAT = 1
 """The layout of the folder that this version writes; a newer one is refused."""
 
 PROBE_BYTES = 1 << 20
-LOCK_WAIT_S = 10.0
-"""How long a start waits for processes of a killed run to end; they stop on the death of their parent."""
+LOCK_WAIT_S = 60.0
+"""How long a start waits for processes of a killed run to end; they stop on the death of their parent, within their
+grace period of 30 s, when the machine is not too busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def _ensure_ours_to_take(root: Path) -> None:
 
 
 def _lock(lock_fd: int, root: Path) -> None:
-    deadline = time.monotonic() + LOCK_WAIT_S
+    deadline, is_said = time.monotonic() + LOCK_WAIT_S, False
     while True:
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,6 +175,12 @@ def _lock(lock_fd: int, root: Path) -> None:
         except BlockingIOError as error:
             holder = os.pread(lock_fd, 32, 0).decode("ascii", "replace").strip()
             is_ending = holder.isdecimal() and not _is_alive(int(holder))
+            if is_ending and not is_said:
+                print(
+                    f"aegate: waiting for what is left of an `aegate up` that has died (process {holder})",
+                    file=sys.stderr,
+                )
+                is_said = True
             if not is_ending or time.monotonic() > deadline:
                 raise Conflict(
                     f"data folder {root} is in use by another `aegate up`{f' (process {holder})' if holder else ''}: "
