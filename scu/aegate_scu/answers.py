@@ -69,8 +69,10 @@ class Answers:
             self._command.clear()
             if number_of(elements, 0x0800) != _NO_DATA_SET:
                 raise InvalidInput("command set must say that no data set follows, got another type")
-            if number_of(elements, 0x0100) in _RESPONSES:
-                self._response(elements)
+            if number_of(elements, 0x0100) not in _RESPONSES:
+                # pynetdicom takes a C-STORE-RQ that has a status for a response.
+                raise InvalidInput("message must be a response to C-STORE or C-ECHO, got another kind")
+            self._response(elements)
 
     def _response(self, elements: dict[int, bytes]) -> None:
         message_id, status = number_of(elements, 0x0120), number_of(elements, 0x0900)

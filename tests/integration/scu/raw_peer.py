@@ -62,9 +62,9 @@ def command(*elements: tuple[int, bytes]) -> bytes:
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 
-def response(message_id: int, *status: int, data_set_type: int = 0x0101) -> bytes:
+def response(message_id: int, *status: int, data_set_type: int = 0x0101, field: int = 0x8001) -> bytes:
     """Return a P-DATA-TF with a C-STORE response; without ``status`` it has no (0000,0900)."""
-    elements = [(0x0100, struct.pack("<H", 0x8001)), (0x0120, struct.pack("<H", message_id))]
+    elements = [(0x0100, struct.pack("<H", field)), (0x0120, struct.pack("<H", message_id))]
     elements.append((0x0800, struct.pack("<H", data_set_type)))
     elements += [(0x0900, struct.pack("<H", s)) for s in status]
     return data(3, command(*elements))
