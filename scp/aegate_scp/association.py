@@ -36,6 +36,11 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 
 _PROVIDED = frozenset(str(uid) for uid in _STORAGE_CLASSES.values()) | {VERIFICATION}
 _IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_NO_SOP_CLASS = UID("2.999")
+"""Nobody's (the OID arc for examples): for a context without abstract syntax, which PS3.8 9.3.2.2 requires.
+
+It is refused like one that we do not know; pynetdicom fails over it, and the whole association with it.
+"""
 _ABOVE_OUR_LIMITS = 1_000_000
 """pynetdicom's own maximum_associations: the slots of each AE decide, before pynetdicom hears of it."""
 
@@ -193,6 +198,8 @@ class ListenerAssociation(Association):
         for context in (
             request.presentation_context_definition_list if isinstance(request, A_ASSOCIATE) else ()
         ):
+            if context.abstract_syntax is None:
+                context.abstract_syntax = _NO_SOP_CLASS
             chosen = choose_transfer_syntax([str(uid) for uid in context.transfer_syntax])
             context.transfer_syntax = [chosen or _IMPLICIT_LITTLE_ENDIAN]
             if chosen and str(context.abstract_syntax) in provided:

@@ -17,6 +17,7 @@ from tests import dicom, sentinel
 from tests.integration.peers import run_dcmtk
 from tests.integration.scp.listeners import RunningListener, associate, entity, running_listener
 from tests.integration.scp.wires import (
+    EXPLICIT,
     RELEASE_RQ,
     associate_rq,
     connected,
@@ -424,3 +425,19 @@ def test_patient_data_of_a_refused_object_stays_out_of_log_and_metrics(tmp_path:
             assert peer.receive_pdu()[0] == 7
         sentinel.assert_absent(listener.get("/metrics")[1], "the metrics")
         sentinel.assert_absent(listener.log.read_bytes(), "the log")
+
+
+@pytest.mark.parametrize("syntaxes", [b"", item(0x30, b"")], ids=["none", "empty"])
+def test_context_without_abstract_syntax_is_refused_alone(tmp_path: Path, syntaxes: bytes) -> None:
+    nameless = item(0x20, b"\3\0\0\0" + syntaxes + item(0x40, EXPLICIT.encode()))
+    with running_listener(tmp_path) as listener:
+        with connected(listener.port) as peer:
+            peer.send(associate_rq(contexts=nameless))
+            kind, _ = peer.receive_pdu()
+            assert kind == 2
+            peer.send(pdu(4, pdv(3, store_rq()) + pdv(2, b"ab")))
+            assert peer.status() == 0x0000
+            peer.send(RELEASE_RQ)
+            assert peer.receive_pdu()[0] == 6
+        assert listener.events("process.failed") == []
+        assert len(listener.arrivals()) == 1

@@ -22,12 +22,13 @@ def associate_rq(
     called: bytes = b"AEGATE".ljust(16),
     abstract_syntax: str = CT,
     extra: bytes = b"",
+    contexts: bytes = b"",
 ) -> bytes:
-    """Return an A-ASSOCIATE-RQ with one context, id 1."""
+    """Return an A-ASSOCIATE-RQ with one context, id 1, and more ``contexts``."""
     context = item(0x20, b"\1\0\0\0" + item(0x30, abstract_syntax.encode()) + item(0x40, EXPLICIT.encode()))
     user = item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3") + extra)
     body = struct.pack(">HH", 1, 0) + called + calling + bytes(32)
-    body += item(0x10, b"1.2.840.10008.3.1.1.1") + context + user
+    body += item(0x10, b"1.2.840.10008.3.1.1.1") + context + contexts + user
     return pdu(1, body)
 
 
