@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
@@ -110,11 +111,12 @@ def _manifest(kind: str, base: Manifest, changes: Mapping[str, object]) -> Manif
             manifest[part] = {**manifest[part], **changes[part]}  # type: ignore[dict-item] # objects, both
     for path in changes.get("absent", []):  # type: ignore[attr-defined] # a list of paths
         *above, name = path.split(".")
-        holder: dict = manifest
+        holder: dict[str, Any] = manifest
         for part in above:
             holder = holder[part]
         del holder[name]
-    return manifest | changes.get("with", {})  # type: ignore[operator] # an object
+    whole: Manifest = manifest | changes.get("with", {})  # type: ignore[operator] # an object
+    return whole
 
 
 def words_of_a_server(words: str, place: str) -> str:

@@ -20,7 +20,9 @@ from tests.crd_cases.table import load_cases
 class Cluster(Protocol):
     """What these tests need of a cluster."""
 
-    kubeconfig: Path
+    @property
+    def kubeconfig(self) -> Path:
+        """How to get in."""
 
     def kubectl(self, *arguments: str | Path, stdin: str = "") -> str:
         """Return what kubectl prints. Raises AssertionError with what it said."""

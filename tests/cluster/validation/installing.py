@@ -6,6 +6,7 @@ import copy
 import http.client
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -41,7 +42,7 @@ def install(api: ApiServer) -> None:
         put(api, _DEFINITIONS, crd)
     for kind in PLURALS:
         eventually(
-            lambda kind=kind: _refused(api, kind) == ["spec"],
+            partial(_refuses, api, kind, ["spec"]),
             deadline_s=READY_S,
             what=f"the schema of {kind} in force",
         )
@@ -56,7 +57,7 @@ def install_without_rules(api: ApiServer) -> None:
         put(api, _DEFINITIONS, crd)
     for kind in PLURALS:
         eventually(
-            lambda kind=kind: _refused(api, kind) == [],
+            partial(_refuses, api, kind, []),
             deadline_s=READY_S,
             what=f"{kind} without a schema in force",
         )
@@ -75,9 +76,13 @@ def put(api: ApiServer, place: str, manifest: Manifest) -> None:
     assert done.is_accepted, done.message
 
 
+def _refuses(api: ApiServer, kind: str, fields: list[str]) -> bool:
+    return _refused(api, kind) == fields
+
+
 def _refused(api: ApiServer, kind: str) -> list[str] | None:
     """Return the fields refused of an object that says nothing; None while its kind is not served."""
-    nothing = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "nothing"}}
+    nothing: Manifest = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "nothing"}}
     answer = api.request("POST", collection(nothing), nothing, dryRun="All")
     if answer.status == http.client.NOT_FOUND:
         return None

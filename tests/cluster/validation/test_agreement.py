@@ -11,6 +11,7 @@ import json
 import os
 import random
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import pytest
 
@@ -169,6 +170,11 @@ def put(holder: Manifest, path: tuple[str | int, ...], value: object) -> None:
             return
 
 
+def _text(manifest: Manifest, most: int) -> bytes:
+    """The manifest as standard input gives it."""
+    return json.dumps(manifest).encode()
+
+
 def manifests(kind: str, schema: Schema) -> Iterator[Manifest]:
     """Manifests of a kind with one to three fields changed."""
     chance = random.Random(f"{SEED} {kind}")
@@ -187,8 +193,7 @@ def test_both_refuse_the_same_fields(api: ApiServer, stored: OldObjects, kind: s
     crds = load_crds()
     differing = []
     for manifest in manifests(kind, crds[kind].schema):
-        text = json.dumps(manifest).encode()
-        reading = read_manifests(["-"], stdin=lambda most, text=text: text)
+        reading = read_manifests(["-"], stdin=partial(_text, manifest))
         ours = {
             reported_field(p.field): p.message for p in validate_reading(reading, old={}, crds=crds).problems
         }

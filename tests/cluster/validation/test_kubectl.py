@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,7 +245,7 @@ def test_explain_knows_every_field(people: People, api: ApiServer, kind: str) ->
     assert "spec\t<Object> -required-" in people.kubectl("explain", kind.lower(), "--recursive")
 
 
-def _fields(node: dict, path: str) -> Iterator[tuple[str, dict]]:
+def _fields(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """All fields below one, but for those of metadata, which Kubernetes describes."""
     yield path, node
     for name, child in node.get("properties", {}).items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ def assert_denied(answer: Answer, *words: str) -> None:
 
 
 NETWORKS = {"allowedCIDRs": ["10.0.0.0/8", "2001:db8::/48"]}
-DENIED: dict[str, tuple[dict[str, object], dict[str, object], tuple[str, ...]]] = {
+DENIED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], tuple[str, ...]]] = {
     "node elsewhere": (
         NETWORKS,
         {"node": "192.168.1.1"},
@@ -140,7 +141,7 @@ DENIED: dict[str, tuple[dict[str, object], dict[str, object], tuple[str, ...]]] 
         ("must be one of ClusterIP, LoadBalancer (AEPolicy hospital), got NodePort: choose one of these",),
     ),
 }
-ALLOWED: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+ALLOWED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "node within": (NETWORKS, {"node": "10.255.255.255", "sourceRanges": ["10.1.0.0/16", "10.0.0.0/8"]}),
     "IPv6 node within": (NETWORKS, {"node": "2001:db8::1", "sourceRanges": ["2001:db8::/64"]}),
     "an allowed name": (
@@ -189,7 +190,7 @@ def test_every_policy_holds(server: ApiServer) -> None:
 
 
 def test_one_from_before_a_policy_can_be_labelled_disabled_reported_and_deleted(server: ApiServer) -> None:
-    keep = {"finalizers": ["example.org/keep"]}
+    keep: Manifest = {"finalizers": ["example.org/keep"]}
     assert server.create(ae(node="192.168.1.1", metadata=keep)).is_accepted
     limit(server, allowedCIDRs=["10.0.0.0/8"])
     assert_denied(server.merge(ae(), {"spec": {"comment": "known"}}), "got 192.168.1.1")
