@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
+import os
+import select
+import weakref
 from collections.abc import Coroutine
 
 
@@ -12,27 +13,30 @@ class StopRequest:
     """What a signal handler makes and the main thread waits for.
 
     No `threading.Event`: a handler runs in the main thread between any two of its instructions, and where that held
-    the event's own lock, in its wait, set() waited for it for ever: the process heeded no signal any more.
+    the event's own lock, in its wait, set() waited for it for ever: the process heeded no signal any more. No
+    `queue.SimpleQueue` either: CPython 3.11 waits for ever when its time is over before it has begun to wait.
     """
 
     def __init__(self) -> None:
-        self._made: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put may interrupt its get
         self._is_made = False
+        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
 
     def make(self) -> None:
         """Ask for the end. Safe to repeat, and in a signal handler."""
         self._is_made = True
-        self._made.put(None)
+        os.eventfd_write(self._descriptor, 1)
 
     def is_made(self) -> bool:
         """Say whether the end was asked for."""
         return self._is_made
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Return True as soon as it is made, or False after ``timeout_s``; None: wait for it. For one thread."""
+    def wait(self, timeout_s: float) -> bool:
+        """Return True as soon as it is made, or False after ``timeout_s``."""
         if not self._is_made:
-            with contextlib.suppress(queue.Empty):
-                self._made.get(timeout=timeout_s)
+            self._poll.poll(timeout_s * 1000)
         return self._is_made
 
 
