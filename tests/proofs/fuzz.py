@@ -205,7 +205,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-fuzz-"))
-    print(f"seed {options.seed}; everything is kept in {root} when it fails", flush=True)
+    print(f"seed {options.seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     replay = [Script.load(path) for path in options.replay]
     wrong = fuzz(root, seconds=options.seconds, seed=options.seed, replay=replay)
     for line in wrong:

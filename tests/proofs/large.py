@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--folder", default="/tmp", help="where, not in memory (default: /tmp)")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-large-", dir=options.folder))
-    print(f"everything is kept in {root} when it fails", flush=True)
+    print(f"everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     began = time.monotonic()
     with postgres_server() if options.database == "postgres" else nullcontext() as server:
         url = server.create("aegate") if server else f"sqlite://{root / 'data' / 'aegate.sqlite3'}"

@@ -218,7 +218,7 @@ def main() -> int:
     parser.add_argument("--instances", type=int, default=10_000, help="how many images (default: 10000)")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-load-"))
-    print(f"everything is kept in {root} when it fails", flush=True)
+    print(f"everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     wrong = prove(root, instances=options.instances, database=options.database)
     return finish(wrong, root, most=20)
 

@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="how long it is away (default: 600)")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="aegate-outage-"))
-    print(f"everything is kept in {root} when it fails", flush=True)
+    print(f"everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     began = time.monotonic()
     with postgres_server() if options.database == "postgres" else nullcontext() as server:
         url = server.create("aegate") if server else f"sqlite://{root / 'data' / 'aegate.sqlite3'}"
