@@ -58,6 +58,7 @@ async def _run(installation: Installation) -> int:
     log(PROCESS_STARTED, process="up", pid=os.getpid(), version=version("aegate-cli"))
     _ensure_ports(installation)
     if not await _bring_up_schema(installation.database_url, stop):
+        log(PROCESS_STOPPED, process="up", reason="signal")
         return 0
     async with open_database(installation.database_url) as db:
         return await _Run(installation, db, stop, hurry).until_stopped()

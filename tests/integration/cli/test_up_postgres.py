@@ -131,3 +131,4 @@ def test_who_waits_for_a_database_at_the_start_can_be_stopped(
         up.child.send_signal(signal.SIGTERM)
         assert up.child.wait(20) == 0
     assert not up.events("process.ready")
+    assert [e["process"] for e in up.events("process.stopped")] == ["up"]
