@@ -23,6 +23,7 @@ from aegate_core.events import (
     PROCESS_STOPPING,
     Log,
     configure_logging,
+    fault_text,
 )
 from aegate_core.health import HealthServer, ProcessState
 from aegate_core.watchdog import Watchdog
@@ -104,9 +105,9 @@ def main() -> int:
         _say(settings, "failed", message=error.message)
         return 1
     except Exception as error:
-        # The outermost place of the process: a traceback could quote values of rows, so only the kind is said.
-        log(PROCESS_FAILED, process=PROCESS, error=type(error).__name__, code="FAULT")
-        _say(settings, "failed", message=type(error).__name__)
+        # The outermost place of the process: a traceback could quote values of rows, so kind and place are said.
+        log(PROCESS_FAILED, process=PROCESS, error=fault_text(error), code="FAULT")
+        _say(settings, "failed", message=fault_text(error))
         return 1
     _say(settings, "stopped")
     log(PROCESS_STOPPED, process=PROCESS, reason="signal")

@@ -26,6 +26,7 @@ from aegate_core.events import (
     RETENTION_FAILED,
     WORK_RETURNED,
     Log,
+    fault_text,
 )
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.services import pushing
@@ -286,6 +287,9 @@ class Worker:
             raise
         except (StorageError, InvalidInput) as error:
             log(RETENTION_FAILED, error=error.message)
+            return
+        except Exception as fault:  # housekeeping: a fault in it must not keep images from going out
+            log(RETENTION_FAILED, error=fault_text(fault))
             return
         for partition, removed in report.partitions.items():
             if removed.studies or removed.deliveries:

@@ -20,6 +20,7 @@ from tortoise.context import TortoiseContext, _current_context, set_global_conte
 
 from aegate_core.database.dialect import (
     as_datetime,
+    as_int,
     as_json,
     postgres_arguments,
     sqlite_arguments,
@@ -28,7 +29,7 @@ from aegate_core.database.dialect import (
 from aegate_core.database.trouble import AWAY, translated
 from aegate_core.errors import InvalidValue, SerializationConflict
 
-__all__ = ["Database", "as_datetime", "as_json", "open_database"]
+__all__ = ["Database", "as_datetime", "as_int", "as_json", "open_database"]
 
 MODELS = ["aegate_core.stores.index.models", "aegate_core.stores.queue.models"]
 MIGRATIONS = "aegate_core.database.migrations"

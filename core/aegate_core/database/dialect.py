@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
 
 from aegate_core.errors import InvalidValue
@@ -61,6 +62,14 @@ def as_datetime(value: object) -> datetime:
     if isinstance(value, datetime):
         return value.astimezone(UTC)
     return datetime.fromisoformat(str(value)).astimezone(UTC)
+
+
+def as_int(value: object) -> int:
+    """Return a number of a raw row, from either database.
+
+    PostgreSQL's ``sum`` of bigint is numeric and comes as a Decimal, whose text may be ``9E+4``.
+    """
+    return int(value) if isinstance(value, int | Decimal) else int(str(value))
 
 
 def as_json(value: object) -> object:

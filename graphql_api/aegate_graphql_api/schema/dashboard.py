@@ -10,7 +10,7 @@ from typing import Any
 
 import strawberry
 
-from aegate_core.database import Database, as_datetime
+from aegate_core.database import Database, as_datetime, as_int
 from aegate_core.stores.index.list_resources import (
     entity_conditions,
     open_counts,
@@ -163,12 +163,12 @@ async def _arriving(db: Database) -> list[Arriving]:
     for row in await spooled(db):
         ae = str(row["ae"])
         found[ae] = Arriving(
-            source_ae=ae, unindexed=int(str(row["n"])), unclosed_units=0, oldest=moment(row["oldest"])
+            source_ae=ae, unindexed=as_int(row["n"]), unclosed_units=0, oldest=moment(row["oldest"])
         )
     for row in await unclosed_units(db):
         ae = str(row["ae"])
         one = found.setdefault(ae, Arriving(source_ae=ae, unindexed=0, unclosed_units=0, oldest=None))
-        one.unclosed_units = int(str(row["n"]))
+        one.unclosed_units = as_int(row["n"])
         times = [t for t in (one.oldest, moment(row["oldest"])) if t is not None]
         one.oldest = min(times, default=None)
     return [found[ae] for ae in sorted(found)]

@@ -337,3 +337,27 @@ async def killed_at(step: str, place: Place, database_url: str) -> None:
         capture_output=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+async def test_sizes_whose_sum_is_a_round_number_are_counted(place: Place) -> None:
+    await place.db.execute("UPDATE arrival SET size_bytes = 30000")
+    said = await run(place, MUCH_LATER, dry_run=True)
+    assert said.partitions["default/default"].size_bytes == 90_000
+
+
+async def test_fault_in_retention_keeps_no_image_from_going_out(
+    place: Place, database_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> Report:
+        raise ValueError("4711")
+
+    monkeypatch.setattr("aegate_scu.worker.retain", fails)
+
+    def told() -> list[object]:
+        records = [r for r in caplog.records if getattr(r, "event", None) == RETENTION_FAILED]
+        return [r.event_fields["error"] for r in records]  # type: ignore[attr-defined] # what `Log` adds
+
+    async with Clinic(place.db, DataFolder(place.root), database_url).worker() as worker:
+        [said] = await eventually_async(told)
+        assert worker.trouble() is None
+    assert str(said).startswith("ValueError at test_retention.py:")

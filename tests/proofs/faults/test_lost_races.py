@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,32 +96,62 @@ def test_what_loses_a_race_or_the_answer_to_its_commit_is_done_once(
             change_on_every_statement(tmp_path / "second", server)
 
 
+STUDY = "{ studies(first: 1) { nodes { id } } }"
+DESTINATION = (
+    'holdDestination(id: "{id}") {{ ... on DestinationChanged {{ changed }} }}',
+    'resumeDestination(id: "{id}") {{ ... on DestinationChanged {{ changed }} }}',
+)
+SEND = """sendStudies(input: {{studyIds: ["{study}"], destinationIds: ["{id}"], idempotencyKey: "{n}"}}) {{
+  ... on StudiesSent {{ items {{ id }} }} }}"""
+ITEM = {
+    "holdQueueItems": "",
+    "resumeQueueItems": "",
+    "setQueueItemPriority": ", priority: 60",
+    "bumpQueueItems": "",
+    "cancelQueueItems": "",
+    "retryQueueItems": "",
+}
+"""Mutation of one queue item, and what more it is told; in an order in which each has something to do."""
+CHANGED = '{name}(selection: {{ids: ["{id}"]}}{more}) {{ ... on QueueItemsChanged {{ changedCount }} }}'
+
+
 def change_on_every_statement(folder: Path, server: PostgresServer) -> None:
-    """Change something through an API of its own, each statement's race lost once: every change is done."""
+    """Change everything that the API can, through one of its own, each statement's race lost once: all is done once."""
     folder.mkdir()
     token = create_token(folder / "tokens.json", "test", ["DICOM_QUEUE"])
-    changes = (
-        f'holdDestination(id: "{PACS}") {{ ... on DestinationChanged {{ changed }} }}',
-        f'resumeDestination(id: "{PACS}") {{ ... on DestinationChanged {{ changed }} }}',
-    )
     with (
         postgres_proxy(server.folder) as proxy,
         api_process(folder, proxy.url("hospital"), "api") as (api, _),
     ):
 
-        def change(text: str) -> object:
+        def ask(query: str) -> Any:
             headers = {"Authorization": f"Bearer {token}"}
-            answer = api.post("/graphql", json={"query": f"mutation {{ done: {text} }}"}, headers=headers)
-            return answer.json()
+            answer = api.post("/graphql", json={"query": query}, headers=headers).json()
+            assert "errors" not in answer, (query, answer)
+            return answer["data"]
 
+        study = ask(STUDY)["studies"]["nodes"][0]["id"]
         for n in itertools.count(1):
             left = []
-            for text in changes:
+
+            def change(text: str, *, n: int = n, left: list[int] = left, **named: object) -> Any:
                 proxy.fault = race = Nth(n)
-                assert change(text) == {"data": {"done": {"changed": True}}}, (n, text)
+                done = ask(f"mutation {{ done: {text.format(**named)} }}")["done"]
                 left.append(race.left)
+                return done
+
+            for text in DESTINATION:
+                assert change(text, id=PACS) == {"changed": True}, (n, text)
+            change(DESTINATION[0], id=PACS)
+            [item] = change(SEND, id=PACS, study=study, n=n)["items"]
+            for name, more in ITEM.items():
+                assert change(CHANGED, name=name, id=item["id"], more=more) == {"changedCount": 1}, (n, name)
+            change(DESTINATION[1], id=PACS)
             if min(left) > 0:
                 break
         assert n > 4
     audited = "SELECT action, count(*) FROM audit_event GROUP BY action ORDER BY action"
-    assert server.run(audited, database="hospital") == f"holdDestination|{n}\nresumeDestination|{n}"
+    counts = dict(line.split("|") for line in server.run(audited, database="hospital").splitlines())
+    assert counts == dict.fromkeys((*ITEM, "sendStudies"), str(n)) | dict.fromkeys(
+        ("holdDestination", "resumeDestination"), str(2 * n)
+    )

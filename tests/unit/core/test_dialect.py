@@ -2,6 +2,7 @@
 
 import traceback
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from aegate_core.database.connection import connection_config, place_of
 from aegate_core.database.dialect import (
     as_datetime,
+    as_int,
     as_json,
     postgres_arguments,
     sqlite_arguments,
@@ -119,3 +121,9 @@ def test_a_place_holds_neither_user_nor_password() -> None:
     assert place_of("postgres://me:p%40ss@one:5433,two/aegate") == "at one:5433, two:5432"
     assert place_of("postgres:///aegate") == "at localhost:5432"
     assert place_of("sqlite:///data/x.sqlite3") == "in /data/x.sqlite3"
+
+
+@pytest.mark.parametrize("value", [90_000, Decimal("9E+4"), Decimal(90_000), "90000"])
+def test_number_of_a_row_is_an_int_however_the_driver_brings_it(value: object) -> None:
+    assert as_int(value) == 90_000
+    assert isinstance(as_int(value), int)
