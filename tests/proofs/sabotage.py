@@ -169,9 +169,16 @@ SABOTAGES = (
     ),
     Sabotage(
         "forget which arrivals are indexed already",
-        "core/aegate_core/services/indexing.py",
-        "        if p.side.arrival_id not in known\n    ]\n",
-        "    ]\n",
+        "core/aegate_core/stores/index/receiving.py",
+        """    rows = await tx.fetch("SELECT id FROM arrival WHERE id = ANY($1)", list(ids))\n""",
+        "    rows = []\n",
         _test("intake/test_index_batch.py"),
+    ),
+    Sabotage(
+        "do not ask again, with the study locked, which arrivals are indexed already",
+        "core/aegate_core/services/indexing.py",
+        "    known = await receiving.known_arrivals(tx, [p.side.arrival_id for p in ordered])\n",
+        "",
+        _test("intake/test_races.py"),
     ),
 )

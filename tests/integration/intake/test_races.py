@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from aegate_core.stores.index.closing import open_units as read_open_units
 from tests import dicom
 from tests.integration.intake.hospital import HOSPITAL, Place, at, route, spool_folder
 from tests.integration.postgres import PostgresServer
+from tests.integration.waiting import eventually_async
 
 
 @pytest.fixture
@@ -71,6 +73,22 @@ async def test_one_uid_in_two_studies_at_the_same_moment_is_raised_once(place: P
     assert by_id[conflict["arrival_id"]]["outcome"] == "CONFLICT"
     assert by_id[conflict["other_arrival_id"]]["outcome"] == "NEW"
     assert by_id[conflict["arrival_id"]]["study_id"] == conflict["study_id"]
+
+
+async def test_arrivals_that_another_indexer_commits_while_their_study_is_waited_for_are_its_own(
+    place: Place,
+) -> None:
+    place.receive_all(dicom.ct_study("study 1", 3))
+    spooled = place.spooled()
+
+    async with half_indexed(place, 3):
+        ours = asyncio.create_task(place.index_some(spooled, at(1)))
+        await eventually_async(lambda: place.count("pg_locks", "NOT granted"), what="we wait for the study")
+    assert await ours == BatchResult()
+
+    assert [await place.count(table) for table in ("arrival", "instance", "series", "study")] == [4, 4, 2, 2]
+    counted = "SELECT series_count, instance_count FROM study WHERE study_instance_uid = $1"
+    assert await place.db.fetch(counted, dicom.uid("study 1")) == [{"series_count": 1, "instance_count": 3}]
 
 
 async def test_conflict_that_was_seen_is_not_raised_again(place: Place) -> None:
