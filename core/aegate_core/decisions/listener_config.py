@@ -63,7 +63,7 @@ class ListenerConfig:
     """Everything one listener process must know. What is bound at start: host, port, spool."""
 
     name: str
-    """``shared`` or ``port-<port>``: may be part of a file name."""
+    """On one machine ``shared`` or ``port-<port>``, part of a file name; on a cluster the AE, namespace/name."""
     host: str
     port: int
     spool: str
@@ -152,6 +152,24 @@ def listener_configs(
             )
         )
     return tuple(configs)
+
+
+def dedicated_config(ae: ApplicationEntity, defaults: ListenerDefaults, *, generation: int) -> ListenerConfig:
+    """Return the configuration of a listener that serves ``ae`` alone, on ``shared_port``.
+
+    Its identity lies in ``identity`` and ``ca`` below the folder of the secrets, whatever their secrets are called.
+    """
+    tls = ae.listener.tls
+    return ListenerConfig(
+        name=str(ae.key),
+        host=defaults.host,
+        port=defaults.shared_port,
+        spool=defaults.spool,
+        entities=(_listener_entity(ae, defaults),),
+        tls=_tls_files(ListenerTLS("identity", tls.client_auth, "ca"), defaults.secrets) if tls else None,
+        generation=generation,
+        grace_s=defaults.grace_s,
+    )
 
 
 def _name(port: int, taken: Iterable[ListenerConfig]) -> str:

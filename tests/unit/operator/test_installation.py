@@ -1,0 +1,131 @@
+"""The chart's words to the operator: read whole, or refused by field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aegate_core.dicom.ae_title import AETitle
+from aegate_core.errors import InvalidInput
+from aegate_core.resources.values import Spool
+from aegate_operator.installation import (
+    Installation,
+    ListenerTemplate,
+    parse_installation,
+    read_installation,
+)
+
+LEAST = {"image": "localhost/aegate-scp:1", "namespace": "aegate-system"}
+
+WHOLE = {
+    "image": "registry.example/aegate-scp@sha256:00",
+    "namespace": "aegate-system",
+    "release": "gate",
+    "watchedNamespaces": ["radiology", "cardiology"],
+    "title": "GATE",
+    "imagePullPolicy": "Never",
+    "imagePullSecrets": ["registry"],
+    "databaseSecret": "db",
+    "blobClaim": "blobs",
+    "operatorLabels": {"app": "operator"},
+    "metricsFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+    "maxConcurrentRollouts": 3,
+    "listener": {
+        "serviceType": "NodePort",
+        "replicas": 2,
+        "port": 4242,
+        "spool": {
+            "type": "PersistentVolumeClaim",
+            "accessMode": "ReadWriteOnce",
+            "storageClassName": "fast",
+            "size": "5Gi",
+        },
+        "graceSeconds": 60,
+        "preStopSeconds": 2,
+        "indexWaitSeconds": 10,
+        "host": "::",
+        "receiverResources": {"requests": {"cpu": "1"}},
+        "indexerResources": {"requests": {"cpu": "2"}},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "dicom"}],
+        "priorityClassName": "urgent",
+    },
+}
+
+
+def test_least_is_image_and_namespace() -> None:
+    assert parse_installation(LEAST) == Installation(
+        image="localhost/aegate-scp:1", namespace="aegate-system"
+    )
+
+
+def test_every_field_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "installation.json"
+    file.write_text(json.dumps(WHOLE))
+
+    assert read_installation({"AEGATE_INSTALLATION": str(file)}) == Installation(
+        image="registry.example/aegate-scp@sha256:00",
+        namespace="aegate-system",
+        release="gate",
+        watched_namespaces=("radiology", "cardiology"),
+        title=AETitle("GATE"),
+        image_pull_policy="Never",
+        image_pull_secrets=("registry",),
+        database_secret="db",
+        blob_claim="blobs",
+        operator_labels={"app": "operator"},
+        metrics_from=({"podSelector": {"matchLabels": {"app": "prometheus"}}},),
+        max_concurrent_rollouts=3,
+        listener=ListenerTemplate(
+            service_type="NodePort",
+            replicas=2,
+            port=4242,
+            spool=Spool("PersistentVolumeClaim", "ReadWriteOnce", "fast", "5Gi"),
+            grace_s=60,
+            pre_stop_s=2,
+            index_wait_s=10,
+            host="::",
+            receiver_resources={"requests": {"cpu": "1"}},
+            indexer_resources={"requests": {"cpu": "2"}},
+            node_selector={"disk": "ssd"},
+            tolerations=({"key": "dicom"},),
+            priority_class_name="urgent",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"image": None}, "image"),
+        ({"namespace": None}, "namespace"),
+        ({"imagePullPolcy": "Never"}, "imagePullPolcy"),
+        ({"title": "SEVENTEEN_LETTERS"}, "title"),
+        ({"listener": {"replica": 2}}, "replica"),
+        ({"listener": {"replicas": "2"}}, "replicas"),
+        ({"listener": {"spool": {"type": "NFS"}}}, "NFS"),
+        ({"listener": {"spool": {"accessMode": "ReadOnlyMany"}}}, "ReadOnlyMany"),
+        ({"listener": {"spool": {"size": "big"}}}, "size"),
+        ({"listener": {"tolerations": ["x"]}}, "tolerations"),
+        ({"metricsFrom": {"podSelector": {}}}, "metricsFrom"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_named(change: dict[str, object], named: str) -> None:
+    with pytest.raises(InvalidInput, match=named):
+        parse_installation(LEAST | change)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_file_that_is_no_installation_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "installation.json"
+    file.write_text(text)
+
+    with pytest.raises(InvalidInput):
+        read_installation({"AEGATE_INSTALLATION": str(file)})
+
+
+def test_variable_that_is_missing_is_named() -> None:
+    with pytest.raises(InvalidInput, match="AEGATE_INSTALLATION"):
+        read_installation({})
