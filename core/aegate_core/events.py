@@ -48,6 +48,12 @@ DATABASE_BACK = _event("database.back", I, "database answers again", "away_s")
 
 # Listener.
 LISTENER_BOUND = _event("listener.bound", I, "listening", "host port tls entities")
+LISTENER_CLOSED = _event(
+    "listener.closed",
+    W,
+    "the port is closed until the identity can be served; open associations go on",
+    "port reason",
+)
 CONFIG_LOADED = _event("listener.config_loaded", I, "configuration loaded", "generation entities")
 CONFIG_REFUSED = _event(
     "listener.config_refused", E, "configuration cannot be used; the last good one stays", "error"

@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,8 @@ _NO_DESCRIPTOR_S = 0.1
 
 Check = Callable[[], str | None]
 """Returns None when all is well, else one sentence that says what is not."""
+
+Report = Callable[[], Mapping[str, object]]
 
 
 class HealthServer:
@@ -38,6 +40,8 @@ class HealthServer:
         note: Check = lambda: None,
     ) -> None:
         checks = {"/healthz": alive, "/readyz": ready}
+        self._report: Report | None = None
+        server = self
 
         class Handler(BaseHTTPRequestHandler):
             timeout = 10
@@ -45,13 +49,16 @@ class HealthServer:
             def do_GET(self) -> None:
                 if self.path == "/metrics":
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+                elif self.path == "/state" and server._report:
+                    self._answer(200, json.dumps(server._report()).encode(), "application/json")
                 elif check := checks.get(self.path):
                     trouble = check()
                     said = note() if self.path == "/readyz" else None
                     well = f"ok: {said}" if said else "ok"
                     self._answer(503 if trouble else 200, (trouble or well).encode() + b"\n")
                 else:
-                    self._answer(404, b"paths: /healthz /readyz /metrics\n")
+                    more = " /state" if server._report else ""
+                    self._answer(404, f"paths: /healthz /readyz /metrics{more}\n".encode())
 
             def _answer(
                 self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8"
@@ -65,13 +72,17 @@ class HealthServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing: a probe every second is no news."""
 
-        self._server = _Server(address, Handler)
+        self._server = (_ServerOfBoth if ":" in address[0] else _Server)(address, Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
     def port(self) -> int:
         """The port that was really bound (port 0 asks for any)."""
         return int(self._server.server_address[1])
+
+    def answer_state(self, report: Report) -> None:
+        """Answer ``/state``, too: with what ``report`` returns, as JSON, for programs."""
+        self._report = report
 
     def start(self) -> None:
         """Begin to answer."""
@@ -94,6 +105,17 @@ class _Server(ThreadingHTTPServer):
         except OSError:
             time.sleep(_NO_DESCRIPTOR_S)
             raise
+
+
+class _ServerOfBoth(_Server):
+    """On an address of IPv6; ``::`` takes IPv4 as well."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        """Take both families, whatever the machine's default is."""
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Each process has one frozen dataclass of its own built on these; the environment
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,23 @@ def required(environ: Mapping[str, str], name: str) -> str:
             f"environment variable {name} must be set, got nothing: set it or start through `aegate up`"
         )
     return value
+
+
+_PROCESS = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def spool_process(environ: Mapping[str, str]) -> str | None:
+    """Return ``AEGATE_SPOOL_PROCESS``, the name of a folder in the spool; None where there is none.
+
+    Raises InvalidValue.
+    """
+    text = environ.get("AEGATE_SPOOL_PROCESS", "")
+    if text and not _PROCESS.fullmatch(text):
+        raise InvalidValue(
+            "AEGATE_SPOOL_PROCESS must be at most 63 lower-case letters, digits and -, such as a pod's uid, "
+            f"got {text!r}: mend it or leave it out"
+        )
+    return text or None
 
 
 def health_address(environ: Mapping[str, str]) -> tuple[str, int]:

@@ -13,12 +13,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aegate_core.decisions.listener_config import ListenerConfig, ListenerEntity
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import InvalidInput
-from aegate_core.events import ASSOCIATION_REJECTED, CONFIG_LOADED, LISTENER_BOUND, Log
+from aegate_core.events import (
+    ASSOCIATION_REJECTED,
+    CONFIG_LOADED,
+    LISTENER_BOUND,
+    LISTENER_CLOSED,
+    Log,
+)
 from aegate_core.stores.spool import SpoolFolder, Watermark
 from aegate_scp.association import Arrived, ListenerAssociation, local_ae
 from aegate_scp.congestion import Congestion
@@ -36,28 +43,42 @@ from aegate_scp.negotiation import (
 from aegate_scp.receive import Intake, Peer
 from aegate_scp.resolution import NodeAddresses, Resolve, resolve_by_system
 from aegate_scp.server import Entrance
-from aegate_scp.tls import server_context
+from aegate_scp.tls import Identity, read_identity
 
 _FIRST_RESOLUTION_S = 2.0
 """How long a start or a change waits for the addresses of new names; later answers are taken up as they come."""
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Listener:
-    """Listen from `start` to `drain`."""
+    """Listen from `start` to `drain`; with an identity that cannot be used the port is closed meanwhile."""
 
     def __init__(
-        self, config: ListenerConfig, *, metrics: ListenerMetrics, resolve: Resolve = resolve_by_system
+        self,
+        config: ListenerConfig,
+        *,
+        metrics: ListenerMetrics,
+        spool_process: str | None = None,
+        resolve: Resolve = resolve_by_system,
+        now: Callable[[], datetime] = _now,
     ) -> None:
-        """Take the spool. Raises StorageError when it cannot be written."""
+        """Take the spool; ``spool_process`` names its folder there. Raises StorageError when it cannot be written."""
         self.metrics = metrics
         self._config = config
         self._log = Log("scp")
-        self._spool = SpoolFolder(Path(config.spool))
+        self._now = now
+        self._spool = SpoolFolder(Path(config.spool), spool_process)
         self._congestion = Congestion(self._spool, _watermark(config), metrics)
         self._intake = Intake(self._spool, self._congestion, metrics)
         self._nodes = NodeAddresses(resolve)
         self._directory = Directory(())
-        self._tls_context: ssl.SSLContext | None = None
+        self._identity = Identity()
+        """What is served; of a listener without TLS it is empty."""
+        self._newest = Identity()
+        """What the files were when they were last read: the same, or one that cannot be served."""
         self._lock = threading.Lock()
         self._open: Counter[ResourceKey] = Counter()
         self._associations: set[ListenerAssociation] = set()
@@ -72,23 +93,15 @@ class Listener:
 
     @property
     def tls_context(self) -> ssl.SSLContext | None:
-        """For connections from now on."""
-        return self._tls_context
+        """For connections from now on. None is plain: nobody is let in with it where TLS is wished for."""
+        return self._identity.context
 
     def start(self) -> None:
-        """Bind and begin to accept. Raises InvalidInput saying what to do when the port cannot be had."""
+        """Bind and begin to accept, when the identity allows it.
+
+        Raises InvalidInput saying what to do when the port cannot be had.
+        """
         self.apply(self._config)
-        listening = _bind(self._config.host, self._config.port)
-        self.port = listening.getsockname()[1]
-        self._entrance = Entrance(listening, self, self.metrics)
-        self._entrance.start()
-        self._log(
-            LISTENER_BOUND,
-            host=self._config.host,
-            port=self.port,
-            tls=self._tls_context is not None,
-            entities=len(self._config.entities),
-        )
 
     def apply(self, config: ListenerConfig) -> None:
         """Put a configuration in force for what comes from now on. Raises InvalidInput and changes nothing."""
@@ -103,22 +116,103 @@ class Listener:
             raise InvalidInput(
                 f"sourceRanges must be CIDRs, got {error}: mend the listener configuration"
             ) from error
-        tls_context = server_context(config.tls) if config.tls else None
+        identity = self._wished_identity(config)
         self._nodes.watch(directory.nodes, timeout_s=_FIRST_RESOLUTION_S)
-        self._directory, self._tls_context, self._config = directory, tls_context, config
+        if config.tls and identity.problem(self._now()):
+            self._close_door()  # before a configuration with TLS is in force without a context: never plain
+        self._directory, self._identity, self._config = directory, identity, config
         self._congestion.watermark = _watermark(config)
         self._congestion.check_again()
         self.metrics.generation.set(config.generation)
         self._log(CONFIG_LOADED, generation=config.generation, entities=len(config.entities))
+        self.mind_the_door()
+
+    def _wished_identity(self, config: ListenerConfig) -> Identity:
+        """Return the identity to serve with ``config``: the newest; the one in force while that cannot be served.
+
+        Raises InvalidInput where another identity is asked for and is not there: the one in force goes on being
+        served, and the configuration is tried again when its files come.
+        """
+        if config.tls is None:
+            self._newest = Identity()
+            return self._newest
+        self._newest = read_identity(config.tls)
+        problem = self._newest.problem(self._now())
+        if problem is None or not self._is_served():
+            return self._newest
+        if config.tls != self._config.tls:
+            raise InvalidInput(problem[1])
+        return self._identity
 
     def reload_tls(self) -> None:
-        """Read the identity's files again. Raises InvalidInput and keeps the one in force."""
-        if self._config.tls:
-            self._tls_context = server_context(self._config.tls)
+        """Read the identity's files again; one that cannot be served does not take the place of one that can."""
+        tls = self._config.tls
+        if tls is None:
+            return
+        self._newest = read_identity(tls)
+        if self._newest.problem(self._now()) is None or not self._is_served():
+            self._identity = self._newest
+        self.mind_the_door()
+
+    def mind_the_door(self) -> None:
+        """Close the port when the identity has become one that must not be served, open it when it is one again.
+
+        Raises InvalidInput saying what to do when the port cannot be had.
+        """
+        if self._newest.not_after is not None:
+            self.metrics.certificate_not_after.labels("tls.crt").set(self._newest.not_after.timestamp())
+        else:
+            self.metrics.certificate_not_after.clear()
+        if self._config.tls and self._identity.problem(self._now()):
+            self._close_door()
+        elif self._entrance is None:
+            self._open_door()
+
+    def _is_served(self) -> bool:
+        """Say whether there is an identity in force that may still be served."""
+        return self._identity.context is not None and self._identity.problem(self._now()) is None
+
+    def _open_door(self) -> None:
+        listening = _bind(self._config.host, self.port or self._config.port)
+        self.port = listening.getsockname()[1]
+        self._entrance = Entrance(listening, self, self.metrics)
+        self._entrance.start()
+        self._log(
+            LISTENER_BOUND,
+            host=self._config.host,
+            port=self.port,
+            tls=self.tls_context is not None,
+            entities=len(self._config.entities),
+        )
+
+    def _close_door(self) -> None:
+        """Let nobody in any more; open associations go on."""
+        if self._entrance is not None:
+            self._entrance.stop()
+            self._entrance = None
+            self._log(
+                LISTENER_CLOSED, port=self.port, reason=self.closed() or "another identity is wished for"
+            )
+
+    def closed(self) -> str | None:
+        """Return why the port is closed though the listener runs, or None."""
+        problem = self._identity.problem(self._now()) if self._config.tls else None
+        return problem and f"the TLS port is closed: {problem[1]}"
+
+    def certificate(self) -> dict[str, object] | None:
+        """Return how the newest identity is, for `/state`; None without TLS."""
+        if self._config.tls is None:
+            return None
+        now, newest = self._now(), self._newest
+        reason, message = newest.problem(now) or (None, newest.warning(now) or "")
+        if reason and self._is_served():
+            message += "; the last good one is still served"
+        not_after = newest.not_after.isoformat().replace("+00:00", "Z") if newest.not_after else None
+        return {"problem": reason and reason.value, "message": message, "notAfter": not_after}
 
     def trouble(self) -> str | None:
-        """Return why nobody can associate, or None."""
-        return "not bound yet" if self._entrance is None else self._entrance.trouble()
+        """Return why nobody can associate though the port is open, or None."""
+        return None if self._entrance is None else self._entrance.trouble()
 
     def has_failed(self) -> bool:
         """Say whether nobody will ever come in again: only a new process helps."""
@@ -130,7 +224,8 @@ class Listener:
 
     def warning(self) -> str | None:
         """Return what will keep images from being taken in soon, or None."""
-        return self._congestion.warning()
+        said = self.certificate()
+        return self._congestion.warning() or (str(said["message"]) or None if said else None)
 
     def drain(self, grace_s: float) -> None:
         """Stop accepting, let associations finish, abort those that have not after ``grace_s``, free the spool."""

@@ -57,6 +57,12 @@ class ListenerMetrics:
             registry=registry,
         )
         self.generation = Gauge("aegate_config_generation", "Configuration in force.", registry=registry)
+        self.certificate_not_after = Gauge(
+            "aegate_certificate_not_after_seconds",
+            "When the certificate that is served expires, as Unix time; none without TLS.",
+            ["file"],
+            registry=registry,
+        )
         self.refused_configs = Counter(
             "aegate_configs_refused", "Configurations that could not be used.", registry=registry
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import resource
@@ -59,8 +60,11 @@ class ListenerProcess:
             ready=self._ready,
             note=self._note,
         )
+        self._health.answer_state(self._report)
         self._state = ProcessState("listener", os.getpid(), "starting")
         self._refused = ""
+        self._revision = ""
+        """Of the configuration file in force: SHA-256 of its bytes."""
         self._still_looks = 0
         self._identity: tuple[Path, ...] = ()
         """Files of the identity in force, and of the one that is wished for."""
@@ -85,6 +89,7 @@ class ListenerProcess:
         self._log(
             PROCESS_READY, process=listener.config.name, port=listener.port, health_port=self._health.port
         )
+        self._say_how_it_is(listener)
         while not self._stop.wait(_LOOK_EVERY_S) and not self._has_failed(listener):
             self._reload(listener)
             self._say_how_it_is(listener)
@@ -111,19 +116,21 @@ class ListenerProcess:
         return listener.has_failed() or self._still_looks >= _STILL_LOOKS
 
     def _start(self) -> Listener:
-        listener = Listener(self._read(), metrics=self._metrics)
+        config, revision = self._read()
+        listener = Listener(config, metrics=self._metrics, spool_process=self._settings.spool_process)
         listener.start()
-        self._listener = listener
+        self._listener, self._revision = listener, revision
         return listener
 
-    def _read(self) -> ListenerConfig:
-        """Read the configuration, and remember how all files stood before they were read."""
+    def _read(self) -> tuple[ListenerConfig, str]:
+        """Read the configuration and its revision, and remember how all files stood before they were read."""
         config_stamp, _ = self._look()
         self._identity = _tls_paths(self._listener.config) if self._listener else ()
         try:
-            config = _read_config(self._settings.config)
+            text = _read_file(self._settings.config)
+            config = ListenerConfig.from_json(text)
             self._identity += _tls_paths(config)
-            return config
+            return config, hashlib.sha256(text).hexdigest()
         finally:
             self._seen = config_stamp, _stamp(self._identity)
 
@@ -134,10 +141,12 @@ class ListenerProcess:
         keep a renewed certificate from being served.
         """
         if self._look() == self._seen:
+            self._mind_the_door(listener)
             return
         try:
-            listener.apply(self._read())
-            self._refused = ""
+            config, revision = self._read()
+            listener.apply(config)
+            self._refused, self._revision = "", revision
         except InvalidInput as error:
             self._refused = error.message
             self._metrics.refused_configs.inc()
@@ -145,8 +154,14 @@ class ListenerProcess:
             with contextlib.suppress(InvalidInput):
                 listener.reload_tls()
 
+    @staticmethod
+    def _mind_the_door(listener: Listener) -> None:
+        """Time alone may close the port. Who took it meanwhile may give it back: it is tried again at the next look."""
+        with contextlib.suppress(InvalidInput):
+            listener.mind_the_door()
+
     def _say_how_it_is(self, listener: Listener) -> None:
-        trouble = listener.trouble() or self._refused or listener.congestion()
+        trouble = listener.trouble() or listener.closed() or self._refused or listener.congestion()
         self._say("degraded" if trouble else "ready", trouble or listener.warning() or "")
 
     def _say(self, state: str, message: str = "") -> None:
@@ -157,7 +172,7 @@ class ListenerProcess:
             pid=os.getpid(),
             state=state,
             health_port=self._health.port,
-            port=listener.port if listener else 0,
+            port=listener.port if listener and not listener.closed() else 0,
             generation=listener.config.generation if listener else 0,
             message=message,
         )
@@ -175,7 +190,19 @@ class ListenerProcess:
     def _ready(self) -> str | None:
         if self._stop.is_made():
             return "stopping"
-        return "starting" if self._listener is None else self._listener.trouble()
+        return "starting" if self._listener is None else self._listener.trouble() or self._listener.closed()
+
+    def _report(self) -> dict[str, object]:
+        """Return what whoever manages listeners wants to know of this one."""
+        said, listener = self._state, self._listener
+        return {
+            "process": said.process,
+            "state": said.state,
+            "generation": said.generation,
+            "revision": self._revision,
+            "message": said.message,
+            "certificate": listener.certificate() if listener else None,
+        }
 
     def _note(self) -> str | None:
         """Return why images are refused, or soon will be: a device hears that from us, so we stay ready."""
@@ -217,9 +244,9 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _read_config(path: Path) -> ListenerConfig:
+def _read_file(path: Path) -> bytes:
     try:
-        return ListenerConfig.from_json(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise InvalidInput(
             f"listener configuration must be a readable file, got {error.strerror} at {path}"

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aegate_core.errors import InvalidValue
-from aegate_core.settings import required
+from aegate_core.settings import health_address, log_terminal, required, spool_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +21,8 @@ class ListenerSettings:
     """Health, readiness and metrics; port 0: any, written to the state file."""
     log_terminal: bool | None
     """True: readable lines, False: JSON lines, None: by whether standard error is a terminal."""
+    spool_process: str | None = None
+    """Name of its folders in the spool, such as the uid of its pod; None: one of its own for each life."""
 
 
 def read_settings(environ: Mapping[str, str]) -> ListenerSettings:
@@ -30,23 +31,7 @@ def read_settings(environ: Mapping[str, str]) -> ListenerSettings:
     return ListenerSettings(
         config=Path(required(environ, "AEGATE_LISTENER_CONFIG")),
         state_file=Path(state) if state else None,
-        health_address=_address(environ.get("AEGATE_HEALTH_LISTEN") or "127.0.0.1:0"),
-        log_terminal=_log_terminal(environ.get("AEGATE_LOG_FORMAT", "")),
+        health_address=health_address(environ),
+        log_terminal=log_terminal(environ),
+        spool_process=spool_process(environ),
     )
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise InvalidValue(
-            f"AEGATE_HEALTH_LISTEN must be host:port such as 127.0.0.1:0, got {text!r}: mend it"
-        )
-    return host.strip("[]"), int(port)
-
-
-def _log_terminal(text: str) -> bool | None:
-    if text not in ("", "terminal", "json"):
-        raise InvalidValue(
-            f"AEGATE_LOG_FORMAT must be terminal or json, got {text!r}: mend it or leave it out"
-        )
-    return {"terminal": True, "json": False}.get(text)

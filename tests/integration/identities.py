@@ -37,12 +37,15 @@ class Authority:
         _openssl(folder, "req", "-x509", *_KEY, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", *name)
         return Authority(folder)
 
-    def issue(self, secret: Path, common_name: str = "localhost") -> Identity:
-        """Put a new identity of a host into ``secret`` in place of what is there; each file in one step."""
+    def issue(self, secret: Path, common_name: str = "localhost", *, days: int = 2) -> Identity:
+        """Put a new identity of a host into ``secret`` in place of what is there; each file in one step.
+
+        With ``days`` below 0 it has expired.
+        """
         secret.mkdir(parents=True, exist_ok=True)
         request = ("-keyout", str(secret / "new.key"), "-out", str(secret / "new.csr"))
         _openssl(self.folder, "req", *_KEY, *request, "-subj", f"/CN={common_name}")
-        signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
+        signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days))
         output = ("-in", str(secret / "new.csr"), "-out", str(secret / "new.crt"))
         (secret / "new.ext").write_text(f"subjectAltName=DNS:{common_name}\n")
         _openssl(self.folder, "x509", "-req", *output, *signed, "-extfile", str(secret / "new.ext"))

@@ -21,7 +21,8 @@ class Sabotage:
 
 
 _POWER_LOSS = ("tests.proofs.powerloss", "--runs", "50")
-_SPOOL = "core/aegate_core/stores/spool.py"
+_SPOOL = "core/aegate_core/stores/spool/writing.py"
+_SPOOL_OUT = "core/aegate_core/stores/spool/sweeping.py"
 _BLOBS = "core/aegate_core/stores/blobs.py"
 _INTAKE = "core/aegate_core/services/intake.py"
 _SLOTS = "core/aegate_core/stores/queue/slots.py"
@@ -90,7 +91,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "lose the side record before the object",
-        _SPOOL,
+        _SPOOL_OUT,
         "    path.unlink(missing_ok=True)\n    reached(Step.OBJECT_UNLINKED)\n"
         '    path.with_suffix(".json").unlink(missing_ok=True)\n',
         '    path.with_suffix(".json").unlink(missing_ok=True)\n'

@@ -40,6 +40,7 @@ class Reason(StrEnum):
 
     RESOLVED_REFS = "ResolvedRefs"
     SECRET_NOT_FOUND = "SecretNotFound"
+    CERTIFICATE_INVALID = "CertificateInvalid"
     CERTIFICATE_EXPIRED = "CertificateExpired"
     STORE_NOT_FOUND = "StoreNotFound"
     PARTITION_NOT_FOUND = "PartitionNotFound"

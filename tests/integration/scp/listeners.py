@@ -129,9 +129,13 @@ def running_listener(
     *entities: ListenerEntity,
     environ: Mapping[str, str] | None = None,
     run: Sequence[str | Path] = ("aegate_scp",),
+    is_open: bool = True,
     **values: Any,
 ) -> Iterator[RunningListener]:
-    """Run a listener for ``entities`` (default: ct1) until the end of the block; ``run`` is what Python runs as it."""
+    """Run a listener for ``entities`` (default: ct1) until the end of the block; ``run`` is what Python runs as it.
+
+    ``is_open``: wait until its port is, too.
+    """
     defaults: dict[str, Any] = {
         "name": "shared",
         "host": "127.0.0.1",
@@ -150,13 +154,13 @@ def running_listener(
     command = [sys.executable, "-m", *run]
     with process(command, log=folder / "listener.log", environ=settings | dict(environ or {})) as child:
         listener = RunningListener(child, folder, config)
-        eventually(lambda: _has_started(folder), deadline_s=30, what="the listener is ready")
+        eventually(lambda: _has_started(folder, is_open), deadline_s=30, what="the listener is ready")
         yield listener
 
 
-def _has_started(folder: Path) -> bool:
+def _has_started(folder: Path, is_open: bool) -> bool:
     state = read_state(folder / "state.json")
-    return state is not None and state.state in ("ready", "degraded") and state.port > 0
+    return state is not None and state.state in ("ready", "degraded") and (state.port > 0 or not is_open)
 
 
 def associate(
