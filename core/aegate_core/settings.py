@@ -46,8 +46,14 @@ def database_url(environ: Mapping[str, str], data: DataFolder) -> str:
     Raises InvalidValue for another scheme than sqlite:// or postgres://, and for an SQLite file without its whole path.
     """
     url = environ.get("AEGATE_DATABASE_URL")
-    if not url:
-        return f"sqlite://{data.database}"
+    return checked_database_url(url) if url else f"sqlite://{data.database}"
+
+
+def checked_database_url(url: str) -> str:
+    """Return ``url`` as the rest knows it.
+
+    Raises InvalidValue for another scheme than sqlite:// or postgres://, and for an SQLite file without its whole path.
+    """
     if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
         scheme = url.split(":", 1)[0]
         raise InvalidValue(

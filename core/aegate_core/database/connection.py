@@ -37,6 +37,8 @@ APP = "models"
 
 BUSY_TIMEOUT_MS = 15_000
 POOL_CONNECTIONS = 8
+SPARING = {"maxsize": 1, "max_inactive_connection_lifetime": 0.25}
+"""For one of hundreds of processes that have little to do: the server's default is 100 connections in all."""
 ATTEMPTS = 6
 """How often a transaction is tried that loses its races: three seconds at most. By feel."""
 
@@ -115,6 +117,11 @@ def _seconds(query: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < seconds < float("inf"):
         raise InvalidValue(f"{name} in the database URL must be seconds above 0, such as {name}={default:g}")
     return seconds
+
+
+def check_database_url(url: str) -> None:
+    """Raise InvalidValue, without showing it, for a URL that names no database as `open_database` takes it."""
+    connection_config(url)
 
 
 def place_of(url: str) -> str:
@@ -281,15 +288,22 @@ async def _until_won(run: Callable[[], Awaitable[T]], *, attempts: int) -> T:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, everywhere: bool = False) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, everywhere: bool = False, sparing: bool = False
+) -> AsyncIterator[Database]:
     """Open index and queue at ``url``; connections are made on first use.
+
+    ``sparing``: at most one connection to PostgreSQL, and none a moment after it was last used.
 
     ``everywhere``: Tortoise models use it in every task of the process, also in those that uvicorn starts elsewhere;
     one such database a process. Without it: in this task and those started from it.
     """
     context = TortoiseContext()
     async with context:
-        await context.init(config=tortoise_config(url))
+        config = tortoise_config(url)
+        if sparing and dialect_of(url) == "postgres":
+            config["connections"]["postgres"]["credentials"] |= SPARING
+        await context.init(config=config)
         if everywhere:
             set_global_context(context)
         yield Database(context, url)

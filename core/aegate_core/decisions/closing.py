@@ -27,6 +27,8 @@ class IndexerSeen:
     process: str
     scanned_at: datetime
     oldest_by_ae: Mapping[str, datetime]
+    ae: str | None = None
+    """The only AE whose images it takes; None: any."""
 
 
 def due_at(last_arrival: datetime, first_uncovered: datetime, times: StudyTimes) -> datetime:
@@ -41,6 +43,8 @@ def why_open(ae: str, due: datetime, indexers: Iterable[IndexerSeen], *, now: da
     if now < due:
         return f"waits for more images until {due.isoformat(timespec='seconds')}"
     for indexer in indexers:
+        if indexer.ae not in (None, ae):
+            continue
         if now - max(due, indexer.scanned_at) > SILENT_INDEXER:
             continue
         oldest = indexer.oldest_by_ae.get(ae)

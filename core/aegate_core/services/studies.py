@@ -166,9 +166,10 @@ async def explain_header(db: Database, ae: ResourceKey, header: Mapping[str, obj
     return _explained(source, [Image("sample", "", "", modality, elements)], configuration)
 
 
-async def has_open_units(db: Database) -> bool:
-    """Say whether anything at all is not complete yet: while so, indexers say every second how far they are."""
-    return bool(await index.open_units(db, limit=1))
+async def open_dues(db: Database, ae: ResourceKey | None = None) -> list[datetime]:
+    """Return when what is open of ``ae`` is due, in order; without ``ae`` at most one time, of anything at all."""
+    units = await index.open_units(db, limit=MAX_OPEN_UNITS if ae else 1, ae=ae)
+    return [unit.due_at for unit in units if unit.due_at is not None]
 
 
 async def open_units_of(db: Database, study_ids: Sequence[int], *, now: datetime) -> list[OpenUnit]:
@@ -212,7 +213,9 @@ async def route_images(tx: Database, new: NewImages, configuration: Configuratio
 
 async def _indexers(db: Database) -> list[IndexerSeen]:
     return [
-        IndexerSeen(p.process, p.scanned_at, {ae: w.oldest_received_at for ae, w in p.waiting.items()})
+        IndexerSeen(
+            p.process, p.scanned_at, {ae: w.oldest_received_at for ae, w in p.waiting.items()}, ae=p.ae
+        )
         for p in await read_progress(db)
     ]
 

@@ -18,6 +18,7 @@ Manifest = dict[str, object]
 
 AE_LABEL = "aegate.dev/ae"
 APP = "aegate-listener"
+ENTITY_ANNOTATION = "aegate.dev/entity"
 
 _LONGEST_NAME = 46
 _LONGEST_LABEL = 63
@@ -87,10 +88,9 @@ def child(
 def orphan(
     ae: ApplicationEntity, api_version: str, kind: str, content: Mapping[str, object], *, name: str
 ) -> Child:
-    """Return a child that outlives the AE."""
-    return Child(
-        kind, name, {"apiVersion": api_version, "kind": kind, "metadata": _metadata(ae, name), **content}
-    )
+    """Return a child that outlives the AE; it says whose it was, because its label may be cut."""
+    metadata = {**_metadata(ae, name), "annotations": {ENTITY_ANNOTATION: ae.key.name}}
+    return Child(kind, name, {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content})
 
 
 def _metadata(ae: ApplicationEntity, name: str) -> Manifest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.quantity import canonical_quantity
 from aegate_core.resources.values import ApplicationEntity
 from aegate_operator.installation import Installation
@@ -52,35 +53,43 @@ def receiver(ae: ApplicationEntity, installation: Installation) -> Manifest:
 def indexer(ae: ApplicationEntity, installation: Installation) -> Manifest:
     """Return the sidecar that takes arrivals from the spool into the index."""
     return {
-        **indexing(ae, installation),
+        **indexing(ae.key, installation),
         "restartPolicy": "Always",
-        "env": [*_indexer_variables(ae, installation), _pod_uid("AEGATE_INDEXER"), _pod_uid(SPOOL_PROCESS)],
-        "ports": [_port("indexer-health", places.INDEXER_HEALTH_PORT)],
         "startupProbe": _probe("/healthz", places.INDEXER_HEALTH_PORT, periodSeconds=1, failureThreshold=120),
-        "livenessProbe": _liveness(places.INDEXER_HEALTH_PORT),
     }
 
 
-def indexing(ae: ApplicationEntity, installation: Installation) -> Manifest:
+def draining(ae: ResourceKey, installation: Installation) -> Manifest:
+    """Return the container that takes what an AE left in its spool into the index, and then ends."""
+    return {
+        **indexing(ae, installation),
+        "name": "drain",
+        "command": ["python", "-m", "aegate_scp.indexer", "--until-empty"],
+    }
+
+
+def indexing(ae: ResourceKey, installation: Installation) -> Manifest:
     """Return what every container that indexes has, whether beside a receiver or in a Job."""
     return {
         **_container("indexer", "aegate_scp.indexer", installation),
-        "env": _indexer_variables(ae, installation),
+        "env": [*_indexer_variables(ae, installation), _pod_uid("AEGATE_INDEXER"), _pod_uid(SPOOL_PROCESS)],
         "volumeMounts": [
             _mount("spool", places.SPOOL),
             _mount("blobs", places.BLOBS),
             _mount("database", places.DATABASE, read_only=True),
             _mount("tmp", "/tmp"),
         ],
+        "ports": [_port("indexer-health", places.INDEXER_HEALTH_PORT)],
         "resources": _resources(installation.listener.indexer_resources, None),
+        "livenessProbe": _liveness(places.INDEXER_HEALTH_PORT),
     }
 
 
-def _indexer_variables(ae: ApplicationEntity, installation: Installation) -> list[Manifest]:
+def _indexer_variables(ae: ResourceKey, installation: Installation) -> list[Manifest]:
     return [
         _variable("AEGATE_DATA", places.DATA),
         _variable(DATABASE_FILE, f"{places.DATABASE}/{places.DSN_KEY}"),
-        _variable(ENTITY, str(ae.key)),
+        _variable(ENTITY, str(ae)),
         _health_address(installation.listener.host, places.INDEXER_HEALTH_PORT),
         _variable("AEGATE_LOG_FORMAT", "json"),
     ]

@@ -1,4 +1,4 @@
-"""``python -m aegate_scp.indexer``: one indexer process."""
+"""``python -m aegate_scp.indexer [--until-empty]``: one indexer process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
 from aegate_core.starting import end_at_once_on_sigterm
 
+UNTIL_EMPTY = "--until-empty"
+"""End with 0 when nothing is left in the spool, and remove its folders; for what an ApplicationEntity left behind."""
+
 
 def main() -> int:
     """Run the indexer; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
@@ -17,7 +20,10 @@ def main() -> int:
     leave_pixel_libraries_out()
     from aegate_scp.indexer.process import run
 
-    return run(os.environ)
+    if sys.argv[1:] not in ([], [UNTIL_EMPTY]):
+        sys.stderr.write(f"arguments must be {UNTIL_EMPTY} or none: mend the command\n")
+        return 2
+    return run(os.environ, is_until_empty=bool(sys.argv[1:]))
 
 
 if __name__ == "__main__":

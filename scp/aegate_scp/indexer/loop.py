@@ -35,12 +35,19 @@ from aegate_core.events import (
 )
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.intake import BatchResult, index_batch
-from aegate_core.services.studies import has_open_units
+from aegate_core.services.studies import open_dues
 from aegate_core.settings import DataFolder
 from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import BlobStore
-from aegate_core.stores.index.progress import Progress, Waiting, write_progress
-from aegate_core.stores.spool import SpooledArrival, scan, sweep
+from aegate_core.stores.index.progress import (
+    Progress,
+    Waiting,
+    forget_progress,
+    indexers_of,
+    write_progress,
+)
+from aegate_core.stores.spool import SpooledArrival, clear, is_dead, scan, sweep
+from aegate_scp.indexer.duty import Duty
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.spool_watch import LOOK_EVERY_S, SpoolWatch, survey
 
@@ -55,6 +62,7 @@ SAY_OFTEN_S = 1.0
 """While units are open: they close no later than that after they are due."""
 SAY_SELDOM_S = 10.0
 SWEEP_EVERY_S = 300.0
+OTHERS_EVERY_S = 15.0
 LOOK_AT_CLOCK_S = 5.0
 """So much later than everybody else an indexer sees a step of the database's clock."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 10.0
@@ -101,7 +109,7 @@ class Indexer:
         self,
         db: Database,
         data: DataFolder,
-        process: str,
+        duty: Duty,
         *,
         metrics: IndexerMetrics,
         say: Callable[[str], None],
@@ -109,7 +117,7 @@ class Indexer:
         self._db = db
         self._spool: Path = data.spool
         self._blobs = BlobStore(data.blobs)
-        self._process = process
+        self._duty = duty
         self._metrics = metrics
         self._say = say
         self._watch = SpoolWatch(data.spool)
@@ -124,12 +132,17 @@ class Indexer:
         self._clock = DatabaseClock()
         self._empty_at: datetime | None = None
         """The last look that found nothing in the spool."""
-        self._said_at: float | None = None
+        self._say_again_at: float | None = None
         self._is_busy_time = True
+        self._is_resting = False
+        """Nothing of its AE waits and nothing is open: it says so to nobody, and needs no database."""
+        self._others_looked_at: float | None = None
         self._swept_at: float | None = None
         self._away_since: float | None = None
         self._retry_s = 0.0
         self._tally = _Tally()
+        self.is_done = False
+        """Whether `run` returned because nothing is left."""
         self.looked_at = time.monotonic()
         """When it last looked into the spool; what liveness is judged by."""
 
@@ -155,11 +168,16 @@ class Indexer:
     async def _turns(self) -> None:
         while not self._stopping.is_set():
             await self._turn()
+        with contextlib.suppress(AegateError, OSError):
+            await self._say_farewell()
 
     async def _turn(self) -> None:
         """Look once, index what is there, and wait for more."""
         try:
             is_more = await self._look()
+            if not is_more and self._duty.is_until_empty and await self._is_done():
+                self.is_done = True
+                self._stopping.set()
         except AegateError as error:
             await self._wait_after(error)
             return
@@ -180,7 +198,13 @@ class Indexer:
         waiting = await asyncio.to_thread(survey, self._spool, without=frozenset(self._stuck))
         self._metrics.show_waiting(waiting)
         self._metrics.scanned_at.set_to_current_time()
-        total = sum(w.arrivals for w in waiting.values())
+        if not waiting and self._needs_no_database():
+            self._empty_at = self._clock.at(began)
+            return False
+        if not waiting and not self._stuck and self._duty.is_until_empty:
+            return False
+        self._is_resting = False
+        total = await asyncio.to_thread(self._count_ours, waiting)
         await self._clock.look_again(self._db, LOOK_AT_CLOCK_S if self._clock.is_set else 0.0)
         scanned_at = self._clock.at(began)
         await self._say_progress(scanned_at, _until(scanned_at, waiting), at_once=total > BATCH)
@@ -190,6 +214,19 @@ class Indexer:
         if not self._stuck:
             self._empty_at = scanned_at
         return False
+
+    def _needs_no_database(self) -> bool:
+        """Say whether, of one AE alone, nothing is to be said now: its connection may be another's meanwhile."""
+        is_early = self._say_again_at is not None and self.looked_at < self._say_again_at
+        return self._duty.ae is not None and not self._stuck and (self._is_resting or is_early)
+
+    def _count_ours(self, waiting: Mapping[str, Waiting]) -> int:
+        if waiting and self._duty.spool_process:
+            waiting = survey(self._spool, without=frozenset(self._stuck), ours=self._takes)
+        return sum(w.arrivals for w in waiting.values())
+
+    def _takes(self, process: str) -> bool:
+        return self._duty.takes(self._spool, process)
 
     async def _index(self, total: int) -> bool:
         """Index up to `AT_ONCE` arrivals; return whether that got anywhere."""
@@ -207,6 +244,8 @@ class Indexer:
             if self._stopping.is_set() or time.monotonic() > look_again:
                 break
         self._metrics.unreadable.set(len(self._stuck))
+        if self._say_again_at is not None:  # what came may be due sooner than what was open before
+            self._say_again_at = min(self._say_again_at, self.looked_at + SAY_OFTEN_S)
         return indexed > 0
 
     async def _index_batch(self, batch: Sequence[SpooledArrival]) -> BatchResult:
@@ -244,7 +283,7 @@ class Indexer:
             if path.stem not in self._stuck | self._told:
                 log(ARRIVAL_LEFT, arrival=path.stem, error=f"its side record cannot be read ({reason})")
 
-        found = scan(self._spool, unreadable=leave)
+        found = scan(self._spool, unreadable=leave, ours=self._takes)
         taken = list(islice((self._timed(a) for a in found if a.side.arrival_id not in self._stuck), count))
         self._leave(stuck)
         return taken
@@ -288,13 +327,60 @@ class Indexer:
         self, scanned_at: datetime, waiting: dict[str, Waiting], *, at_once: bool
     ) -> None:
         """Write how far we are: before a long backlog is indexed, every second while units are open, else every ten."""
-        every_s = SAY_OFTEN_S if self._is_busy_time else SAY_SELDOM_S
-        if not at_once and self._said_at is not None and self.looked_at - self._said_at < every_s:
+        if not at_once and self._say_again_at is not None and self.looked_at < self._say_again_at:
             return
+        ae = self._duty.ae
+        progress = Progress(self._duty.process, scanned_at, waiting, ae=str(ae) if ae else None)
         async with self._db.transaction() as tx:
-            await write_progress(tx, Progress(self._process, scanned_at, waiting))
-        self._said_at = self.looked_at
-        self._is_busy_time = bool(waiting) or await has_open_units(self._db)
+            await write_progress(tx, progress)
+        dues = await open_dues(self._db, ae)
+        self._is_busy_time = bool(waiting or dues)
+        self._say_again_at = self.looked_at + self._silence_s(progress, dues)
+        if ae:
+            await self._forget_the_dead()
+        if ae and not self._is_busy_time and not self._stuck:
+            await self._rest()
+
+    def _silence_s(self, said: Progress, dues: Sequence[datetime]) -> float:
+        """Return how long nobody needs another word of ours.
+
+        Of one AE alone what is due already has our word, and nothing else closes before it is due; a quiet period that
+        is shortened meanwhile waits ten seconds.
+        """
+        if not self._is_busy_time:
+            return SAY_SELDOM_S
+        if said.waiting or self._duty.ae is None:
+            return SAY_OFTEN_S
+        ahead_s = [(due - said.scanned_at).total_seconds() for due in dues if due > said.scanned_at]
+        return min(max(min(ahead_s), SAY_OFTEN_S), SAY_SELDOM_S) if ahead_s else SAY_SELDOM_S
+
+    async def _rest(self) -> None:
+        """Take back our word: nobody has to wait for another until there is something to say."""
+        async with self._db.transaction() as tx:
+            await forget_progress(tx, [self._duty.process])
+        self._is_resting, self._say_again_at = True, None
+
+    async def _say_farewell(self) -> None:
+        """Rest for ever: who comes next sees what lies in the spool. What is ours and still there keeps our word."""
+        if self._duty.ae and not self._is_resting and self._clock.is_set:
+            waiting = await asyncio.to_thread(survey, self._spool)
+            if not await asyncio.to_thread(self._count_ours, waiting):
+                await self._rest()
+
+    async def _forget_the_dead(self) -> None:
+        """Let nobody wait for indexers of our AE whose listener is gone: what they left is ours now."""
+        if self._others_looked_at is not None and self.looked_at - self._others_looked_at < OTHERS_EVERY_S:
+            return
+        self._others_looked_at = self.looked_at
+        others = [p for p in await indexers_of(self._db, str(self._duty.ae)) if p != self._duty.process]
+        dead = [p for p in others if await asyncio.to_thread(is_dead, self._spool, p)]
+        if dead:
+            async with self._db.transaction() as tx:
+                await forget_progress(tx, dead)
+
+    async def _is_done(self) -> bool:
+        """Say whether nothing is left, and nobody lives who could add to it; the folders are gone then."""
+        return not self._stuck and await asyncio.to_thread(clear, self._spool)
 
     async def _sweep_sometimes(self) -> None:
         """Remove what dead listeners left unacknowledged."""
@@ -302,7 +388,7 @@ class Indexer:
         if self._swept_at is not None and now - self._swept_at < SWEEP_EVERY_S:
             return
         self._swept_at = now
-        swept = await asyncio.to_thread(sweep, self._spool)
+        swept = await asyncio.to_thread(sweep, self._spool, quiet_s=self._duty.quiet_s)
         if swept.parts or swept.arrivals:
             log(SPOOL_SWEPT, spool=str(self._spool), arrivals=swept.arrivals, parts=swept.parts)
 

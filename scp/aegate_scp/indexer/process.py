@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from aegate_core.database import open_database
+from aegate_core.database import check_database_url, open_database
 from aegate_core.errors import AegateError, InvalidInput
 from aegate_core.events import (
+    DATABASE_AWAY,
     PROCESS_FAILED,
     PROCESS_READY,
     PROCESS_STARTED,
@@ -22,6 +24,7 @@ from aegate_core.events import (
 )
 from aegate_core.health import HealthServer, ProcessState
 from aegate_core.watchdog import Watchdog
+from aegate_scp.indexer.database import LOOK_EVERY_S, current_url, until_other_url
 from aegate_scp.indexer.loop import Indexer
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.settings import IndexerSettings, read_settings
@@ -42,6 +45,7 @@ class IndexerProcess:
         self._trouble = ""
         self._state: ProcessState | None = None
         self._signal = ""
+        self._stopping = asyncio.Event()
         self._health = HealthServer(
             settings.health_address, registry=self._metrics.registry, alive=self._alive, ready=self._ready
         )
@@ -51,16 +55,12 @@ class IndexerProcess:
         log(PROCESS_STARTED, process="indexer", pid=os.getpid(), version=version("aegate-scp"))
         self._health.start()
         self._say("starting")
+        self._stop_on_signals()
         try:
-            async with open_database(self._settings.database_url) as db:
-                self._indexer = Indexer(
-                    db, self._settings.data, self._settings.process, metrics=self._metrics, say=self._hear
-                )
-                self._stop_on_signals(self._indexer)
-                log(PROCESS_READY, process="indexer", health_port=self._health.port)
-                self._say("ready")
-                async with Watchdog("indexer").watching():
-                    await self._indexer.run()
+            async with Watchdog("indexer").watching():
+                while not self._stopping.is_set():
+                    if url := await self._wait_for_url():
+                        await self._index(url)
         except AegateError as error:
             log(PROCESS_FAILED, process="indexer", error=error.message, code=error.code)
             self._say("failed", error.message)
@@ -68,15 +68,61 @@ class IndexerProcess:
         finally:
             self._health.stop()
         self._say("stopping", "stopped")
-        log(PROCESS_STOPPED, process="indexer", reason=self._signal)
+        log(PROCESS_STOPPED, process="indexer", reason=self._signal or "nothing is left")
         return 0
 
-    def _stop_on_signals(self, indexer: Indexer) -> None:
+    async def _wait_for_url(self) -> str:
+        """Return where the database is, as soon as that is known; '' when told to stop before."""
+        while not self._stopping.is_set():
+            try:
+                url = await asyncio.to_thread(current_url, self._settings)
+                check_database_url(url)
+                return url
+            except InvalidInput as error:
+                if self._settings.database_url_file is None:
+                    raise
+                if error.message != self._trouble:
+                    log(DATABASE_AWAY, error=error.message, retry_s=LOOK_EVERY_S)
+                self._metrics.is_database_away.set(1)
+                self._hear(error.message)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY_S)
+        return ""
+
+    async def _index(self, url: str) -> None:
+        """Index until told to stop, until nothing is left, or until the database is another."""
+        is_of_one = self._settings.duty.ae is not None
+        async with open_database(url, sparing=is_of_one) as db:
+            indexer = Indexer(
+                db, self._settings.data, self._settings.duty, metrics=self._metrics, say=self._hear
+            )
+            self._indexer = indexer
+            if self._stopping.is_set():
+                return
+            log(PROCESS_READY, process="indexer", health_port=self._health.port)
+            self._hear("")
+            looking = asyncio.create_task(self._stop_at_other_url(indexer, url))
+            try:
+                await indexer.run()
+            finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+            if indexer.is_done:
+                self._stopping.set()
+
+    async def _stop_at_other_url(self, indexer: Indexer, url: str) -> None:
+        if self._settings.database_url_file is not None:
+            await until_other_url(self._settings, url)
+            indexer.stop()
+
+    def _stop_on_signals(self) -> None:
         def stop(number: int) -> None:
             self._signal = signal.Signals(number).name
             log(PROCESS_STOPPING, process="indexer", signal=self._signal)
             self._say("stopping")
-            indexer.stop()
+            self._stopping.set()
+            if self._indexer is not None:
+                self._indexer.stop()
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -105,10 +151,10 @@ class IndexerProcess:
         return "starting" if self._indexer is None else self._trouble or None
 
 
-def run(environ: Mapping[str, str]) -> int:
-    """Run an indexer as ``environ`` says; return the exit code."""
+def run(environ: Mapping[str, str], *, is_until_empty: bool = False) -> int:
+    """Run an indexer as ``environ`` says, perhaps only until nothing is left; return the exit code."""
     try:
-        settings = read_settings(environ)
+        settings = read_settings(environ, is_until_empty=is_until_empty)
     except InvalidInput as error:
         configure_logging()
         log(PROCESS_FAILED, process="indexer", error=error.message, code=error.code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,14 +24,18 @@ DEBOUNCE_MS, STEP_MS = 50, 25
 """Arrivals that come within 50 ms make one batch; 25 ms of quiet end it earlier. A step wakes an idle process, too."""
 
 
-def survey(root: Path, *, without: Collection[str] = ()) -> dict[str, Waiting]:
-    """Return by AE key how many objects lie below ``root`` and when the oldest came; ``without`` names some not to
-    count.
+def survey(
+    root: Path, *, without: Collection[str] = (), ours: Callable[[str], bool] = lambda process: True
+) -> dict[str, Waiting]:
+    """Return by AE key how many objects lie below ``root`` and when the oldest came.
+
+    ``without`` names some not to count; only folders of processes that are ``ours`` count.
     """
     found: dict[str, Waiting] = {}
     for namespace in _folders(root):
         for ae in _folders(namespace) if is_namespace(namespace.name) else ():
-            ids = [name for folder in _folders(ae) for name in _objects(folder) if name not in without]
+            folders = (folder for folder in _folders(ae) if ours(folder.name))
+            ids = [name for folder in folders for name in _objects(folder) if name not in without]
             if ids:
                 found[f"{namespace.name}/{ae.name}"] = Waiting(_time_of(min(ids)), len(ids))
     return found

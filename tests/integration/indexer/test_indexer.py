@@ -17,10 +17,13 @@ import pytest
 
 from aegate_core.database import migrate, open_database
 from aegate_core.dicom.arrival_ids import new_arrival_id
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.errors import InvalidInput
 from aegate_core.health import read_state
 from aegate_core.settings import DataFolder
 from aegate_core.stores.index.progress import read_progress
 from aegate_core.stores.spool import SideRecord, SpooledArrival
+from aegate_scp.indexer.duty import Duty
 from aegate_scp.indexer.loop import BATCH, BATCH_BYTES, Indexer, batches
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.settings import read_settings
@@ -45,7 +48,7 @@ async def indexing(
     place: Place, name: str = "i1"
 ) -> AsyncIterator[tuple[Indexer, IndexerMetrics, list[str]]]:
     metrics, said = IndexerMetrics(), list[str]()
-    indexer = Indexer(place.db, DataFolder(place.root), name, metrics=metrics, say=said.append)
+    indexer = Indexer(place.db, DataFolder(place.root), Duty(name), metrics=metrics, say=said.append)
     task = asyncio.create_task(indexer.run())
     try:
         yield indexer, metrics, said
@@ -219,7 +222,38 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
     settings = read_settings({"AEGATE_DATA": str(tmp_path), "AEGATE_INDEXER": "i7"})
 
     assert settings.database_url == f"sqlite://{tmp_path}/aegate.sqlite3"
-    assert (settings.process, settings.state_file, settings.health_address) == ("i7", None, ("127.0.0.1", 0))
+    assert (settings.duty, settings.state_file, settings.health_address) == (
+        Duty("i7"),
+        None,
+        ("127.0.0.1", 0),
+    )
+
+
+def test_settings_of_an_indexer_of_one_entity(tmp_path: Path) -> None:
+    environ = {
+        "AEGATE_DATA": str(tmp_path),
+        "AEGATE_INDEXER": "c0ffee",
+        "AEGATE_AE": "radiology/ct1",
+        "AEGATE_SPOOL_PROCESS": "c0ffee",
+        "AEGATE_DATABASE_URL_FILE": "/etc/aegate/database/dsn",
+    }
+
+    settings = read_settings(environ, is_until_empty=True)
+
+    assert settings.duty == Duty("c0ffee", ResourceKey("radiology", "ct1"), "c0ffee", is_until_empty=True)
+    assert settings.database_url_file == Path("/etc/aegate/database/dsn")
+    assert settings.duty.quiet_s == 0
+    assert read_settings(environ).duty.quiet_s == 25 * 3600
+    assert Duty("i1").quiet_s == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AEGATE_AE", "ct1"), ("AEGATE_SPOOL_PROCESS", "../p1"), ("AEGATE_SPOOL_PROCESS", "p" * 64)],
+)
+def test_setting_that_cannot_be_used_is_refused(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput):
+        read_settings({"AEGATE_DATA": str(tmp_path), name: value})
 
 
 def started(environment: dict[str, str], log: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
@@ -236,7 +270,9 @@ async def test_process_indexes_says_how_it_is_and_stops_on_sigterm(place: Place,
     }
     place.receive(dicom.ct())
     with started(environment, tmp_path / "indexer.log") as child:
-        said = await eventually_async(lambda: (s := read_state(state)) and s.state == "ready" and s)
+        said = await eventually_async(
+            lambda: (s := read_state(state)) and s.state == "ready" and s, deadline_s=60
+        )
         assert (said.process, said.pid) == ("indexer", child.pid)  # type: ignore[union-attr]
         place.receive(dicom.ct(dicom.Instance(number=2)))
         await eventually_async(lambda: arrived(place, 2))

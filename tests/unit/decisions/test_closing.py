@@ -35,8 +35,8 @@ def test_later_arrivals_never_make_it_due_earlier(arrivals: list[int]) -> None:
     assert dues[-1] <= at(first + TIMES.max_age_s)
 
 
-def seen(scanned: float, **oldest: float) -> IndexerSeen:
-    return IndexerSeen("i1", at(scanned), {ae: at(s) for ae, s in oldest.items()})
+def seen(scanned: float, *, of: str | None = None, **oldest: float) -> IndexerSeen:
+    return IndexerSeen("i1", at(scanned), {ae: at(s) for ae, s in oldest.items()}, ae=of)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,9 @@ def seen(scanned: float, **oldest: float) -> IndexerSeen:
         (70, [seen(65, ct1=60)], "has not indexed everything"),
         (70, [seen(65, ct1=61)], None),
         (70, [seen(65, us1=1)], None),
+        (70, [seen(0, of="us1")], None),
+        (70, [seen(0, of="ct1")], "has not looked"),
+        (70, [seen(65, of="ct1", ct1=60)], "has not indexed everything"),
         (960, [seen(0)], "has not looked"),
         (961, [seen(0)], None),
         (1000, [seen(900, ct1=1)], "has not indexed everything"),

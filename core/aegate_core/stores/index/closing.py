@@ -86,10 +86,15 @@ def _time(value: object) -> datetime | None:
     return None if value is None else as_datetime(value)
 
 
-async def open_units(db: Database, *, limit: int) -> list[Unit]:
-    """Return open units, the first due first; of those due at once the series before their study."""
+async def open_units(db: Database, *, limit: int, ae: ResourceKey | None = None) -> list[Unit]:
+    """Return open units, of ``ae`` or all, the first due first; of those due at once the series before their study."""
     order = "ORDER BY due_at, CASE WHEN series_uid = '' THEN 1 ELSE 0 END, id"
-    rows = await db.fetch(f"{_UNIT} WHERE due_at IS NOT NULL {order} LIMIT $1", limit)
+    if ae is None:
+        rows = await db.fetch(f"{_UNIT} WHERE due_at IS NOT NULL {order} LIMIT $1", limit)
+    else:
+        rows = await db.fetch(
+            f"{_UNIT} WHERE due_at IS NOT NULL AND ae = $2 {order} LIMIT $1", limit, str(ae)
+        )
     return [_unit(row) for row in rows]
 
 

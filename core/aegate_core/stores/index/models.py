@@ -236,6 +236,8 @@ class IndexerState(Model):
 
     process = fields.CharField(max_length=128, primary_key=True)
     scanned_at = fields.DatetimeField()
+    ae = fields.CharField(max_length=317, null=True)
+    """The only AE whose images come into its spool; None: any."""
 
     class Meta:
         table = "indexer_state"

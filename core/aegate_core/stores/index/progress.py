@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,15 +24,18 @@ class Progress:
     process: str
     scanned_at: datetime
     waiting: Mapping[str, Waiting]
+    ae: str | None = None
+    """The only AE whose images come into its spool; None: any."""
 
 
 async def write_progress(tx: Database, progress: Progress) -> None:
     """Say how far an indexer is: its state and its backlog, in the caller's transaction."""
     await tx.execute(
-        "INSERT INTO indexer_state (process, scanned_at) VALUES ($1, $2) "
-        "ON CONFLICT (process) DO UPDATE SET scanned_at = excluded.scanned_at",
+        "INSERT INTO indexer_state (process, scanned_at, ae) VALUES ($1, $2, $3) "
+        "ON CONFLICT (process) DO UPDATE SET scanned_at = excluded.scanned_at, ae = excluded.ae",
         progress.process,
         progress.scanned_at,
+        progress.ae,
     )
     await tx.execute("DELETE FROM spool_backlog WHERE process = $1", progress.process)
     await tx.execute_many(
@@ -46,15 +49,29 @@ async def write_progress(tx: Database, progress: Progress) -> None:
     )
 
 
+async def forget_progress(tx: Database, processes: Iterable[str]) -> None:
+    """Let nobody wait for the word of these indexers, in the caller's transaction."""
+    for table in ("spool_backlog", "indexer_state"):
+        await tx.execute(f"DELETE FROM {table} WHERE process = ANY($1)", sorted(processes))
+
+
+async def indexers_of(db: Database, ae: str) -> list[str]:
+    """Return the names of the indexers that are there for ``ae`` alone."""
+    rows = await db.fetch("SELECT process FROM indexer_state WHERE ae = $1 ORDER BY process", ae)
+    return [row["process"] for row in rows]
+
+
 async def read_progress(db: Database) -> list[Progress]:
     """Return what all indexers said last, ordered by name."""
-    states = await db.fetch("SELECT process, scanned_at FROM indexer_state ORDER BY process")
+    states = await db.fetch("SELECT process, scanned_at, ae FROM indexer_state ORDER BY process")
     backlog = await db.fetch("SELECT process, ae, oldest_received_at, arrivals FROM spool_backlog")
     waiting: dict[str, dict[str, Waiting]] = {}
     for row in backlog:
         seen = Waiting(as_datetime(row["oldest_received_at"]), int(row["arrivals"]))
         waiting.setdefault(row["process"], {})[row["ae"]] = seen
     return [
-        Progress(row["process"], as_datetime(row["scanned_at"]), waiting.get(row["process"], {}))
+        Progress(
+            row["process"], as_datetime(row["scanned_at"]), waiting.get(row["process"], {}), ae=row["ae"]
+        )
         for row in states
     ]

@@ -8,11 +8,12 @@ whose ``.part`` is dead without trusting process ids or clocks.
 """
 
 from aegate_core.stores.spool.folders import is_namespace
-from aegate_core.stores.spool.locks import LOCKS
+from aegate_core.stores.spool.locks import LOCKS, is_dead
 from aegate_core.stores.spool.records import SideRecord, SpooledArrival
 from aegate_core.stores.spool.room import Room, Watermark, room_of
 from aegate_core.stores.spool.sweeping import (
     Swept,
+    clear,
     count_left_over,
     holds,
     remove,
@@ -32,8 +33,10 @@ __all__ = [
     "SpooledArrival",
     "Swept",
     "Watermark",
+    "clear",
     "count_left_over",
     "holds",
+    "is_dead",
     "is_namespace",
     "remove",
     "room_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +28,12 @@ def entries(folder: Path) -> Iterator[Path]:
     """Yield what stands in ``folder``; nothing when it is gone or no folder."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         yield from list(folder.iterdir())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make durable which names stand in ``folder``."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

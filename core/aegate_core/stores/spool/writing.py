@@ -14,7 +14,7 @@ from pathlib import Path
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
 from aegate_core.disk import storage_error
 from aegate_core.steps import Step, reached
-from aegate_core.stores.spool.folders import entries, process_folders
+from aegate_core.stores.spool.folders import entries, fsync_folder, process_folders
 from aegate_core.stores.spool.locks import LOCKS, take_lock
 from aegate_core.stores.spool.records import SideRecord
 from aegate_core.stores.spool.room import Room, room_of
@@ -75,12 +75,14 @@ class SpoolFolder:
             raise storage_error(f"{_WRITABLE} write into {self.root}", error, self.root) from error
 
     def close(self) -> None:
-        """Let the lock go: what is left is for the sweeper."""
+        """Let the lock go: what is left is for the sweeper. Safe to repeat."""
         for ae in list(self._folders):
             self._forget(ae)
-        with contextlib.suppress(OSError):
-            (self.root / LOCKS / f"{self.process}.lock").unlink()
-        os.close(self._lock)
+        if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                (self.root / LOCKS / f"{self.process}.lock").unlink()
+            os.close(self._lock)
+            self._lock = -1
 
     def _begin(self, ae: ResourceKey, arrival_id: ArrivalId, header: bytes) -> SpoolFile:
         try:
@@ -219,7 +221,7 @@ def _make_durable(folder: Path, parent: Path) -> None:
     is_new = not folder.exists()
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     try:
-        _fsync_folder(parent)
+        fsync_folder(parent)
     except OSError:
         if is_new:
             with contextlib.suppress(OSError):
@@ -234,15 +236,7 @@ def _fsync_ancestors(folder: Path) -> None:
     """
     for parent in folder.parents:
         with contextlib.suppress(OSError):
-            _fsync_folder(parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            fsync_folder(parent)
 
 
 def _write_durable(name: str, content: bytes, folder: int) -> None:

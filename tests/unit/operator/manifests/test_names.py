@@ -88,7 +88,9 @@ def test_children_carry_our_labels_and_none_of_the_aes() -> None:
             "app.kubernetes.io/part-of": "aegate",
             AE_LABEL: "ct1",
         }
-        assert "annotations" not in at(child.manifest, "metadata")
+        annotations = at(child.manifest, "metadata").get("annotations")
+        expected = {"aegate.dev/entity": "ct1"} if child.kind == "PersistentVolumeClaim" else None
+        assert annotations == expected
 
 
 def test_all_but_the_claim_belong_to_the_ae() -> None:

@@ -1,0 +1,94 @@
+"""The Job that empties a claim whose ApplicationEntity is gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aegate_core.resources.names import dns1123_label
+from aegate_operator.manifests import drain_job, entity_of
+from aegate_operator.manifests.child import base_name
+from tests.unit.operator.manifests.builders import INSTALLATION, at, container, entity, installation, of_kind
+from tests.unit.operator.manifests.test_names import ODD
+
+
+def claim(name: str = "ct1") -> dict[str, Any]:
+    """A claim as the API server has it: its AE is not asked any more."""
+    manifest: dict[str, Any] = dict(of_kind("PersistentVolumeClaim", entity(name)).manifest)
+    return manifest | {"metadata": {**manifest["metadata"], "uid": "c1a1"}, "status": {"phase": "Bound"}}
+
+
+def test_job_empties_the_claim_and_belongs_to_it() -> None:
+    job = drain_job(claim(), INSTALLATION)
+
+    assert (job.kind, job.name) == ("Job", "ae-ct1-drain")
+    assert at(job.manifest, "metadata", "ownerReferences") == [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "name": "ae-ct1-spool",
+            "uid": "c1a1",
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+    ]
+    pod = at(job.manifest, "spec", "template", "spec")
+    assert pod["restartPolicy"] == "OnFailure"
+    assert pod["volumes"][0] == {"name": "spool", "persistentVolumeClaim": {"claimName": "ae-ct1-spool"}}
+    assert pod["containers"][0]["command"] == ["python", "-m", "aegate_scp.indexer", "--until-empty"]
+
+
+def test_job_has_what_the_sidecar_has() -> None:
+    (drain,) = at(drain_job(claim(), INSTALLATION).manifest, "spec", "template", "spec", "containers")
+    sidecar = container("indexer", entity())
+
+    for same in ("image", "env", "volumeMounts", "securityContext", "resources", "livenessProbe"):
+        assert drain[same] == sidecar[same]
+    assert "restartPolicy" not in drain
+
+
+def test_pods_of_the_job_are_nobodys_endpoint() -> None:
+    job = drain_job(claim(), INSTALLATION).manifest
+    selector = at(of_kind("Service", entity()).manifest, "spec", "selector")
+
+    labels = at(job, "spec", "template", "metadata", "labels")
+
+    assert not selector.items() <= labels.items()
+    assert labels["aegate.dev/ae"] == "ct1"
+
+
+def test_job_is_restricted_and_never_given_up() -> None:
+    spec = at(drain_job(claim(), INSTALLATION).manifest, "spec")
+    pod = spec["template"]["spec"]
+
+    assert spec["backoffLimit"] == 2147483647
+    assert "activeDeadlineSeconds" not in spec
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_name_of_every_entity_is_found_again(name: str) -> None:
+    found = drain_job(claim(name), INSTALLATION)
+
+    assert entity_of(claim(name)) == name
+    assert found.name == f"{base_name(name)}-drain"
+    assert dns1123_label(found.name) == []
+    variables = at(found.manifest, "spec", "template", "spec", "containers", 0, "env")
+    assert {"name": "AEGATE_AE", "value": f"radiology/{name}"} in variables
+
+
+def test_job_runs_where_the_installation_lets_listeners_run() -> None:
+    wanted = installation(
+        node_selector={"disk": "ssd"},
+        tolerations=({"key": "dicom", "operator": "Exists"},),
+        priority_class_name="usual",
+        image_pull_secrets=("registry",),
+    )
+
+    pod = at(drain_job(claim(), wanted).manifest, "spec", "template", "spec")
+
+    assert pod["nodeSelector"] == {"disk": "ssd"}
+    assert pod["tolerations"] == [{"key": "dicom", "operator": "Exists"}]
+    assert (pod["priorityClassName"], pod["imagePullSecrets"]) == ("usual", [{"name": "registry"}])
