@@ -14,29 +14,13 @@ from difflib import get_close_matches
 
 from pydicom.datadict import tag_for_keyword
 
+from aegate_core.decisions.neighbours import Neighbours
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.conditions import Condition, ConditionType, Reason, Status
 from aegate_core.resources.reference import ResourceRef, ref_of
-from aegate_core.resources.values import Ability, ApplicationEntity, ImageRoute, PatientPartition, Resource
+from aegate_core.resources.values import Ability, ApplicationEntity, ImageRoute, Resource
 
-DEFAULT_PARTITION = "default"
 ISCL_PORT = 2761
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the resources are judged against, beside one another."""
-
-    locations: frozenset[str] | None = None
-    """Codes of the locations that exist; None where that cannot be known, and then none is missed."""
-    secrets: frozenset[str] | None = None
-    """Names of the secrets that exist; None where that cannot be known, and then none is missed."""
-    accepted: frozenset[ResourceKey] = frozenset()
-    """AEs that hold their title already: they keep it against any newcomer."""
-    errors: Mapping[ResourceRef, str] = field(default_factory=dict)
-    """What is wrong with the newest manifest of a resource whose last good version stays in force."""
-    listener_troubles: Mapping[ResourceKey, str] = field(default_factory=dict)
-    """AEs whose listener does not answer (yet), and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +32,61 @@ class Fault:
     blocks: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the resources are judged against, beside one another."""
+
+    locations: frozenset[str] | None = None
+    """Codes of the locations that exist; None where that cannot be known, and then none is missed."""
+    secrets: frozenset[str] | None = None
+    """Names of the secrets that exist; None where that cannot be known, and then none is missed."""
+    accepted: frozenset[ResourceKey] = frozenset()
+    """AEs that hold their title already: they keep it against any newcomer. Where `Neighbours` are given, they know."""
+    errors: Mapping[ResourceRef, str] = field(default_factory=dict)
+    """What is wrong with the newest manifest of a resource whose last good version stays in force."""
+    listener_troubles: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """AEs whose listener does not answer (yet), and why."""
+    unresolved: Mapping[ResourceKey, Fault] = field(default_factory=dict)
+    """AEs whose listener has said, or shown, that something it needs is missing, wrong or too old."""
+    progress: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """AEs whose listener is on its way to what is wished, and how far it is."""
+
+
 def decide_conditions(
     resources: Sequence[Resource], surroundings: Surroundings
 ) -> dict[ResourceRef, tuple[Condition, ...]]:
     """Return the conditions of every resource, without times: `with_transition_times` adds them."""
-    view = _View(resources, surroundings)
-    return {ref_of(resource): _conditions(resource, view) for resource in resources}
+    neighbours = Neighbours(resources, accepted=surroundings.accepted)
+    return {ref_of(resource): conditions_of(resource, neighbours, surroundings) for resource in resources}
 
 
-def title_owners(
-    entities: Iterable[ApplicationEntity], *, accepted: frozenset[ResourceKey]
-) -> dict[str, ApplicationEntity]:
-    """Return who owns each title, compared without case.
-
-    The AE accepted before keeps it, else the oldest has it, else the one of the lowest uid.
-    """
-
-    def rank(ae: ApplicationEntity) -> tuple[bool, bool, str, str, ResourceKey]:
-        born = ae.metadata.created_at
-        return (ae.key not in accepted, not born, born, ae.metadata.uid, ae.key)
-
-    owners: dict[str, ApplicationEntity] = {}
-    for ae in sorted(entities, key=rank):
-        owners.setdefault(ae.title.folded, ae)
-    return owners
+def conditions_of(
+    resource: Resource, neighbours: Neighbours, surroundings: Surroundings
+) -> tuple[Condition, ...]:
+    """Return the conditions of one of the ``neighbours``, without times and without looking at all the others."""
+    return _conditions(resource, _View(neighbours, surroundings))
 
 
+def invalid_conditions(error: str, *, generation: int) -> tuple[Condition, ...]:
+    """Return the conditions of a resource that cannot be read at all: what it said before stays in force."""
+    types = (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS, ConditionType.READY, ConditionType.STALLED)
+    statuses = (Status.FALSE, Status.UNKNOWN, Status.FALSE, Status.TRUE)
+    return tuple(
+        Condition(type, status, Reason.INVALID, error, generation)
+        for type, status in zip(types, statuses, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
-    """The resources by name, and who owns which title."""
+    """What one resource is judged against."""
 
-    def __init__(self, resources: Sequence[Resource], surroundings: Surroundings) -> None:
-        self.surroundings = surroundings
-        self.entities = {r.key: r for r in resources if isinstance(r, ApplicationEntity)}
-        self.partitions = {r.key for r in resources if isinstance(r, PatientPartition)}
-        self._owners = title_owners(self.entities.values(), accepted=surroundings.accepted)
+    neighbours: Neighbours
+    surroundings: Surroundings
 
-    def owner(self, ae: ApplicationEntity) -> ApplicationEntity:
-        return self._owners[ae.title.folded]
-
-    def has_partition(self, namespace: str, name: str) -> bool:
-        return name == DEFAULT_PARTITION or ResourceKey(namespace, name) in self.partitions
+    def is_owner(self, ae: ApplicationEntity) -> bool:
+        owner = self.neighbours.owner(ae.title)
+        return owner is None or owner.key == ae.key
 
     def unknown_locations(self, codes: Iterable[str]) -> list[str]:
         known = self.surroundings.locations
@@ -119,7 +118,17 @@ def _conditions(resource: Resource, view: _View) -> tuple[Condition, ...]:
     if error:
         message = f"{error} (generation {generation} stays in force)"
         conditions.append(Condition(ConditionType.STALLED, Status.TRUE, Reason.INVALID, message, generation))
+    progress = _progress(resource, view)
+    if progress and not error:
+        conditions.append(
+            Condition(ConditionType.RECONCILING, Status.TRUE, Reason.ROLLING_OUT, progress, generation)
+        )
     return tuple(conditions)
+
+
+def _progress(resource: Resource, view: _View) -> str | None:
+    is_entity = isinstance(resource, ApplicationEntity)
+    return view.surroundings.progress.get(resource.key) if is_entity else None
 
 
 def _condition(type: ConditionType, faults: Sequence[Fault], good: Fault, generation: int) -> Condition:
@@ -142,7 +151,11 @@ def _healthy(resource: Resource) -> tuple[Reason, str]:
 def _faults(resource: Resource, view: _View) -> tuple[list[Fault], list[Fault], list[Fault]]:
     """Return what speaks against Accepted, ResolvedRefs and Ready."""
     if isinstance(resource, ApplicationEntity):
-        refs = [*_entity_secrets(resource, view), *_entity_places(resource, view)]
+        refs = [
+            *_entity_secrets(resource, view),
+            *_entity_needs(resource, view),
+            *_entity_places(resource, view),
+        ]
         return list(_title_faults(resource, view)), refs, list(_service_faults(resource, view))
     if isinstance(resource, ImageRoute):
         refs = [
@@ -156,8 +169,8 @@ def _faults(resource: Resource, view: _View) -> tuple[list[Fault], list[Fault], 
 
 
 def _title_faults(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
-    owner = view.owner(ae)
-    if owner.key != ae.key:
+    owner = view.neighbours.owner(ae.title)
+    if owner is not None and owner.key != ae.key:
         yield Fault(
             Reason.TITLE_CONFLICT,
             f"The title {ae.title} belongs to {owner.key} (titles that differ in case only are one): "
@@ -178,8 +191,14 @@ def _entity_secrets(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
         )
 
 
+def _entity_needs(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
+    fault = view.surroundings.unresolved.get(ae.key)
+    if fault is not None and ae.enabled:
+        yield fault
+
+
 def _entity_places(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
-    if not view.has_partition(ae.key.namespace, ae.patient_partition):
+    if not view.neighbours.has_partition(ae.key.namespace, ae.patient_partition):
         yield Fault(
             Reason.PARTITION_NOT_FOUND,
             f"spec.patientPartition {ae.patient_partition!r} is no PatientPartition of namespace "
@@ -215,7 +234,7 @@ def _service_faults(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
 
 def _named_entities(route: ImageRoute, view: _View) -> Iterable[Fault]:
     namespace = route.key.namespace
-    known = [key.name for key in view.entities if key.namespace == namespace]
+    known = view.neighbours.names(namespace)
     for path, names in (("spec.to", route.to), ("spec.from.aes", route.source.aes)):
         for name in names:
             if "/" in name:
@@ -233,10 +252,10 @@ def _named_entities(route: ImageRoute, view: _View) -> Iterable[Fault]:
 
 def _destinations(route: ImageRoute, view: _View) -> Iterable[Fault]:
     for name in route.to:
-        ae = view.entities.get(ResourceKey(route.key.namespace, name))
+        ae = view.neighbours.entity(ResourceKey(route.key.namespace, name))
         if ae is None:
             continue
-        if view.owner(ae).key != ae.key:
+        if not view.is_owner(ae):
             yield Fault(Reason.TITLE_CONFLICT, f"spec.to names {name!r}, not accepted: its title is taken.")
         elif ae.ability is Ability.PRINT:
             yield Fault(
@@ -250,11 +269,7 @@ def _selected_sources(route: ImageRoute, view: _View) -> Iterable[Fault]:
     if not wanted:
         return
     namespace = route.key.namespace
-    selected = [
-        ae.key.name
-        for ae in view.entities.values()
-        if ae.key.namespace == namespace and wanted.items() <= ae.metadata.labels.items()
-    ]
+    selected = view.neighbours.selected(namespace, wanted)
     if not selected:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(wanted.items()))
         yield Fault(
@@ -273,7 +288,7 @@ def _selected_sources(route: ImageRoute, view: _View) -> Iterable[Fault]:
 
 def _route_filters(route: ImageRoute, view: _View) -> Iterable[Fault]:
     namespace = route.key.namespace
-    partitions = [p for p in route.source.partitions if not view.has_partition(namespace, p)]
+    partitions = [p for p in route.source.partitions if not view.neighbours.has_partition(namespace, p)]
     if partitions:
         yield Fault(
             Reason.PARTITION_NOT_FOUND,

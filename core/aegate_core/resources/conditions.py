@@ -58,6 +58,8 @@ class Reason(StrEnum):
     ISCL_NOT_SUPPORTED = "ISCLNotSupported"
     LISTENER_NOT_READY = "ListenerNotReady"
 
+    ROLLING_OUT = "RollingOut"
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:

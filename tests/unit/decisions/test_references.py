@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegate_core.decisions.references import Surroundings, decide_conditions, title_owners
+from aegate_core.decisions.neighbours import Neighbours
+from aegate_core.decisions.references import Surroundings, decide_conditions
+from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.conditions import Condition, ConditionType, Reason, Status
 from aegate_core.resources.reference import ResourceRef, ref_of
@@ -83,11 +85,11 @@ class TestTitles:
 
     def test_else_the_oldest_has_it(self) -> None:
         old, new = entity("b", "CT#1", created_at="2010"), entity("a", "ct#1", created_at="2020")
-        assert title_owners([new, old], accepted=frozenset())["ct#1"] is old
+        assert Neighbours([new, old]).owner(old.title) is old
 
     def test_else_the_lowest_uid(self) -> None:
         first, second = entity("b", "CT#1", uid="1"), entity("a", "ct#1", uid="2")
-        assert title_owners([second, first], accepted=frozenset())["ct#1"] is first
+        assert Neighbours([second, first]).owner(first.title) is first
 
     def test_titles_are_one_over_all_namespaces(self) -> None:
         here, there = entity("ct1", "CT1", uid="1"), entity("ct1", "CT1", uid="2", namespace="other")
@@ -115,7 +117,9 @@ class TestTitles:
         )
     )
     def test_order_does_not_matter(self, entities: list[ApplicationEntity]) -> None:
-        assert title_owners(entities, accepted=frozenset())["ct#1"].key.name == "b"
+        owner = Neighbours(entities).owner(AETitle("ct#1"))
+        assert owner is not None
+        assert owner.key.name == "b"
 
 
 class TestEntities:
