@@ -13,6 +13,13 @@
     │   ├── DatabaseUnavailable     it does not answer; nothing is known to be lost
     │   ├── SerializationConflict   a transaction lost a race: the same again may succeed
     │   └── SchemaMismatch          a data folder or database of another version
+    ├── ClusterError            the API server did not do it; carries its status and reason
+    │   ├── ClusterUnavailable      it does not answer or has no time now; the same again may succeed
+    │   ├── ClusterRefused          forbidden: rights, a quota or an admission policy
+    │   ├── ClusterInvalid          it does not take this object
+    │   ├── ClusterNotFound         no such object, or no such kind
+    │   ├── ClusterConflict         it has changed, or is there already
+    │   └── ClusterExpired          that version of the list is gone: begin again
     └── PeerError               the other DICOM side; carries no patient data
 
 A message names what was expected, what came and the next step. It never carries a patient's value.
@@ -110,6 +117,55 @@ class SchemaMismatch(StorageError):
     """A data folder or database was written by another version."""
 
     code = "SCHEMA_MISMATCH"
+
+
+class ClusterError(AegateError):
+    """The Kubernetes API server did not do what it was asked."""
+
+    code = "CLUSTER"
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status; 0 when there was no answer."""
+        self.reason = reason
+        """The API server's own word, such as AlreadyExists."""
+
+
+class ClusterUnavailable(ClusterError):
+    """The API server does not answer or has no time now: the same again may succeed."""
+
+    code = "CLUSTER_UNAVAILABLE"
+
+
+class ClusterRefused(ClusterError):
+    """Forbidden: a right is missing, a quota is used up, or an admission policy says no."""
+
+    code = "CLUSTER_REFUSED"
+
+
+class ClusterInvalid(ClusterError):
+    """The API server does not take this object."""
+
+    code = "CLUSTER_INVALID"
+
+
+class ClusterNotFound(ClusterError):
+    """There is no such object, or no such kind."""
+
+    code = "CLUSTER_NOT_FOUND"
+
+
+class ClusterConflict(ClusterError):
+    """The object has changed since, is another one by now, or is there already."""
+
+    code = "CLUSTER_CONFLICT"
+
+
+class ClusterExpired(ClusterError):
+    """That version of a list is gone: begin again."""
+
+    code = "CLUSTER_EXPIRED"
 
 
 class PeerError(AegateError):
