@@ -50,6 +50,8 @@ class Surroundings:
     """AEs whose listener has said, or shown, that something it needs is missing, wrong or too old."""
     progress: Mapping[ResourceKey, str] = field(default_factory=dict)
     """AEs whose listener is on its way to what is wished, and how far it is."""
+    remarks: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """What people should know of a listener though nothing is wrong with it."""
 
 
 def decide_conditions(
@@ -97,7 +99,7 @@ def _conditions(resource: Resource, view: _View) -> tuple[Condition, ...]:
     accepted, refs, service = _faults(resource, view)
     generation = resource.metadata.generation
     blocking = next((fault for fault in [*accepted, *refs, *service] if fault.blocks), None)
-    ready = Fault(*_healthy(resource)) if blocking is None else blocking
+    ready = Fault(*_healthy(resource, view)) if blocking is None else blocking
     conditions = [
         _condition(ConditionType.ACCEPTED, accepted, Fault(Reason.ACCEPTED, "In force."), generation),
         _condition(
@@ -138,14 +140,15 @@ def _condition(type: ConditionType, faults: Sequence[Fault], good: Fault, genera
     return Condition(type, Status.FALSE, faults[0].reason, message, generation)
 
 
-def _healthy(resource: Resource) -> tuple[Reason, str]:
+def _healthy(resource: Resource, view: _View) -> tuple[Reason, str]:
     if isinstance(resource, ApplicationEntity) and resource.suspend:
         return Reason.SUSPENDED, "spec.suspend is true: everything of this AE is left as it is."
     if isinstance(resource, ApplicationEntity) and not resource.enabled:
         return Reason.DISABLED, "spec.enabled is false: no listener, nothing is pushed, its queue is kept."
     if isinstance(resource, ImageRoute) and not resource.enabled:
         return Reason.DISABLED, "spec.enabled is false: the route matches nothing."
-    return Reason.READY, "Ready."
+    remark = view.surroundings.remarks.get(resource.key) if isinstance(resource, ApplicationEntity) else None
+    return Reason.READY, f"Ready. {remark}" if remark else "Ready."
 
 
 def _faults(resource: Resource, view: _View) -> tuple[list[Fault], list[Fault], list[Fault]]:

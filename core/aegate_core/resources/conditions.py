@@ -42,6 +42,7 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"
     CERTIFICATE_INVALID = "CertificateInvalid"
     CERTIFICATE_EXPIRED = "CertificateExpired"
+    CERTIFICATE_INVALID = "CertificateInvalid"
     STORE_NOT_FOUND = "StoreNotFound"
     PARTITION_NOT_FOUND = "PartitionNotFound"
     LOCATION_UNKNOWN = "LocationUnknown"

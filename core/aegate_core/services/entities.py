@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Literal
 
 from aegate_core.database import Database
-from aegate_core.decisions.references import Surroundings, decide_conditions
+from aegate_core.decisions.references import Fault, Surroundings, decide_conditions
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.events import CONDITION_CHANGED, RESOURCE_APPLIED, Log
 from aegate_core.resources.conditions import (
@@ -114,6 +114,14 @@ class Observed:
     """The names that exist; None where that is not known."""
     listener_troubles: Mapping[ResourceKey, str] = field(default_factory=dict)
     """AEs whose listener does not answer (yet), with a sentence that says why."""
+    unresolved: Mapping[ResourceKey, Fault] = field(default_factory=dict)
+    """AEs whose listener misses something that it needs."""
+    progress: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """AEs whose listener is on its way to what is wished."""
+    remarks: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """What people should know of a listener though nothing is wrong with it."""
+    accepted: frozenset[ResourceKey] | None = None
+    """AEs that hold their title; None: those that held it when it was applied last."""
     endpoints: Mapping[ResourceKey, str] = field(default_factory=dict)
     """host:port where each device calls us; AEs without a listener are not in it."""
 
@@ -146,9 +154,12 @@ async def apply_configuration(
         surroundings = Surroundings(
             locations=await read_locations(tx),
             secrets=observed.secrets,
-            accepted=_accepted(stored.values()),
+            accepted=_accepted(stored.values()) if observed.accepted is None else observed.accepted,
             errors=errors,
             listener_troubles=observed.listener_troubles,
+            unresolved=observed.unresolved,
+            progress=observed.progress,
+            remarks=observed.remarks,
         )
         wished = _wished(living, stored, surroundings, observed.endpoints, now)
         changes = await _write(tx, wished, stored, now)
