@@ -163,6 +163,20 @@ FOLDER_KEPT = _event(
     "folder.kept", E, "nothing usable in the folder; everything stays as it was", "path resources"
 )
 
+# Operator.
+CLUSTER_AWAY = _event("cluster.away", W, "API server does not answer; going on when it does", "error retry_s")
+CLUSTER_BACK = _event("cluster.back", I, "API server answers again", "away_s")
+LISTED = _event("cluster.listed", I, "all objects listed", "objects seconds")
+GHOSTS_FOUND = _event(
+    "cluster.ghosts", W, "gone without a word of the watch; taken note of now", "kind count"
+)
+CHILD_APPLIED = _event("child.applied", I, "child applied", "kind namespace name change")
+CHILD_PRUNED = _event("child.pruned", I, "child removed: no longer wished", "kind namespace name")
+RECONCILE_FAILED = _event(
+    "reconcile.failed", W, "cannot be made so now; trying again", "kind namespace name error code retry_s"
+)
+EVENT_LOST = _event("event.lost", W, "a Kubernetes event could not be posted", "kind namespace name error")
+
 # API.
 REQUEST_FAILED = _event(
     "request.failed", E, "request failed inside; the caller got the correlation id", "correlation error"
