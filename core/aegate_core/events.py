@@ -164,8 +164,10 @@ FOLDER_KEPT = _event(
 )
 
 # Operator.
-CLUSTER_AWAY = _event("cluster.away", W, "API server does not answer; going on when it does", "error retry_s")
-CLUSTER_BACK = _event("cluster.back", I, "API server answers again", "away_s")
+CLUSTER_AWAY = _event(
+    "cluster.away", W, "not everything can be listed; going on when it can", "error retry_s"
+)
+CLUSTER_BACK = _event("cluster.back", I, "everything can be listed again", "away_s")
 LISTED = _event("cluster.listed", I, "all objects listed", "objects seconds")
 GHOSTS_FOUND = _event(
     "cluster.ghosts", W, "gone without a word of the watch; taken note of now", "kind count"
