@@ -1,0 +1,175 @@
+"""What the cluster holds, as the watches told it last: custom resources, their children, their pods.
+
+Versions only go forward: what our own write answered may be newer than the next event of a watch, and events of
+different lives of one name may overtake one another. Resource versions of one cluster are numbers that grow
+(KEP-5504), so they can be compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.resources.yaml_tree import members
+from aegate_core.stores.cluster.client import Manifest, key_of
+from aegate_core.stores.cluster.kinds import (
+    APPLICATION_ENTITY,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    IMAGE_ROUTE,
+    NETWORK_POLICY,
+    PATIENT_PARTITION,
+    POD,
+    SERVICE,
+    VOLUME_CLAIM,
+    Kind,
+)
+from aegate_operator.manifests.child import AE_LABEL, label_of
+from aegate_operator.pods import Pod, read_pod
+
+DECLARED = (APPLICATION_ENTITY, IMAGE_ROUTE, PATIENT_PARTITION)
+OWNED = (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY, DISRUPTION_BUDGET)
+CHILDREN = (*OWNED, VOLUME_CLAIM)
+WATCHED = (*DECLARED, *CHILDREN, POD)
+
+Family = ResourceKey
+"""Namespace, and the label that all children of one AE carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    uid: str
+    version: int
+    value: Manifest | Pod
+
+
+class Cache:
+    """All objects by kind and name, and the children and pods of each AE."""
+
+    def __init__(self) -> None:
+        self._known: dict[Kind, dict[ResourceKey, _Known]] = {kind: {} for kind in WATCHED}
+        self._children: dict[Family, set[tuple[Kind, ResourceKey]]] = defaultdict(set)
+
+    def put(self, kind: Kind, manifest: Manifest) -> bool:
+        """Take up an object; False when it is known in this version or a newer one."""
+        key, uid, version = key_of(manifest), _uid(manifest), version_of(manifest)
+        before = self._known[kind].get(key)
+        if before is not None and before.version >= version:
+            return False
+        value = read_pod(manifest) if kind is POD else slim(manifest)
+        self._known[kind][key] = _Known(uid, version, value)
+        family = family_of(manifest)
+        if family is not None and kind not in DECLARED:
+            self._children[family].add((kind, key))
+        return True
+
+    def remove(self, kind: Kind, manifest: Manifest) -> bool:
+        """Forget an object that is gone; False when another life of its name is known by now."""
+        key = key_of(manifest)
+        known = self._known[kind].get(key)
+        if known is None or known.uid != _uid(manifest):
+            return False
+        del self._known[kind][key]
+        family = family_of(manifest)
+        if family is not None and family in self._children:
+            self._children[family].discard((kind, key))
+            if not self._children[family]:
+                del self._children[family]
+        return True
+
+    def get(self, kind: Kind, key: ResourceKey) -> Manifest | None:
+        """Return an object, or None; of pods see `pods`."""
+        known = self._known[kind].get(key)
+        return cast("Manifest", known.value) if known is not None else None
+
+    def keys(self, kind: Kind) -> list[ResourceKey]:
+        """Return the names of all objects of a kind."""
+        return list(self._known[kind])
+
+    def children(self, family: Family) -> Iterator[tuple[Kind, Manifest]]:
+        """Yield the children of an AE, pods left out."""
+        for kind, key in sorted(self._children.get(family, ())):
+            if kind is not POD and (manifest := self.get(kind, key)) is not None:
+                yield kind, manifest
+
+    def has_children(self, family: Family, uid: str) -> bool:
+        """Whether anything lives that the AE with that uid controls."""
+        return any(is_controlled_by(manifest, uid) for _, manifest in self.children(family))
+
+    def pods(self, family: Family) -> dict[str, Pod]:
+        """Return the pods of an AE by uid."""
+        members = (self._known[kind].get(key) for kind, key in self._children.get(family, ()) if kind is POD)
+        return {known.uid: cast("Pod", known.value) for known in members if known is not None}
+
+    def ghosts(
+        self, kind: Kind, live: Mapping[ResourceKey, str], *, version: int, namespace: str
+    ) -> list[Manifest]:
+        """Return what is known and was not in a list of ``version``: each as the little that `remove` needs."""
+        found = []
+        for key, known in self._known[kind].items():
+            is_in_reach = not namespace or key.namespace == namespace
+            if is_in_reach and known.version <= version and live.get(key) != known.uid:
+                found.append(self._tombstone(kind, key, known))
+        return found
+
+    def _tombstone(self, kind: Kind, key: ResourceKey, known: _Known) -> Manifest:
+        metadata: dict[str, object] = {"namespace": key.namespace, "name": key.name, "uid": known.uid}
+        if isinstance(known.value, Pod):
+            metadata["labels"] = {AE_LABEL: known.value.entity_label}
+        else:
+            given = members(known.value.get("metadata"))
+            metadata |= {name: given[name] for name in ("labels", "ownerReferences") if name in given}
+        return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
+
+
+def slim(manifest: Manifest) -> Manifest:
+    """Return the object without what nobody here reads: the record of who owns which field is half of it."""
+    metadata = {
+        name: value for name, value in members(manifest.get("metadata")).items() if name != "managedFields"
+    }
+    return {**manifest, "metadata": metadata}
+
+
+def family_of(manifest: Mapping[str, object]) -> Family | None:
+    """Return of which AE an object is a child; None: of none.
+
+    By its controller, else (pods, claims) by its label: who takes the label away must not make us blind to it.
+    """
+    metadata = members(manifest.get("metadata"))
+    kind, _, name = controller_of(manifest).partition("/")
+    label = (
+        label_of(name) if kind == APPLICATION_ENTITY.name else members(metadata.get("labels")).get(AE_LABEL)
+    )
+    return ResourceKey(str(metadata.get("namespace", "")), str(label)) if label else None
+
+
+def version_of(manifest: Mapping[str, object]) -> int:
+    """Return the resource version as the number it is; 0 where there is none."""
+    text = str(members(manifest.get("metadata")).get("resourceVersion") or "0")
+    return int(text) if text.isdigit() else 0
+
+
+def is_controlled_by(manifest: Mapping[str, object], uid: str) -> bool:
+    """Whether the object's controller is the one with that uid."""
+    owners = members(manifest.get("metadata")).get("ownerReferences")
+    return any(
+        members(owner).get("uid") == uid and members(owner).get("controller") is True
+        for owner in (owners if isinstance(owners, list) else [])
+    )
+
+
+def controller_of(manifest: Mapping[str, object]) -> str:
+    """Return kind/name of the object's controller; empty when it has none."""
+    owners = members(manifest.get("metadata")).get("ownerReferences")
+    for owner in owners if isinstance(owners, list) else []:
+        if members(owner).get("controller") is True:
+            return f"{owner.get('kind')}/{owner.get('name')}"
+    return ""
+
+
+def _uid(manifest: Mapping[str, object]) -> str:
+    return str(members(manifest.get("metadata")).get("uid", ""))

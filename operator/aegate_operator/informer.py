@@ -1,0 +1,116 @@
+"""From events and lists to what is known, and from there to which AEs are to be looked at again.
+
+Events may be lost (a watch that begins anew after 410 says nothing of what was deleted meanwhile), so lists are taken
+up the same way and what they do not hold is a ghost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.stores.cluster.client import Listing, Manifest, key_of
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, Kind
+from aegate_operator.cache import DECLARED, Cache, Family, family_of
+from aegate_operator.declared import Declared, ref_of_manifest
+from aegate_operator.reconcile import family
+
+DELETED = "DELETED"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One list or watch: a kind in one namespace, or (empty) in all."""
+
+    kind: Kind
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.plural} of {self.namespace or 'all namespaces'}"
+
+
+class Informer:
+    """Takes up what the API server says; ``enqueue`` gets what should be looked at again.
+
+    ``declared_changed``: custom resources are others now, so the rows may be.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        declared: Declared,
+        enqueue: Callable[[ResourceRef], None],
+        *,
+        declared_changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._cache = cache
+        self._declared = declared
+        self._enqueue = enqueue
+        self._declared_changed = declared_changed
+        self._entities: dict[Family, ResourceKey] = {}
+
+    def saw(self, kind: Kind, event: str | None, manifest: Manifest) -> None:
+        """Take up one event of a watch: ADDED, MODIFIED, DELETED, or None from the list that a watch begins with."""
+        if event == DELETED:
+            self._gone(kind, manifest)
+        elif self._cache.put(kind, manifest):
+            self._came(kind, manifest)
+
+    def listed(self, scope: Scope, listing: Listing) -> int:
+        """Take up a whole list; return how many ghosts were found."""
+        live = {}
+        for manifest in listing.items:
+            metadata = manifest["metadata"]
+            live[key_of(manifest)] = str(metadata.get("uid", "")) if isinstance(metadata, dict) else ""
+            self.saw(scope.kind, None, manifest)
+        version = int(listing.resource_version) if listing.resource_version.isdigit() else 0
+        ghosts = self._cache.ghosts(scope.kind, live, version=version, namespace=scope.namespace)
+        for ghost in ghosts:
+            self._gone(scope.kind, ghost)
+        return len(ghosts)
+
+    def everything(self) -> list[ResourceRef]:
+        """Return all resources that there are to be looked at."""
+        return [ResourceRef(kind.name, key) for kind in DECLARED for key in self._cache.keys(kind)]
+
+    def _came(self, kind: Kind, manifest: Manifest) -> None:
+        if kind not in DECLARED:
+            self._child_changed(manifest)
+            return
+        key = key_of(manifest)
+        has_children = False
+        if kind == APPLICATION_ENTITY:
+            self._entities[family(key)] = key
+            has_children = self._has_children(manifest)
+        ref = ref_of_manifest(manifest)
+        before = self._declared.get(ref)
+        for concerned in self._declared.take(manifest, has_children=has_children):
+            self._enqueue(concerned)
+        if self._declared.get(ref) != before:
+            self._declared_changed()
+
+    def _gone(self, kind: Kind, manifest: Manifest) -> None:
+        if not self._cache.remove(kind, manifest):
+            return
+        if kind not in DECLARED:
+            self._child_changed(manifest)
+            return
+        ref = ref_of_manifest(manifest)
+        if kind == APPLICATION_ENTITY:
+            self._entities.pop(family(ref.key), None)
+        for concerned in {ref, *self._declared.drop(ref)}:
+            self._enqueue(concerned)
+        self._declared_changed()
+
+    def _child_changed(self, manifest: Manifest) -> None:
+        of = family_of(manifest)
+        entity = self._entities.get(of) if of is not None else None
+        if entity is not None:
+            self._enqueue(ResourceRef(APPLICATION_ENTITY.name, entity))
+
+    def _has_children(self, manifest: Manifest) -> bool:
+        metadata = manifest["metadata"]
+        uid = str(metadata.get("uid", "")) if isinstance(metadata, dict) else ""
+        return self._cache.has_children(family(key_of(manifest)), uid)

@@ -1,0 +1,145 @@
+"""The rows that workers and API read, kept as the cluster is: by the same service that the local assembly uses.
+
+Many changes become one write. While the database is away the cluster is looked after all the same, and the rows
+follow. What was deleted while no operator ran is not in the first lists: it leaves the database with the first write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aegate_core.database import Database
+from aegate_core.errors import SchemaMismatch, StorageError
+from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, Log
+from aegate_core.services.entities import Observed, apply_configuration
+from aegate_core.stores.index.projections import read_locations
+from aegate_operator.declared import Declared
+from aegate_operator.reconcile import Outcomes
+
+QUIET_S = 0.5
+"""How long to wait for more before a write."""
+LOOK_S = 30.0
+"""How often locations are read that others edit: an unknown one is known within a minute."""
+RETRY_S = 2.0
+LONGEST_RETRY_S = 30.0
+SHARE = 4.0
+"""A write that took a second is followed by the next after that many at the earliest: it looks at all rows."""
+
+log = Log("operator")
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionTimes:
+    """When rows are written; a test makes them short."""
+
+    quiet_s: float = QUIET_S
+    look_s: float = LOOK_S
+    retry_s: float = RETRY_S
+
+
+class Projection:
+    """Writes the rows; `mark` says that they may differ."""
+
+    def __init__(
+        self,
+        db: Database,
+        declared: Declared,
+        outcomes: Outcomes,
+        *,
+        times: ProjectionTimes,
+        locations_changed: Callable[[], None],
+    ) -> None:
+        self._db = db
+        self._declared = declared
+        self._outcomes = outcomes
+        self._times = times
+        self._locations_changed = locations_changed
+        self._marked = asyncio.Event()
+        self._failures = 0
+        self._has_written = False
+        self._away_since: float | None = None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database did not answer when it was asked last."""
+        return self._away_since is not None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the rows say what is known."""
+        return self._has_written and not self._marked.is_set()
+
+    def mark(self) -> None:
+        """Say that rows may differ from the cluster."""
+        self._marked.set()
+
+    async def prepare(self) -> None:
+        """Read what conditions need of the database, if it is there: a restart says nothing else than before."""
+        with contextlib.suppress(StorageError):
+            await self._look()
+
+    async def run(self) -> None:
+        """Keep the rows as the cluster is, until cancelled."""
+        self._marked.set()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._marked.wait(), self._times.look_s)
+            is_marked = self._marked.is_set()
+            self._marked.clear()
+            began = time.monotonic()
+            try:
+                await self._look()
+                if is_marked:
+                    await self._write()
+            except StorageError as error:
+                await self._wait_for_it(error)
+                continue
+            self._is_there()
+            took_s = time.monotonic() - began
+            await asyncio.sleep(max(self._times.quiet_s, took_s * SHARE))
+
+    async def _look(self) -> None:
+        locations = await read_locations(self._db)
+        if locations != self._outcomes.locations:
+            self._outcomes.locations = locations
+            self._locations_changed()
+
+    async def _write(self) -> None:
+        said = self._outcomes.surroundings()
+        await apply_configuration(
+            self._db,
+            self._declared.right(),
+            source_errors=self._declared.wrong(),
+            observed=Observed(
+                listener_troubles=said.listener_troubles,
+                unresolved=said.unresolved,
+                progress=said.progress,
+                remarks=said.remarks,
+                accepted=self._declared.neighbours.accepted,
+                endpoints=dict(self._outcomes.endpoints),
+            ),
+            now=datetime.now(UTC),
+        )
+        self._has_written = True
+
+    async def _wait_for_it(self, error: StorageError) -> None:
+        """Say it once, and try again: sooner or later also with a schema that a migration has still to bring."""
+        self._marked.set()
+        delay_s = min(LONGEST_RETRY_S, self._times.retry_s * 2.0 ** min(self._failures, 8))
+        self._failures += 1
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            code = f" ({error.code})" if isinstance(error, SchemaMismatch) else ""
+            log(DATABASE_AWAY, error=error.message + code, retry_s=delay_s)
+        await asyncio.sleep(delay_s)
+
+    def _is_there(self) -> None:
+        self._failures = 0
+        if self._away_since is not None:
+            log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
+            self._away_since = None

@@ -1,0 +1,159 @@
+"""The rows follow the cluster: also after a night without the database, and after one without the operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from aegate_core.database import Database, migrate, open_database
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.resources.conditions import ConditionType, find_condition
+from aegate_core.resources.locations import Location
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.services.entities import Configuration, load_configuration
+from aegate_core.services.locations import import_locations
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY
+from aegate_operator.projection import Projection, ProjectionTimes
+from tests.integration.waiting import eventually_async
+from tests.unit.operator.ground import Ground
+
+SOON = ProjectionTimes(quiet_s=0.02, look_s=0.1, retry_s=0.05)
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(database_url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def projecting(db: Database, ground: Ground) -> AsyncIterator[Projection]:
+    """Rows that follow what ``ground`` knows."""
+    projection = Projection(
+        db,
+        ground.declared,
+        ground.outcomes,
+        times=SOON,
+        locations_changed=lambda: [ground.queue.add(ref) for ref in ground.informer.everything()] and None,
+    )
+    ground.outcomes.changed = projection.mark
+    running = asyncio.create_task(projection.run())
+    try:
+        yield projection
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def rows_of(db: Database, *names: str) -> Configuration:
+    """The configuration, as soon as it holds just these AEs."""
+
+    async def found() -> Configuration | None:
+        now = await load_configuration(db)
+        return now if {key.name for key in now.entities} == set(names) else None
+
+    configuration = await eventually_async(found, deadline_s=30)
+    assert configuration is not None
+    return configuration
+
+
+def ready(configuration: Configuration, key: ResourceKey) -> tuple[str, str]:
+    condition = find_condition(
+        configuration.conditions[ResourceRef("ApplicationEntity", key)], ConditionType.READY
+    )
+    assert condition is not None
+    return condition.status.value, condition.reason.value
+
+
+async def test_rows_say_what_the_status_says(db: Database) -> None:
+    ground = Ground()
+    key = ground.add_ae()
+    await ground.settle()
+    async with projecting(db, ground):
+        assert ready(await rows_of(db, "ct1"), key) == ground.conditions(key)["Ready"]
+        await ground.serve(key)
+
+        async def is_ready() -> bool:
+            return ready(await load_configuration(db), key) == ("True", "Ready")
+
+        await eventually_async(is_ready, deadline_s=30)
+        row = await db.fetch_one("SELECT * FROM application_entity")
+        assert row is not None
+        assert row["endpoint"] == "ae-ct1.radiology.svc:11112"
+        assert row["uid"] == ground.cluster.of(APPLICATION_ENTITY, key)["metadata"]["uid"]
+        destination = await db.fetch_one("SELECT * FROM destination")
+        assert destination is not None
+
+
+async def test_deleted_while_no_operator_ran_it_leaves_the_database_on_the_first_list(db: Database) -> None:
+    ground = Ground()
+    for name in ("ct1", "mr1"):
+        ground.add_ae(name)
+    await ground.settle()
+    async with projecting(db, ground):
+        await rows_of(db, "ct1", "mr1")
+    ground.cluster.lose(APPLICATION_ENTITY, ResourceKey("radiology", "mr1"), is_told=False)
+    again = Ground(ground.cluster)
+    await again.settle()
+    async with projecting(db, again):
+        await rows_of(db, "ct1")
+
+
+async def test_a_title_is_the_same_ones_in_rows_and_status(db: Database) -> None:
+    ground = Ground()
+    keys = []
+    for namespace in ("radiology", "cardiology"):
+        keys.append(ground.add_ae("ct1", namespace))
+        await ground.settle()
+    async with projecting(db, ground):
+        configuration = await rows_of(db, "ct1")
+        assert [configuration.is_accepted(key) for key in keys] == [True, False]
+
+
+async def test_an_invalid_one_keeps_its_last_good_version_and_says_so(db: Database) -> None:
+    ground = Ground()
+    key = ground.add_ae(port=104)
+    await ground.settle()
+    async with projecting(db, ground):
+        await rows_of(db, "ct1")
+        ground.add_ae(port=70_000)
+        await ground.settle()
+        ref = ResourceRef("ApplicationEntity", key)
+
+        async def is_stalled() -> bool:
+            now = await load_configuration(db)
+            return find_condition(now.conditions[ref], ConditionType.STALLED) is not None
+
+        await eventually_async(is_stalled, deadline_s=30)
+        assert (await load_configuration(db)).entities[key].port == 104
+
+
+async def test_an_unknown_location_is_looked_at_again_when_the_table_changes(db: Database) -> None:
+    ground = Ground()
+    key = ground.add_ae(locationCode="ER")
+    async with projecting(db, ground):
+        await eventually_async(lambda: ground.outcomes.locations is not None, deadline_s=30)
+        await ground.settle()
+        assert ground.conditions(key)["ResolvedRefs"] == ("False", "LocationUnknown")
+        await import_locations(db, [Location("ER", "Emergency")])
+        await eventually_async(lambda: ground.outcomes.locations == frozenset(["ER"]), deadline_s=30)
+        await ground.settle()
+        assert ground.conditions(key)["ResolvedRefs"] == ("True", "ResolvedRefs")
+
+
+async def test_children_are_looked_after_before_there_is_a_schema_and_rows_follow(
+    empty_database_url: str,
+) -> None:
+    ground = Ground()
+    key = ground.add_ae()
+    async with open_database(empty_database_url) as db, projecting(db, ground) as projection:
+        await eventually_async(lambda: projection.is_away, deadline_s=30)
+        await ground.settle()
+        await ground.serve(key)
+        assert ground.conditions(key)["Ready"] == ("True", "Ready")
+        await migrate(empty_database_url)
+        await rows_of(db, "ct1")
+        assert projection.is_away is False
