@@ -1,0 +1,307 @@
+"""The operator on a real API server, with its own rights: what it writes, what it repairs, what it leaves alone."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from aegate_core.database import open_database
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.services.entities import load_configuration
+from aegate_core.stores.cluster.kinds import (
+    APPLICATION_ENTITY,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    IMAGE_ROUTE,
+    NETWORK_POLICY,
+    PATIENT_PARTITION,
+    SERVICE,
+    Kind,
+)
+from aegate_operator.reports import Report
+from aegate_operator.rights import RULES
+from tests.cluster.operator.operating import DEADLINE_S, Ward, apply_all, store
+from tests.integration.waiting import eventually_async
+
+GOOD = {
+    "Accepted": ("True", "Accepted"),
+    "ResolvedRefs": ("True", "ResolvedRefs"),
+    "Ready": ("True", "Ready"),
+}
+OWNED = (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY)
+
+
+def child(key: ResourceKey) -> ResourceKey:
+    return ResourceKey(key.namespace, f"ae-{key.name}")
+
+
+async def test_from_applied_to_ready_to_gone(ward: Ward, radiology: str) -> None:
+    async with ward.operating() as operator:
+        key = await ward.add_ae(radiology)
+        await ward.until(key, "Ready", "True", "Ready")
+        assert await ward.conditions(key) == GOOD
+        status: Any = (await ward.admin.get(APPLICATION_ENTITY, key))["status"]
+        assert status["observedGeneration"] == 1
+        assert status["listener"] == {
+            "mode": "Dedicated",
+            "endpoint": f"ae-ct1.{radiology}.svc:11112",
+            "replicas": 1,
+            "readyReplicas": 1,
+        }
+        assert Counter(ward.writes(radiology))["patch", "applicationentities/status"] <= 4
+        for kind in OWNED:
+            assert ward.writes(radiology).count(("patch", kind.plural)) == 1
+        events = ward.lab.get("events.events.k8s.io", f"--namespace={radiology}")["items"]
+        assert [e["reason"] for e in events if e["reportingController"] == "aegate.dev/operator"] == ["Ready"]
+
+        await ward.remove(APPLICATION_ENTITY, key)
+        for kind in OWNED:
+            await ward.until_gone(kind, child(key))
+        await eventually_async(
+            lambda: key not in {r.key for r in operator.informer.everything()}, deadline_s=30
+        )
+
+
+async def test_a_restart_with_thirty_aes_writes_nothing(ward: Ward, radiology: str) -> None:
+    partition: dict[str, Any] = {"metadata": {"namespace": radiology, "name": "imaging"}, "spec": {}}
+    await ward.admin.apply(PATIENT_PARTITION, partition)
+    route = {
+        "metadata": {"namespace": radiology, "name": "r1"},
+        "spec": {"to": ["ct0"], "from": {"aes": ["ct1"]}},
+    }
+    async with ward.operating():
+        keys = [await ward.add_ae(radiology, f"ct{n}", patientPartition="imaging") for n in range(30)]
+        await ward.admin.apply(IMAGE_ROUTE, route)
+        for key in keys:
+            await ward.until(key, "Ready", "True", "Ready")
+    before = ward.writes()
+    async with ward.operating() as operator:
+        await eventually_async(operator.projection_is_current, deadline_s=DEADLINE_S)
+        metrics = operator.metrics.registry
+        assert metrics.get_sample_value("aegate_operator_reconcile_total", {"result": "unchanged"}) >= 32
+    assert ward.writes()[len(before) :] == []
+
+
+@pytest.mark.parametrize("kind", OWNED, ids=str)
+async def test_a_child_deleted_by_hand_is_made_again_by_one_write(
+    ward: Ward, radiology: str, kind: Kind
+) -> None:
+    async with ward.operating():
+        key = await ward.add_ae(radiology)
+        await ward.until(key, "Ready", "True", "Ready")
+        uid = (await ward.admin.get(kind, child(key)))["metadata"]["uid"]  # type: ignore[index]
+        before = ward.writes(radiology).count(("patch", kind.plural))
+        began = time.monotonic()
+        await ward.remove(kind, child(key))
+
+        async def is_new() -> bool:
+            live: Any = await ward.find(kind, child(key))
+            return live is not None and live["metadata"]["uid"] != uid
+
+        await eventually_async(is_new, deadline_s=DEADLINE_S)
+        print(f"{kind} was made again after {time.monotonic() - began:.2f} s")
+        await ward.until(key, "Ready", "True", "Ready")
+        assert ward.writes(radiology).count(("patch", kind.plural)) == before + 1
+
+
+EDITS: list[tuple[Kind, dict[str, Any]]] = [
+    (DEPLOYMENT, {"spec": {"replicas": 0}}),
+    (SERVICE, {"spec": {"selector": {"aegate.dev/ae": "other"}}}),
+    (CONFIG_MAP, {"data": {"listener.json": "{}"}}),
+    (NETWORK_POLICY, {"spec": {"ingress": [{}]}}),
+    (SERVICE, {"metadata": {"labels": {"aegate.dev/ae": None}}}),
+    (CONFIG_MAP, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+    (SERVICE, {"metadata": {"ownerReferences": None}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "edit"), EDITS, ids=lambda value: str(value)[:40])
+async def test_a_child_edited_by_hand_is_put_right_by_one_write(
+    ward: Ward, radiology: str, kind: Kind, edit: dict[str, Any]
+) -> None:
+    async with ward.operating():
+        key = await ward.add_ae(radiology)
+        await ward.until(key, "Ready", "True", "Ready")
+        good: Any = await ward.admin.get(kind, child(key))
+        before = ward.writes(radiology).count(("patch", kind.plural))
+        await ward.admin.merge(kind, child(key), edit)
+
+        async def is_right() -> bool:
+            live: Any = await ward.admin.get(kind, child(key))
+            labels = live["metadata"]["labels"] == good["metadata"]["labels"]
+            owners = live["metadata"].get("ownerReferences") == good["metadata"]["ownerReferences"]
+            return labels and owners and all(live.get(n) == good.get(n) for n in ("spec", "data"))
+
+        await eventually_async(is_right, deadline_s=DEADLINE_S)
+        await ward.until(key, "Ready", "True", "Ready")
+        assert ward.writes(radiology).count(("patch", kind.plural)) == before + 1
+
+
+async def test_a_foreign_managers_harmless_field_survives(ward: Ward, radiology: str) -> None:
+    async with ward.operating():
+        key = await ward.add_ae(radiology)
+        await ward.until(key, "Ready", "True", "Ready")
+        theirs = {"metadata": {"annotations": {"team": "imaging"}}, "spec": {"sessionAffinity": "ClientIP"}}
+        await ward.admin.merge(SERVICE, child(key), theirs)
+        await ward.add_ae(radiology, listener={"serviceAnnotations": {"ours": "1"}})
+
+        async def both() -> bool:
+            live: Any = await ward.admin.get(SERVICE, child(key))
+            annotations = live["metadata"]["annotations"]
+            return (annotations.get("team"), annotations.get("ours")) == ("imaging", "1") and (
+                live["spec"]["sessionAffinity"] == "ClientIP"
+            )
+
+        await eventually_async(both, deadline_s=DEADLINE_S)
+        await ward.add_ae(radiology, listener={})
+
+        async def only_theirs() -> bool:
+            live: Any = await ward.admin.get(SERVICE, child(key))
+            return (
+                "ours" not in live["metadata"]["annotations"]
+                and live["metadata"]["annotations"]["team"] == "imaging"
+            )
+
+        await eventually_async(only_theirs, deadline_s=DEADLINE_S)
+
+
+async def test_deleted_while_no_operator_ran_it_leaves_cluster_and_database(
+    ward: Ward, radiology: str
+) -> None:
+    async with ward.operating():
+        kept, lost = await ward.add_ae(radiology, "ct1"), await ward.add_ae(radiology, "mr1")
+        for key in (kept, lost):
+            await ward.until(key, "Ready", "True", "Ready")
+    await ward.remove(APPLICATION_ENTITY, lost)
+    for kind in OWNED:
+        await ward.until_gone(kind, child(lost))
+    async with ward.operating(), open_database(f"sqlite://{ward.database}") as db:
+
+        async def rows() -> set[ResourceKey]:
+            return set((await load_configuration(db)).entities) & {kept, lost}
+
+        async def is_gone() -> bool:
+            return await rows() == {kept}
+
+        await eventually_async(is_gone, deadline_s=DEADLINE_S)
+
+
+async def test_a_title_over_two_namespaces(ward: Ward, radiology: str, cardiology: str) -> None:
+    async with ward.operating():
+        owner = await ward.add_ae(radiology)
+        await ward.until(owner, "Accepted", "True", "Accepted")
+        other = await ward.add_ae(cardiology)
+        await ward.until(other, "Accepted", "False", "TitleConflict")
+        assert f"belongs to {owner} " in await ward.message(other, "Accepted")
+        assert await ward.find(DEPLOYMENT, child(other)) is None
+        await ward.add_ae(radiology, suspend=True)
+        await ward.until(owner, "Ready", "True", "Suspended")
+        assert (await ward.conditions(other))["Accepted"] == ("False", "TitleConflict")
+        await ward.remove(APPLICATION_ENTITY, owner)
+        await ward.until(other, "Ready", "True", "Ready")
+
+
+async def test_every_request_is_within_the_listed_rights(ward: Ward, radiology: str) -> None:
+    async with ward.operating():
+        key = await ward.add_ae(radiology)
+        await ward.until(key, "Ready", "True", "Ready")
+        await ward.add_ae(radiology, networkPolicy="Disabled", listener={"replicas": 2})
+        await ward.until_gone(NETWORK_POLICY, child(key))
+        await ward.until(key, "Ready", "True", "Ready")
+    allowed = {(rule.group, rule.resource, verb) for rule in RULES for verb in rule.verbs}
+    asked = {(r.group, r.resource, r.verb) for r in ward.requests() if r.resource}
+    assert asked - allowed == set()
+    assert [r for r in ward.requests() if r.code == 403] == []
+
+
+async def test_a_used_up_quota_and_a_denied_child_are_said_and_heal(ward: Ward, radiology: str) -> None:
+    quota: dict[str, Any] = {
+        "kind": "ResourceQuota",
+        "metadata": {"name": "few", "namespace": radiology},
+        "spec": {"hard": {"count/services": "0", "pods": "0"}},
+    }
+    apply_all(ward.lab, [quota])
+    ward.lab.kubectl(
+        "wait",
+        f"--namespace={radiology}",
+        "resourcequota/few",
+        "--for=jsonpath={.status.hard}",
+        "--timeout=60s",
+    )
+    async with ward.operating():
+        key = await ward.add_ae(radiology)
+
+        async def says(*words: str) -> bool:
+            message = await ward.message(key)
+            return all(word in message for word in words)
+
+        await eventually_async(
+            lambda: says("apply Service", "exceeded quota: few", "Its pods cannot be made"),
+            deadline_s=DEADLINE_S,
+        )
+        assert (await ward.conditions(key))["Ready"] == ("False", "ListenerNotReady")
+        ward.lab.kubectl("delete", f"--namespace={radiology}", "resourcequota/few")
+        await ward.until(key, "Ready", "True", "Ready")
+
+
+async def test_a_missing_store_and_a_bad_certificate_are_said_and_heal(ward: Ward, radiology: str) -> None:
+    ward.lab.kubectl(
+        "delete", f"--namespace={radiology}", "persistentvolumeclaim/aegate-blobs", "--timeout=60s"
+    )
+    async with ward.operating():
+        key = await ward.add_ae(radiology)
+        await ward.until(key, "ResolvedRefs", "False", "StoreNotFound")
+        ward.lab.kubectl(
+            "patch",
+            "persistentvolume",
+            f"blobs-{radiology}",
+            "--type=merge",
+            '--patch={"spec":{"claimRef":null}}',
+        )
+        apply_all(ward.lab, store(radiology)[1:2])
+        await ward.until(key, "Ready", "True", "Ready")
+        ward.listeners.said["ct1"] = Report(
+            "", "degraded", certificate_problem="CertificateExpired", certificate_message="It ended."
+        )
+        await ward.add_ae(radiology, comment="looked at again")
+        await ward.until(key, "ResolvedRefs", "False", "CertificateExpired")
+        ward.listeners.said.clear()
+        await ward.until(key, "Ready", "True", "Ready")
+
+
+async def test_a_deletion_with_a_foreign_finalizer_is_not_fought(ward: Ward, radiology: str) -> None:
+    async with ward.operating():
+        key = await ward.add_ae(radiology)
+        await ward.until(key, "Ready", "True", "Ready")
+        await ward.admin.merge(APPLICATION_ENTITY, key, {"metadata": {"finalizers": ["example.com/wait"]}})
+        ward.lab.kubectl(
+            "delete",
+            f"--namespace={radiology}",
+            "applicationentity/ct1",
+            "--cascade=foreground",
+            "--wait=false",
+        )
+        for kind in OWNED:
+            await ward.until_gone(kind, child(key))
+        before = ward.writes(radiology)
+        await ward.admin.merge(APPLICATION_ENTITY, key, {"metadata": {"finalizers": []}})
+        await ward.until_gone(APPLICATION_ENTITY, key)
+        assert ward.writes(radiology) == before
+
+
+async def test_an_api_server_that_ends_and_one_that_says_nothing_for_a_while(
+    ward: Ward, radiology: str
+) -> None:
+    async with ward.operating() as operator:
+        key = await ward.add_ae(radiology, "ct1")
+        await ward.until(key, "Ready", "True", "Ready")
+        ward.lab.restart("kube-apiserver")
+        second = await ward.add_ae(radiology, "mr1")
+        await ward.until(second, "Ready", "True", "Ready")
+        ward.lab.restart("etcd")
+        third = await ward.add_ae(radiology, "us1")
+        await ward.until(third, "Ready", "True", "Ready")
+        assert operator.liveness.trouble() is None
