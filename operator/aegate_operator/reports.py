@@ -157,7 +157,8 @@ class Reports:
             uid = await self._queue.get()
             try:
                 watched = self._watched.get(uid)
-                if watched is not None and watched.pod.is_ready and watched.pod.address:
+                # Also one that is not ready: without its certificate it never will be, and says so here.
+                if watched is not None and watched.pod.address and not watched.pod.is_leaving:
                     report = await self._reader.read(watched.pod)
                     self._take(uid, report)
             finally:

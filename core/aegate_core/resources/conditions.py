@@ -40,7 +40,6 @@ class Reason(StrEnum):
 
     RESOLVED_REFS = "ResolvedRefs"
     SECRET_NOT_FOUND = "SecretNotFound"
-    CERTIFICATE_INVALID = "CertificateInvalid"
     CERTIFICATE_EXPIRED = "CertificateExpired"
     CERTIFICATE_INVALID = "CertificateInvalid"
     STORE_NOT_FOUND = "StoreNotFound"

@@ -335,6 +335,27 @@ async def test_an_own_change_does_not_wait_for_the_installation(ground: Ground) 
     assert after.gate.counts == {"rolling": 1, "waiting": 1, "failed": 0} or keys
 
 
+async def test_a_pod_that_waits_for_its_certificate_says_so_and_heals(ground: Ground) -> None:
+    key = ground.add_ae(listener={"tls": {"secretName": "ct1-tls"}})
+    await ground.settle()
+    said = Report(
+        "", "degraded", certificate_problem="SecretNotFound", certificate_message="It is not there."
+    )
+    ground.reader.said["ct1-a"] = said
+    ground.add_pod(key, "ct1-a", is_ready=False)
+    await ground.settle()
+    await ground.ask_pods()
+    assert ground.conditions(key)["ResolvedRefs"] == ("False", "SecretNotFound")
+    assert ground.message(key, "ResolvedRefs") == "It is not there."
+    ground.reader.said["ct1-a"] = Report(ground.revision(key), "ready")
+    ground.add_pod(key, "ct1-a")
+    ground.cluster.roll_out()
+    ground.clock.pass_(1)
+    await ground.settle()
+    await ground.ask_pods()
+    assert ground.conditions(key) == GOOD
+
+
 async def test_routes_and_partitions_say_how_they_are(ground: Ground) -> None:
     def add(kind: Kind, name: str, spec: dict[str, object]) -> ResourceKey:
         ground.cluster.put(kind, {"metadata": {"namespace": "radiology", "name": name}, "spec": spec})
