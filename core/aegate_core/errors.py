@@ -13,6 +13,7 @@
     │   ├── DatabaseUnavailable     it does not answer; nothing is known to be lost
     │   ├── SerializationConflict   a transaction lost a race: the same again may succeed
     │   └── SchemaMismatch          a data folder or database of another version
+    │       └── SchemaBehind            an older one: whoever migrates may be about to mend that
     ├── ClusterError            the API server did not do it; carries its status and reason
     │   ├── ClusterUnavailable      it does not answer or has no time now; the same again may succeed
     │   ├── ClusterRefused          forbidden: rights, a quota or an admission policy
@@ -117,6 +118,16 @@ class SchemaMismatch(StorageError):
     """A data folder or database was written by another version."""
 
     code = "SCHEMA_MISMATCH"
+
+
+class SchemaBehind(SchemaMismatch):
+    """The database lacks a migration, which whoever migrates may be about to add; ``migration`` names it."""
+
+    code = "SCHEMA_BEHIND"
+
+    def __init__(self, message: str, *, migration: str) -> None:
+        super().__init__(message)
+        self.migration = migration
 
 
 class ClusterError(AegateError):

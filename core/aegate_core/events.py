@@ -46,6 +46,13 @@ PROCESS_FAILED = _event("process.failed", E, "failed", "process error code")
 DATABASE_AWAY = _event("database.away", W, "database does not answer; going on when it does", "error retry_s")
 DATABASE_BACK = _event("database.back", I, "database answers again", "away_s")
 
+# The schema of the database.
+SCHEMA_AWAITED = _event("schema.awaited", I, "waiting for the database", "schema reason retry_s")
+SCHEMA_READY = _event("schema.ready", I, "the database has the schema", "schema")
+SCHEMA_MIGRATED = _event(
+    "schema.migrated", I, "the database has the schema, and the roles their rights", "schema applied roles"
+)
+
 # Listener.
 LISTENER_BOUND = _event("listener.bound", I, "listening", "host port tls entities")
 LISTENER_CLOSED = _event(

@@ -1,12 +1,13 @@
 """Bring the schema up to this version, in one transaction: killed anywhere, it has either happened or not.
 
-Two at once: PostgreSQL waits on an advisory lock, SQLite on its write lock. A database of a newer version is refused.
+Two at once: PostgreSQL waits on an advisory lock, SQLite on its write lock. A database of a newer version is refused,
+unless whoever asks is one of many and the others may be newer already (``newer=True``; see `versions`).
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,6 @@ from pkgutil import iter_modules
 from urllib.parse import quote
 
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
-from tortoise.migrations.graph import MigrationKey
 from tortoise.migrations.recorder import MigrationRecorder
 
 from aegate_core.database.connection import (
@@ -25,7 +25,8 @@ from aegate_core.database.connection import (
     tortoise_config,
 )
 from aegate_core.database.trouble import translated
-from aegate_core.errors import SchemaMismatch
+from aegate_core.database.versions import missing_from, newer_than, outdated_by
+from aegate_core.errors import SchemaBehind, SchemaMismatch
 
 DECLARATIONS = ("aegate_core.stores.index.declarations", "aegate_core.stores.queue.declarations")
 """Modules with what models cannot say (partial indexes, triggers, first rows), by name, as models are given."""
@@ -38,17 +39,23 @@ OTHERS_MIGRATE_MS = 90_000
 """How long SQLite's lock is waited for: another process may be migrating a large database. By feel."""
 
 
-async def migrate(url: str) -> list[str]:
+async def migrate(
+    url: str, *, newer: bool = False, then: Callable[[Database], Awaitable[None]] | None = None
+) -> list[str]:
     """Apply what is missing and return the names of the migrations applied now.
 
-    Raises SchemaMismatch for a database of a newer version, DatabaseUnavailable when there is none.
+    ``newer``: leave the schema of a newer version as it is where this code works on it, too. ``then`` runs in the same
+    transaction. Raises SchemaMismatch for a database of a newer version, DatabaseUnavailable when there is none.
     """
 
     async def work(tx: Database) -> list[str]:
         if not tx.is_sqlite:
             await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         with translated(tx._place):  # the executor speaks to the driver, past Database
-            return await _migrate(tx, url)
+            applied = await _migrate(tx, url, newer=newer)
+            if then is not None:
+                await then(tx)
+        return applied
 
     async with open_database(url) as db:
         if db.is_sqlite:
@@ -56,13 +63,14 @@ async def migrate(url: str) -> list[str]:
         return await db.atomically(work)
 
 
-async def _migrate(db: Database, url: str) -> list[str]:
+async def _migrate(db: Database, url: str, *, newer: bool) -> list[str]:
     executor = MigrationExecutor(db._client, tortoise_config(url)["apps"])
     # Tortoise looks for its own table by a query that may fail, which would end PostgreSQL's transaction.
     await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
     before = await _applied(executor.recorder)
+    if _is_newer(before, newer=newer):
+        return []
     await executor.loader.build_graph()
-    _refuse_newer(before, executor.loader.graph.nodes.keys())
     await executor.migrate([MigrationTarget(app_label=APP, name="__latest__")])
     for module in DECLARATIONS:
         for statement in import_module(module).statements(db.dialect):
@@ -70,10 +78,10 @@ async def _migrate(db: Database, url: str) -> list[str]:
     return sorted(await _applied(executor.recorder) - before)
 
 
-async def ensure_schema(url: str) -> None:
+async def ensure_schema(url: str, *, newer: bool = False) -> None:
     """Raise SchemaMismatch unless the database has just the schema of this version; change nothing.
 
-    Raises DatabaseUnavailable when there is none.
+    ``newer``: one that a newer version has expanded will do, too. Raises DatabaseUnavailable when there is none.
     """
     if url.startswith("sqlite://"):
         _leave_alone_what_is_not_ours(Path(url.removeprefix("sqlite://")))
@@ -81,10 +89,8 @@ async def ensure_schema(url: str) -> None:
         executor = MigrationExecutor(db._client, tortoise_config(url)["apps"])
         exists = await db.fetch(_HAS_MIGRATIONS[db.dialect], executor.recorder.table_name)
         applied = await _applied(executor.recorder) if exists else set()
-        await executor.loader.build_graph()
-        known = executor.loader.graph.nodes.keys()
-        _refuse_newer(applied, known)
-        missing = sorted({key.name for key in known} - applied)
+        _is_newer(applied, newer=newer)
+        missing = missing_from(applied, known_migrations())
         if missing:
             raise _lacking(missing[0])
 
@@ -134,21 +140,31 @@ def _leave_alone_what_is_not_ours(path: Path) -> None:
         raise _lacking(known_migrations()[0])
 
 
-def _lacking(name: str) -> SchemaMismatch:
-    return SchemaMismatch(
+def _lacking(name: str) -> SchemaBehind:
+    return SchemaBehind(
         f"the database must be of this version, and lacks {name}: start `aegate up` once, which adds it, or give the "
-        "database that belongs to the data folder"
+        "database that belongs to the data folder",
+        migration=name,
     )
 
 
-def _refuse_newer(applied: set[str], known: Iterable[MigrationKey]) -> None:
-    names = {key.name for key in known}
-    newer = sorted(applied - names)
-    if newer:
+def _is_newer(applied: Collection[str], *, newer: bool) -> bool:
+    """Say whether a newer version wrote the schema. Raises SchemaMismatch where it may not, or took something away."""
+    known = known_migrations()
+    found = newer_than(known, applied)
+    if not found:
+        return False
+    if outdated := outdated_by(known, applied):
         raise SchemaMismatch(
-            f"the database was written by a newer version of aegate (it has {newer[-1]}, this version knows up to "
-            f"{max(names)}): start that version, or restore a backup made by this one"
+            f"the database is of a newer version of aegate, which took away what this one needs ({outdated}; this "
+            f"version knows up to {known[-1]}): start a newer version"
         )
+    if not newer or missing_from(applied, known):
+        raise SchemaMismatch(
+            f"the database was written by a newer version of aegate (it has {found[-1]}, this version knows up to "
+            f"{known[-1]}): start that version, or restore a backup made by this one"
+        )
+    return True
 
 
 TORTOISE_ORM = tortoise_config("sqlite://:memory:")

@@ -45,7 +45,8 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.InvalidCatalogNameError, "is not there: make it with createdb, or mend its name in the URL"),
     (
         asyncpg.InsufficientPrivilegeError,
-        "does not let this user make or use its tables: make the user its owner (ALTER DATABASE … OWNER TO …)",
+        "does not let this user make or use its tables: make the user its owner (ALTER DATABASE … OWNER TO …); "
+        "on a cluster, make it one of the roles that the migration Job gives their rights",
     ),
     (
         asyncpg.TooManyConnectionsError,

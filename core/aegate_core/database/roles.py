@@ -1,0 +1,143 @@
+"""Least rights: which tables each process may write, as data; `grant` gives a database role just that.
+
+Everybody may read all, and nobody but the owner may change what is not named here. The audit takes INSERT alone, from
+everybody. The surprise: PostgreSQL asks for the right to UPDATE a column of whoever locks a row, so one who has to
+wait for others on a row that is not theirs gets ``LOCK``: UPDATE of the key, which foreign keys hold in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aegate_core.database.connection import Database
+from aegate_core.errors import InvalidValue
+
+WRITE = ("INSERT", "UPDATE")
+ALL = ("INSERT", "UPDATE", "DELETE")
+ADD = ("INSERT",)
+CHANGE = ("UPDATE",)
+LOCK = ("UPDATE (id)",)
+
+Rights = dict[str, tuple[str, ...]]
+
+AUDIT: Rights = {"audit_event": ADD}
+
+_ENQUEUE: Rights = {"delivery": WRITE, "delivery_instance": WRITE, "delivery_event": ADD, "destination": ADD}
+"""A queue item is made, for a receiver that nobody may have declared yet, or more is found that it covers."""
+
+_INDEX: Rights = {
+    "patient": WRITE,
+    "study": WRITE,
+    "series": WRITE,
+    "instance": WRITE,
+    "arrival": WRITE,
+    "close_unit": WRITE,
+    "conflict": ADD,
+    "quarantined_object": ADD,
+    "indexer_state": WRITE,
+    "spool_backlog": ALL,
+}
+
+RIGHTS: Mapping[str, Rights] = {
+    "operator": AUDIT
+    | {
+        "application_entity": WRITE,
+        "image_route": WRITE,
+        "patient_partition": WRITE,
+        "destination": WRITE,
+        "slot": ("INSERT", "DELETE"),
+        "delivery": CHANGE,  # of a receiver that is gone or came back
+        "delivery_event": ADD,
+    },
+    "indexer": AUDIT | _INDEX | _ENQUEUE,
+    "worker": AUDIT
+    | _INDEX  # what a listener that is gone has left in its spool
+    | _ENQUEUE
+    | {"destination": WRITE, "slot": ALL, "fencing": CHANGE, "worker_state": ALL},
+    "api": AUDIT | _ENQUEUE | {"destination": WRITE, "study": LOCK, "close_unit": CHANGE},
+}
+"""By process. Retention is in nobody's: it runs as the owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseRole:
+    """A role of the database for one kind of process."""
+
+    process: str
+    name: str
+
+
+def parse_roles(text: str) -> tuple[DatabaseRole, ...]:
+    """Return the roles of ``api=aegate_api,worker=aegate_worker``. Raises InvalidValue."""
+    roles = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        process, _, name = part.partition("=")
+        if process not in RIGHTS or not 0 < len(name.encode()) < 64:
+            raise InvalidValue(
+                "AEGATE_ROLES must be process=role pairs such as api=aegate_api,worker=aegate_worker, with a process "
+                f"of {', '.join(sorted(RIGHTS))}, got {part!r}: mend it"
+            )
+        roles.append(DatabaseRole(process, name))
+    if len({role.process for role in roles}) < len(roles):
+        raise InvalidValue(f"AEGATE_ROLES must name each process once, got {text!r}: leave one out")
+    return tuple(roles)
+
+
+async def grant(tx: Database, roles: tuple[DatabaseRole, ...]) -> None:
+    """Give each role the rights of its process, inside of a transaction of the owner; safe to repeat.
+
+    What a role has beside them stays, but for the audit: the release before this one may still be running. Raises
+    InvalidValue for a role that is not there, or that may do everything anyhow.
+    """
+    await _refuse_unfit(tx, roles)
+    schema = await tx.fetch_value("SELECT quote_ident(current_schema())")
+    database = await tx.fetch_value("SELECT quote_ident(current_database())")
+    for role in roles:
+        name = quoted(role.name)
+        await tx.execute(f"GRANT CONNECT ON DATABASE {database} TO {name}")
+        await tx.execute(f"GRANT USAGE ON SCHEMA {schema} TO {name}")
+        await tx.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {name}")
+        for table, rights in RIGHTS[role.process].items():
+            await tx.execute(f"GRANT {', '.join(rights)} ON {table} TO {name}")
+            if "INSERT" in rights:
+                await _grant_sequence(tx, table, name)
+        await tx.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON audit_event FROM {name}")
+
+
+async def _grant_sequence(tx: Database, table: str, role: str) -> None:
+    """Let ``role`` take the next number of the table, where it is numbered."""
+    sequence = await tx.fetch_value(
+        "SELECT pg_get_serial_sequence($1, 'id') FROM information_schema.columns "
+        "WHERE table_schema = current_schema() AND table_name = $1 AND column_name = 'id'",
+        table,
+    )
+    if sequence is not None:
+        await tx.execute(f"GRANT USAGE ON SEQUENCE {sequence} TO {role}")
+
+
+async def _refuse_unfit(tx: Database, roles: tuple[DatabaseRole, ...]) -> None:
+    rows = await tx.fetch(
+        "SELECT rolname, rolsuper OR pg_has_role(rolname, current_user, 'MEMBER') AS is_owner "
+        "FROM pg_roles WHERE rolname = ANY($1::text[])",
+        [role.name for role in roles],
+    )
+    there = {row["rolname"]: row["is_owner"] for row in rows}
+    absent = sorted({role.name for role in roles} - there.keys())
+    if absent:
+        typed = " ".join(f"CREATE ROLE {quoted(name)} LOGIN PASSWORD '…';" for name in absent)
+        raise InvalidValue(
+            f"the database must have the roles that AEGATE_ROLES names, it lacks {', '.join(absent)}: make them, as a "
+            f"user who may: {typed}"
+        )
+    owners = sorted(name for name, is_owner in there.items() if is_owner)
+    if owners:
+        raise InvalidValue(
+            f"a role of AEGATE_ROLES must have rights of its own, got {', '.join(owners)}, which may do all that the "
+            "owner may: make another role for it"
+        )
+
+
+def quoted(name: str) -> str:
+    """Return an SQL identifier of any name."""
+    return '"' + name.replace('"', '""') + '"'
