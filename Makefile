@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster check fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster check chart fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -83,6 +83,9 @@ test-cluster: .venv/.all  ## the third ring: on a real API server, with pods on 
 
 check: .venv/.all  ## what needs no peers: format, lint, types, import floors, layout, lock
 	@tools/check.sh
+
+chart: .venv/.all  ## the chart's generated files: values.yaml, its schema, the CRDs
+	@$(BIN)/python -m tools.chart
 
 fmt: .venv/.all  ## bring the code into the one format
 	@$(BIN)/ruff check --fix --quiet . || true

@@ -36,6 +36,8 @@ class WorkerSettings:
     settle: timedelta = timedelta(seconds=20)
     """How long, once told to stop, it tries to write what was answered; below the grace period of who started it. What
     is not written then is sent again when the lease has run out."""
+    retains: bool = True
+    """Whether it removes once an hour what may go by age; False where its role of the database may not."""
     state_file: Path | None = None
     health_address: tuple[str, int] = ("127.0.0.1", 0)
     log_terminal: bool | None = None
@@ -57,6 +59,7 @@ def read_settings(environ: Mapping[str, str]) -> WorkerSettings:
         lease=timedelta(seconds=lease_s),
         heartbeat=timedelta(seconds=lease_s / 3),
         settle=timedelta(seconds=_seconds(environ, "AEGATE_SETTLE_SECONDS", 20.0)),
+        retains=_yes(environ, "AEGATE_RETENTION", default=True),
         state_file=Path(state) if state else None,
         health_address=health_address(environ),
         log_terminal=log_terminal(environ),
@@ -72,3 +75,10 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     if value <= 0:
         raise InvalidValue(f"{name} must be above 0, got {text!r}: mend it")
     return value
+
+
+def _yes(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = environ.get(name, "")
+    if text not in ("", "yes", "no"):
+        raise InvalidValue(f"{name} must be yes or no, got {text!r}: mend it")
+    return {"yes": True, "no": False}.get(text, default)

@@ -16,13 +16,12 @@ from typing import Literal
 
 from aegate_core.database import Database, DatabaseClock
 from aegate_core.dicom.identifiers import parse_resource_key
-from aegate_core.errors import DatabaseUnavailable, InvalidInput, SerializationConflict, StorageError
+from aegate_core.errors import AegateError, InvalidInput, SerializationConflict, StorageError
 from aegate_core.events import (
     CLOCK_SET_BACK,
     DATABASE_AWAY,
     DATABASE_BACK,
     PROBE_FAILED,
-    RETENTION_DONE,
     RETENTION_FAILED,
     WORK_RETURNED,
     Log,
@@ -32,7 +31,6 @@ from aegate_core.resources.values import ApplicationEntity
 from aegate_core.services import pushing
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
-from aegate_core.services.retention import retain
 from aegate_core.services.studies import close_due
 from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import BlobStore
@@ -42,6 +40,7 @@ from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
 from aegate_scu.probe import ProbeAnswer, probe
 from aegate_scu.push import Control
+from aegate_scu.retaining import retain_and_report
 from aegate_scu.settings import WorkerSettings
 from aegate_scu.tls import client_context
 
@@ -150,9 +149,10 @@ class Worker:
             self._loop(self._close, CLOSE_S),
             self._loop(self._keep_up, UPKEEP_S),
             self._loop(self._probe, PROBE_S),
-            self._loop(self._retain, RETAIN_S),
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
         ]
+        if self.settings.retains:
+            loops.append(self._loop(self._retain, RETAIN_S))
         await asyncio.gather(*loops)
 
     async def _loop(
@@ -280,28 +280,13 @@ class Worker:
             log(RETENTION_FAILED, error=doubt)
             return
         try:
-            report = await retain(
+            await retain_and_report(
                 self.db, self.settings.data, now=self.clock.now(), is_stopped=self._stopping.is_set
             )
-        except DatabaseUnavailable:
+        except AegateError:
             raise
-        except (StorageError, InvalidInput) as error:
-            log(RETENTION_FAILED, error=error.message)
-            return
         except Exception as fault:  # housekeeping: a fault in it must not keep images from going out
             log(RETENTION_FAILED, error=fault_text(fault))
-            return
-        for partition, removed in report.partitions.items():
-            if removed.studies or removed.deliveries:
-                log(
-                    RETENTION_DONE,
-                    partition=partition,
-                    studies=removed.studies,
-                    images=removed.images,
-                    size_bytes=removed.size_bytes,
-                    deliveries=removed.deliveries,
-                    kept=sum(removed.kept.values()),
-                )
 
     async def _probe(self) -> None:
         """Probe what is due, several at once: one that does not answer keeps no other waiting, nor the end of us."""

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 
 from aegate_core.core_dumps import forbid_core_dumps
-from aegate_core.database import Database, ensure_schema, known_migrations, migrate
-from aegate_core.database.roles import grant, parse_roles
-from aegate_core.errors import AegateError, DatabaseUnavailable, InvalidValue, SchemaBehind
+from aegate_core.database import Database, ensure_schema, known_migrations, migrate, open_database
+from aegate_core.database.roles import ensure_roles, grant, parse_roles
+from aegate_core.errors import AegateError, DatabaseUnavailable, InvalidValue, NotFound, SchemaBehind
 from aegate_core.events import (
     PROCESS_FAILED,
     SCHEMA_AWAITED,
@@ -34,7 +34,7 @@ log = Log("database")
 
 
 async def run_migrate(environ: Mapping[str, str]) -> None:
-    """Bring the schema up and grant, when the database answers; again and again is as good as once."""
+    """Bring the schema up and grant, when the database and the roles are there; twice is as good as once."""
     url = postgres_url(environ)
     roles = parse_roles(environ.get("AEGATE_ROLES", ""))
 
@@ -42,6 +42,8 @@ async def run_migrate(environ: Mapping[str, str]) -> None:
         await grant(tx, roles)
 
     async def once() -> None:
+        async with open_database(url) as db:
+            await ensure_roles(db, roles)
         applied = await migrate(url, newer=True, then=rights)
         log(SCHEMA_MIGRATED, schema=schema(), applied=len(applied), roles=len(roles))
 
@@ -65,7 +67,7 @@ async def patiently(once: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await once()
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, NotFound) as error:
             reason = error.message
         except SchemaBehind as error:
             reason = f"it lacks {error.migration}, which the migration Job adds: look at its log if that takes long"

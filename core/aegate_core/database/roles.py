@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aegate_core.database.connection import Database
-from aegate_core.errors import InvalidValue
+from aegate_core.errors import InvalidValue, NotFound
 
 WRITE = ("INSERT", "UPDATE")
 ALL = ("INSERT", "UPDATE", "DELETE")
@@ -23,8 +23,11 @@ Rights = dict[str, tuple[str, ...]]
 
 AUDIT: Rights = {"audit_event": ADD}
 
-_ENQUEUE: Rights = {"delivery": WRITE, "delivery_instance": WRITE, "delivery_event": ADD, "destination": ADD}
-"""A queue item is made, for a receiver that nobody may have declared yet, or more is found that it covers."""
+_ENQUEUE: Rights = {"delivery": ADD, "delivery_instance": ADD, "delivery_event": ADD, "destination": ADD}
+"""A queue item is made, for a receiver that nobody may have declared yet."""
+
+_MOVE: Rights = {"delivery": WRITE, "delivery_instance": WRITE, "delivery_event": ADD, "destination": WRITE}
+"""And goes from state to state."""
 
 _INDEX: Rights = {
     "patient": WRITE,
@@ -52,10 +55,9 @@ RIGHTS: Mapping[str, Rights] = {
     },
     "indexer": AUDIT | _INDEX | _ENQUEUE,
     "worker": AUDIT
-    | _INDEX  # what a listener that is gone has left in its spool
-    | _ENQUEUE
-    | {"destination": WRITE, "slot": ALL, "fencing": CHANGE, "worker_state": ALL},
-    "api": AUDIT | _ENQUEUE | {"destination": WRITE, "study": LOCK, "close_unit": CHANGE},
+    | _MOVE
+    | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL},
+    "api": AUDIT | _MOVE | {"close_unit": CHANGE, "study": LOCK},
 }
 """By process. Retention is in nobody's: it runs as the owner."""
 
@@ -87,10 +89,8 @@ def parse_roles(text: str) -> tuple[DatabaseRole, ...]:
 async def grant(tx: Database, roles: tuple[DatabaseRole, ...]) -> None:
     """Give each role the rights of its process, inside of a transaction of the owner; safe to repeat.
 
-    What a role has beside them stays, but for the audit: the release before this one may still be running. Raises
-    InvalidValue for a role that is not there, or that may do everything anyhow.
+    What a role has beside them stays, but for the audit: the release before this one may still be running.
     """
-    await _refuse_unfit(tx, roles)
     schema = await tx.fetch_value("SELECT quote_ident(current_schema())")
     database = await tx.fetch_value("SELECT quote_ident(current_database())")
     for role in roles:
@@ -116,8 +116,9 @@ async def _grant_sequence(tx: Database, table: str, role: str) -> None:
         await tx.execute(f"GRANT USAGE ON SEQUENCE {sequence} TO {role}")
 
 
-async def _refuse_unfit(tx: Database, roles: tuple[DatabaseRole, ...]) -> None:
-    rows = await tx.fetch(
+async def ensure_roles(db: Database, roles: tuple[DatabaseRole, ...]) -> None:
+    """Raise NotFound for a role that is not there, InvalidValue for one that may do all that the owner may."""
+    rows = await db.fetch(
         "SELECT rolname, rolsuper OR pg_has_role(rolname, current_user, 'MEMBER') AS is_owner "
         "FROM pg_roles WHERE rolname = ANY($1::text[])",
         [role.name for role in roles],
@@ -126,7 +127,7 @@ async def _refuse_unfit(tx: Database, roles: tuple[DatabaseRole, ...]) -> None:
     absent = sorted({role.name for role in roles} - there.keys())
     if absent:
         typed = " ".join(f"CREATE ROLE {quoted(name)} LOGIN PASSWORD '…';" for name in absent)
-        raise InvalidValue(
+        raise NotFound(
             f"the database must have the roles that AEGATE_ROLES names, it lacks {', '.join(absent)}: make them, as a "
             f"user who may: {typed}"
         )

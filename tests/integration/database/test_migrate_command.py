@@ -111,11 +111,18 @@ def test_what_is_asked_wrongly_is_refused(url: str, roles: str, said: str) -> No
     assert said in str(events[-1]["error"])
 
 
-def test_absent_roles_are_refused_and_the_schema_stays_as_it_was(
-    postgres: PostgresServer, empty: str
+def test_absent_roles_are_waited_for_with_what_to_type_and_nothing_is_changed(
+    postgres: PostgresServer, empty: str, tmp_path: Path
 ) -> None:
-    code, events = run("migrate", empty, AEGATE_ROLES="api=nobody_made_it")
-    assert code == 2
-    assert "CREATE ROLE \"nobody_made_it\" LOGIN PASSWORD '…';" in str(events[-1]["error"])
+    log, role = tmp_path / "migrate.log", f"late_{next(_numbers)}"
+    environ = {"AEGATE_DATABASE_URL": empty, "AEGATE_ROLES": f"api={role}", "AEGATE_LOG_FORMAT": "json"}
     name = empty.partition("@/")[2].partition("?")[0]
-    assert postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database=name) == "0"
+    with process(command("migrate"), log=log, environ=environ) as waiting:
+        typed = f'CREATE ROLE \\"{role}\\" LOGIN PASSWORD'
+        eventually(lambda: typed in log.read_text(), deadline_s=60)
+        assert (
+            postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database=name) == "0"
+        )
+        postgres.run(f"CREATE ROLE {role} LOGIN")
+        assert waiting.wait(60) == 0
+    assert json.loads(log.read_text().splitlines()[-1])["roles"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -351,7 +352,7 @@ async def test_fault_in_retention_keeps_no_image_from_going_out(
     async def fails(*_: object, **__: object) -> Report:
         raise ValueError("4711")
 
-    monkeypatch.setattr("aegate_scu.worker.retain", fails)
+    monkeypatch.setattr("aegate_scu.retaining.retain", fails)
 
     def told() -> list[object]:
         records = [r for r in caplog.records if getattr(r, "event", None) == RETENTION_FAILED]
@@ -361,3 +362,28 @@ async def test_fault_in_retention_keeps_no_image_from_going_out(
         [said] = await eventually_async(told)
         assert worker.trouble() is None
     assert str(said).startswith("ValueError at test_retention.py:")
+
+
+async def test_a_process_of_its_own_removes_once_and_ends(place: Place) -> None:
+    await place.apply(*HOSPITAL, partition(images_days=1))
+    assert blobs(place) == 3
+    environ = {
+        "AEGATE_DATA": str(place.root),
+        "AEGATE_DATABASE_URL": place.db.url,
+        "AEGATE_LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "aegate_scu.retaining"]
+    done = await asyncio.create_subprocess_exec(*command, env=environ, stderr=asyncio.subprocess.PIPE)
+    _, said = await asyncio.wait_for(done.communicate(), 60)
+    assert (done.returncode, blobs(place)) == (0, 0), said
+    [event] = [json.loads(line) for line in said.splitlines()]
+    assert (event["event"], event["images"]) == ("retention.done", 3)
+
+
+async def test_a_worker_that_must_not_removes_nothing(place: Place) -> None:
+    await place.apply(*HOSPITAL, partition(images_days=1))
+    here = Clinic(place.db, DataFolder(place.root), place.db.url)
+    async with here.worker(retains=False) as worker:
+        started = time.monotonic()
+        await eventually_async(lambda: worker._beat > started)
+    assert blobs(place) == 3

@@ -1,0 +1,176 @@
+{{/*
+What a person gets wrong, in words: what was expected, what came, the next step. All of it at once, one a line.
+The schema judges form; what stands here is what a value means, and what does not go together.
+*/}}
+{{- define "aegate.guards" -}}
+{{- $wrong := list }}
+{{- range $name := list "image" "title" "namespaces" "database" "volumes" "listener" "api" "schedule" "monitoring" }}
+{{- range $line := include (printf "aegate.wrong.%s" $name) $ | splitList "\n" }}
+{{- with trim $line }}
+{{- $wrong = append $wrong (printf "- %s" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if $wrong }}
+{{- fail (printf "\n\naegate cannot be installed with these values:\n%s\n" (join "\n" $wrong | replace "\\n" "\n  ")) }}
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.image" -}}
+{{- $image := .Values.image }}
+{{- $last := $image.repository | splitList "/" | last }}
+{{- if not $image.repository }}
+image.repository must say where the images are, and there is no default: build and push them, then name the place:\n
+{{- print "  for part in " (values $image.names | uniq | sortAlpha | join " ") "; do" }}\n
+{{- print "    buildah build --file images/$part/Containerfile --tag registry.example.org/aegate/$part:" ($image.tag | default .Chart.AppVersion) " ." }}\n
+{{- print "    buildah push registry.example.org/aegate/$part:" ($image.tag | default .Chart.AppVersion) }}\n
+{{- print "  done" }}\n
+{{- print "  helm install … --set image.repository=registry.example.org/aegate" }}
+{{- else if or (contains ":" $last) (contains "@" $image.repository) }}
+image.repository must have no tag or digest, got {{ $image.repository }}: put the tag into image.tag
+{{- else if hasPrefix "http" $image.repository | and (contains "://" $image.repository) }}
+image.repository must be as an image names it, got {{ $image.repository }}: leave out https://
+{{- end }}
+{{- if and $image.repository (ne $image.repository (lower $image.repository)) }}
+image.repository must be lower case, got {{ $image.repository }}: image names have no capitals
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.title" -}}
+{{- $title := .Values.title }}
+{{- if or (gt (len $title) 16) (not (trim $title)) (ne $title (trim $title)) (not (regexMatch "^[ -\\[\\]-~]*$" $title)) }}
+title must be an AE title: 1 to 16 ASCII characters without backslash, no blank at either end (PS3.5 6.2), got {{ len $title }} in {{ quote $title }}: mend it
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.namespaces" -}}
+{{- range .Values.watchNamespaces }}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" .) }}
+watchNamespaces must hold names of namespaces, got {{ quote . }}: lower case, digits and - only; a pattern is not possible
+{{- end }}
+{{- end }}
+{{- if ne (len (uniq .Values.watchNamespaces)) (len .Values.watchNamespaces) }}
+watchNamespaces must name each namespace once, got {{ join ", " .Values.watchNamespaces }}: leave one out
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.database" -}}
+{{- $database := .Values.database }}
+{{- range $key, $name := $database.secrets }}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$" $name) }}
+{{- if contains "://" $name }}
+database.secrets.{{ $key }} must be the name of a Secret with the key dsn, got a DSN: kubectl create secret generic NAME --from-literal=dsn=postgres://…, and name that; a password has no place in values
+{{- else }}
+database.secrets.{{ $key }} must be the name of a Secret with the key dsn, got {{ quote $name }}: kubectl create secret generic NAME --from-literal=dsn=postgres://…, and name that
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if ne (len (values $database.secrets | uniq)) (len $database.secrets) }}
+database.secrets must name a Secret of its own for each role, got one twice: processes share no role, or each may do what all may
+{{- end }}
+{{- if ne (len (values $database.roles | uniq)) (len $database.roles) }}
+database.roles must name a role of its own for each process, got one twice: mend it
+{{- end }}
+{{- range $key, $role := $database.roles }}
+{{- if or (not $role) (regexMatch "[=,]" $role) (gt (len $role) 63) }}
+database.roles.{{ $key }} must be a role of the database, 1 to 63 characters without = and comma, got {{ quote $role }}: mend it
+{{- end }}
+{{- end }}
+{{- if and $database.trial.enabled (lt (len $database.trial.password) 16) }}
+database.trial.password must have 16 characters or more, got {{ len $database.trial.password }}: --set database.trial.password=$(openssl rand -hex 16), and keep it: PostgreSQL remembers the first
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.volumes" -}}
+{{- $sizes := dict "blobs.size" .Values.blobs.size "listener.spool.size" .Values.listener.spool.size "database.trial.size" .Values.database.trial.size }}
+{{- range $key, $size := $sizes }}
+{{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?(E|P|T|G|M|k|Ei|Pi|Ti|Gi|Mi|Ki)?$" $size) }}
+{{ $key }} must be a quantity such as 100Gi, got {{ quote $size }}: mend it
+{{- end }}
+{{- end }}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$" .Values.blobs.claim) }}
+blobs.claim must be the name of a PersistentVolumeClaim, got {{ quote .Values.blobs.claim }}: mend it
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.listener" -}}
+{{- $listener := .Values.listener }}
+{{- if and (gt (int $listener.replicas) 1) (eq $listener.spool.accessMode "ReadWriteOnce") (ne $listener.spool.type "EmptyDir") }}
+listener.replicas must be 1 with listener.spool.accessMode ReadWriteOnce, got {{ $listener.replicas }}: one node mounts such a volume; take ReadWriteMany, or one pod
+{{- end }}
+{{- if ge (int $listener.preStopSeconds) (int $listener.graceSeconds) }}
+listener.preStopSeconds must be below listener.graceSeconds, got {{ $listener.preStopSeconds }} and {{ $listener.graceSeconds }}: associations would have no time to end
+{{- end }}
+{{- if not (has $listener.host (list "0.0.0.0" "::")) }}
+listener.host must be 0.0.0.0, or :: on clusters with IPv6, got {{ quote $listener.host }}: pods have no other address that stays
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.api" -}}
+{{- $api := .Values.api }}
+{{- if $api.enabled }}
+{{- if not $api.tokensSecret }}
+api.tokensSecret must name a Secret with the key tokens.json: aegate token create NAME --data DIR, then kubectl create secret generic aegate-tokens --namespace {{ .Release.Namespace }} --from-file=tokens.json=DIR/run/tokens.json
+{{- end }}
+{{- if gt (len $api.proxy.containers) 1 }}
+api.proxy.containers must hold one container, got {{ len $api.proxy.containers }}: leave the others out
+{{- end }}
+{{- if eq (int $api.proxy.port) 8080 }}
+api.proxy.port must be another than 8080, which is the API's own on loopback: choose another
+{{- end }}
+{{- end }}
+{{- range $kind := list "ingress" "httpRoute" }}
+{{- $route := index $api $kind }}
+{{- if $route.enabled }}
+{{- if not $api.enabled }}
+api.{{ $kind }}.enabled needs api.enabled, got false: set it, or leave the {{ $kind }} out
+{{- else if not $api.proxy.containers }}
+api.{{ $kind }}.enabled needs api.proxy.containers, got none: the API knows local tokens, which never go beyond loopback; put a proxy with a sign-in of its own beside it, or use kubectl port-forward
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if $api.ingress.enabled }}
+{{- if not $api.ingress.host }}
+api.ingress.host must be the host name under which people reach the API, got none: set it
+{{- end }}
+{{- if not $api.ingress.tlsSecret }}
+api.ingress.tlsSecret must name a Secret of type kubernetes.io/tls, got none: tokens and patient data never travel in clear
+{{- end }}
+{{- end }}
+{{- if $api.httpRoute.enabled }}
+{{- if not $api.httpRoute.parentRefs }}
+api.httpRoute.parentRefs must name a Gateway, got none: --set api.httpRoute.parentRefs[0].name=GATEWAY
+{{- end }}
+{{- range $api.httpRoute.parentRefs }}
+{{- if not (get . "sectionName") }}
+api.httpRoute.parentRefs must name the Gateway's listener, too, got no sectionName for {{ get . "name" | quote }}: without it the route hangs on listeners without TLS as well
+{{- end }}
+{{- end }}
+{{- if not $api.httpRoute.hostnames }}
+api.httpRoute.hostnames must hold the host name under which people reach the API, got none: set it
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.schedule" -}}
+{{- $parts := regexSplit " +" (trim .Values.retention.schedule) -1 }}
+{{- if and .Values.retention.enabled (ne (len $parts) 5) (not (hasPrefix "@" .Values.retention.schedule)) }}
+retention.schedule must have the five parts of cron, such as "17 2 * * *", got {{ len $parts }} in {{ quote .Values.retention.schedule }}: mend it
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.monitoring" -}}
+{{- $monitoring := .Values.monitoring }}
+{{- $coreos := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1" }}
+{{- range $kind := list "serviceMonitor" "prometheusRule" }}
+{{- if and (index $monitoring $kind).enabled (not $coreos) }}
+monitoring.{{ $kind }}.enabled needs the Prometheus operator, and this cluster does not know monitoring.coreos.com/v1: install it first; for helm template add --api-versions monitoring.coreos.com/v1
+{{- end }}
+{{- end }}
+{{- if and .Values.api.httpRoute.enabled (not (.Capabilities.APIVersions.Has "gateway.networking.k8s.io/v1")) }}
+api.httpRoute.enabled needs the Gateway API, and this cluster does not know gateway.networking.k8s.io/v1: install its CRDs first; for helm template add --api-versions gateway.networking.k8s.io/v1
+{{- end }}
+{{- if not (regexMatch "^([0-9]+(ms|s|m|h))+$" $monitoring.serviceMonitor.interval) }}
+monitoring.serviceMonitor.interval must be a duration such as 30s, got {{ quote $monitoring.serviceMonitor.interval }}: mend it
+{{- end }}
+{{- end -}}

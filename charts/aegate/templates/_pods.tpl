@@ -1,0 +1,106 @@
+{{/* What pods share: Pod Security "restricted", where they run, how they wait for the schema. */}}
+
+{{- define "aegate.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "aegate.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* What a pod has beside its containers; call with (list $ values-of-the-component "component"). */}}
+{{- define "aegate.pod" -}}
+{{- $root := index . 0 -}}
+{{- $values := index . 1 -}}
+enableServiceLinks: false
+securityContext:
+  {{- include "aegate.podSecurity" $root | nindent 2 }}
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Pods of one kind on different nodes, where that can be; call with (list $ "component"). */}}
+{{- define "aegate.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "aegate.selector" . | nindent 8 }}
+{{- end -}}
+
+{{/* The DSN of a role; call with (list $ "worker"). */}}
+{{- define "aegate.dsn" -}}
+{{- $root := index . 0 -}}
+- name: AEGATE_DATABASE_URL
+  valueFrom:
+    secretKeyRef: {name: {{ index $root.Values.database.secrets (index . 1) }}, key: dsn}
+{{- end -}}
+
+{{/* What every container of ours has beside its command; call with (list $ "image" resources). */}}
+{{- define "aegate.container" -}}
+{{- $root := index . 0 -}}
+image: {{ include "aegate.image" (list $root (index . 1)) | quote }}
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError
+securityContext:
+  {{- include "aegate.containerSecurity" $root | nindent 2 }}
+resources: {{- toYaml (index . 2) | nindent 2 }}
+{{- end -}}
+
+{{/* The first container of a pod: it ends when the database has the schema; call with (list $ "worker" resources). */}}
+{{- define "aegate.wait" -}}
+{{- $root := index . 0 -}}
+- name: wait-for-schema
+  command: [python3, -m, aegate_core.database, wait]
+  env:
+    {{- include "aegate.dsn" (list $root (index . 1)) | nindent 4 }}
+    - {name: AEGATE_LOG_FORMAT, value: json}
+  {{- include "aegate.container" . | nindent 2 }}
+{{- end -}}
+
+{{/* Probes on the health port, by HTTP. */}}
+{{- define "aegate.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 1
+  failureThreshold: 120
+  timeoutSeconds: 5
+readinessProbe:
+  httpGet: {path: /readyz, port: health}
+  periodSeconds: 5
+  timeoutSeconds: 5
+livenessProbe:
+  httpGet: {path: /healthz, port: health}
+  periodSeconds: 10
+  failureThreshold: 3
+  timeoutSeconds: 5
+{{- end -}}
+
+{{/* Values of a container's list of metrics readers and of the chart's own pods. */}}
+{{- define "aegate.metricsPeers" -}}
+{{- range .Values.monitoring.metricsFrom }}
+{{ list . | toYaml }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,314 @@
+"""Every value of the chart: comment, default and form. The one source of values.yaml and values.schema.json."""
+
+from __future__ import annotations
+
+from tools.chart.fields import (
+    Field,
+    Section,
+    choice,
+    integer,
+    labels,
+    objects,
+    placement,
+    resources,
+    section,
+    switch,
+    text,
+    texts,
+)
+
+PROCESSES = ("worker", "api", "indexer", "operator")
+
+
+IMAGE = section(
+    "image",
+    "The images. There is no default: they are built from this repository (images/) and pushed to a registry of yours.",
+    text("repository", "Where they are, without a tag: registry.example.org/aegate. Must be given."),
+    text("tag", "Their tag. Empty: the chart's appVersion."),
+    section(
+        "names",
+        "What follows the repository after a slash, for each image. Empty: the repository itself is that image.",
+        text("listener", "Receiver and indexer.", "scp"),
+        text("worker", "Workers, retention, migration, and the pod of helm test.", "scu"),
+        text("operator", "The operator.", "operator"),
+        text("api", "The GraphQL API.", "graphql-api"),
+    ),
+    choice("pullPolicy", "When nodes pull them.", "IfNotPresent", "Always", "Never"),
+    texts(
+        "pullSecrets",
+        "Secrets to pull with. Listeners use them too: they must be in every namespace that has AEs.",
+    ),
+)
+
+DATABASE = section(
+    "database",
+    "PostgreSQL 15 or newer with the extension pg_trgm, yours: backed up, monitored, with a standby.",
+    section(
+        "secrets",
+        "Secrets with the key dsn, postgres://role:password@host:5432/aegate: one a role, so that each may do its own.",
+        text(
+            "owner", "Of the migration Job and of retention: who owns the database.", "aegate-database-owner"
+        ),
+        text("worker", "Of the workers.", "aegate-database-worker"),
+        text("api", "Of the API.", "aegate-database-api"),
+        text(
+            "indexer", "Of listeners. Needed in every other namespace that has AEs, too.", "aegate-database"
+        ),
+        text("operator", "Of the operator.", "aegate-database-operator"),
+    ),
+    section(
+        "roles",
+        "Roles of the database that the migration Job gives their rights. They must exist; its log says what to type.",
+        *(text(p, f"In the DSN of secrets.{p}.", f"aegate_{p}") for p in PROCESSES),
+    ),
+    section(
+        "trial",
+        "A PostgreSQL of one pod, for trials only: no backup, no standby, one password. The chart makes its Secrets.",
+        switch("enabled", "Whether to run it."),
+        text("password", "Of all its roles, 16 characters or more. Must be given where it is enabled."),
+        text(
+            "image",
+            "The image: one that understands POSTGRES_PASSWORD and /docker-entrypoint-initdb.d.",
+            "postgres:17",
+        ),
+        integer("user", "User id of postgres in that image.", 999, least=1),
+        text("size", "Size of its volume.", "8Gi"),
+        text("storageClassName", "StorageClass of its volume. Empty: the cluster's default."),
+        resources("Requests and limits.", cpu="100m", memory="256Mi", limit="1Gi"),
+    ),
+)
+
+BLOBS = section(
+    "blobs",
+    "The volume that holds the images received: written by listeners, read by workers, on whatever nodes they are.",
+    text(
+        "claim",
+        "PersistentVolumeClaim. Needed in every other namespace that has AEs, too, for the same storage.",
+        "aegate-blobs",
+    ),
+    switch(
+        "create",
+        "Make it in the release's namespace. It stays when the release is uninstalled.",
+        default=True,
+    ),
+    choice(
+        "accessMode", "ReadWriteOnce is enough where there is one node.", "ReadWriteMany", "ReadWriteOnce"
+    ),
+    text("size", "Its size.", "100Gi"),
+    text("storageClassName", "Its StorageClass. Empty: the cluster's default."),
+)
+
+OPERATOR = section(
+    "operator",
+    "The operator: one pod, which turns ApplicationEntities into listeners. Listeners live on without it.",
+    integer(
+        "maxConcurrentRollouts",
+        "How many listeners may roll at a time; paused at the first that fails.",
+        10,
+        least=1,
+    ),
+    resources("Requests and limits; 70 kB of memory for each AE.", cpu="50m", memory="128Mi", limit="1Gi"),
+    *placement(),
+)
+
+LISTENER = section(
+    "listener",
+    "What listeners are where their ApplicationEntity says nothing.",
+    choice("serviceType", "How devices reach them.", "ClusterIP", "NodePort", "LoadBalancer"),
+    integer("replicas", "Pods of each.", 1, least=1, most=100),
+    integer("port", "Port of their Service; with TLS it is 2762.", 11112, least=1),
+    section(
+        "spool",
+        "Where acknowledged images lie until they are indexed.",
+        choice(
+            "type",
+            "EmptyDir: lost with the pod, so a device hears success only when its image is in the index.",
+            "PersistentVolumeClaim",
+            "EmptyDir",
+        ),
+        choice(
+            "accessMode",
+            "ReadWriteOnce allows one pod, and a restart interrupts the service.",
+            "ReadWriteMany",
+            "ReadWriteOnce",
+        ),
+        text("size", "Size of each.", "20Gi"),
+        text("storageClassName", "StorageClass. Empty: the cluster's default."),
+    ),
+    integer(
+        "graceSeconds", "How long associations may go on when a pod is to end.", 300, least=1, most=86400
+    ),
+    integer(
+        "preStopSeconds", "How long a pod that is to end still accepts, until every node knows.", 5, most=300
+    ),
+    integer(
+        "indexWaitSeconds", "With acknowledge: Indexed, how long a device waits.", 30, least=1, most=3600
+    ),
+    text("host", "What they listen on; :: on clusters with IPv6.", "0.0.0.0"),
+    section(
+        "receiver",
+        "The container that devices talk to.",
+        resources("25 associations at once need about 150 MiB.", cpu="50m", memory="128Mi", limit="512Mi"),
+    ),
+    section(
+        "indexer",
+        "The container that indexes.",
+        resources("A batch needs about 200 MiB.", cpu="25m", memory="128Mi", limit="768Mi"),
+    ),
+    *placement(),
+)
+
+WORKER = section(
+    "worker",
+    "The workers: they close studies, route, push and print. Two or more, so that one may be lost.",
+    integer("replicas", "How many.", 2, most=100),
+    integer("pushes", "Associations at work at once in each.", 8, least=1, most=256),
+    text(
+        "tlsSecret",
+        "Secret with tls.crt, tls.key and ca.crt: our identity where an AE has push.tls, and whom we trust.",
+    ),
+    integer("graceSeconds", "How long one may take to end; it settles within 20.", 30, least=25, most=3600),
+    resources("Eight pushes need about 150 MiB.", cpu="100m", memory="192Mi", limit="1Gi"),
+    *placement(),
+)
+
+API = section(
+    "api",
+    "The GraphQL API. It knows local tokens only, which never go beyond loopback: see NOTES for how to reach it.",
+    switch("enabled", "Whether to run it."),
+    integer("replicas", "How many.", 2, least=1, most=100),
+    text(
+        "tokensSecret", "Secret with the key tokens.json, as `aegate token create` writes it. Must be given."
+    ),
+    section(
+        "proxy",
+        "A container of yours beside the API, with a sign-in of its own, that passes on to 127.0.0.1:8080.",
+        objects("containers", "The container. Empty: the API is reached by kubectl port-forward alone."),
+        integer("port", "Port that it listens on; the Service leads there.", 8443, least=1024),
+        objects("volumes", "Volumes that it mounts."),
+    ),
+    section(
+        "ingress",
+        "An Ingress to the proxy.",
+        switch("enabled", "Whether to make it."),
+        text("className", "IngressClass. Empty: the cluster's default."),
+        text("host", "Host name. Must be given."),
+        text("tlsSecret", "Secret of type kubernetes.io/tls. Must be given: answers are patient data."),
+        labels(
+            "annotations",
+            "By default the time-outs of ingress-nginx that WebSocket and server-sent events need.",
+            {
+                "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
+                "nginx.ingress.kubernetes.io/proxy-send-timeout": "3600",
+                "nginx.ingress.kubernetes.io/proxy-buffering": "off",
+            },
+        ),
+    ),
+    section(
+        "httpRoute",
+        "An HTTPRoute of the Gateway API to the proxy. TLS ends at the Gateway's listener.",
+        switch("enabled", "Whether to make it."),
+        objects("parentRefs", "The Gateways, with sectionName of a listener that has TLS. Must be given."),
+        texts("hostnames", "Host names. Must be given."),
+    ),
+    resources("Requests and limits.", cpu="50m", memory="128Mi", limit="512Mi"),
+    *placement(),
+)
+
+MIGRATION = section(
+    "migration",
+    "The Job that brings the schema up and gives the roles their rights; pods wait for it.",
+    resources("Requests and limits.", cpu="50m", memory="128Mi", limit="512Mi"),
+)
+
+RETENTION = section(
+    "retention",
+    "The CronJob that removes what may go by age (spec.retention of PatientPartitions). It has the owner's rights.",
+    switch("enabled", "Whether to run it. Without it nothing is ever removed.", default=True),
+    text("schedule", "When, as cron writes it; times are UTC.", "17 2 * * *"),
+    resources("Requests and limits.", cpu="50m", memory="192Mi", limit="1Gi"),
+)
+
+CLUSTER = (
+    section(
+        "crds",
+        "The custom resource definitions. They are the cluster's: they stay when the release is uninstalled.",
+        switch(
+            "install",
+            "Install and update them. False where another release, or a person, does.",
+            default=True,
+        ),
+    ),
+    section(
+        "rbac",
+        "Roles for people, added to Kubernetes' own view, edit and admin.",
+        switch(
+            "aggregate",
+            "Whoever may view or edit a namespace may do so with AEs, routes and partitions.",
+            default=True,
+        ),
+    ),
+    section(
+        "policies",
+        "ValidatingAdmissionPolicies, whose parameters are AEPolicies.",
+        switch("install", "Install them. Once a cluster."),
+    ),
+    section(
+        "networkPolicies",
+        "Who may reach the chart's own pods. Listeners have policies of their own, from their ApplicationEntity.",
+        switch("enabled", "Whether to make them.", default=True),
+        objects("apiFrom", "NetworkPolicyPeers that may reach the proxy of the API. Empty: everybody."),
+    ),
+    section(
+        "podDisruptionBudgets",
+        "A drain of nodes takes one pod of each kind at a time.",
+        switch("enabled", "Whether to make them, where there are two pods or more.", default=True),
+    ),
+)
+
+MONITORING = section(
+    "monitoring",
+    "Prometheus, its operator, and Grafana.",
+    objects(
+        "metricsFrom", "NetworkPolicyPeers that may read metrics, of listeners too. Empty: nobody else may."
+    ),
+    section(
+        "serviceMonitor",
+        "PodMonitors of all processes, for the Prometheus operator.",
+        switch("enabled", "Whether to make them."),
+        labels("labels", "Labels that your Prometheus selects by."),
+        text("interval", "How often to read.", "30s"),
+    ),
+    section(
+        "prometheusRule",
+        "Alerts, for the Prometheus operator.",
+        switch("enabled", "Whether to make them."),
+        labels("labels", "Labels that your Prometheus selects by."),
+    ),
+    section(
+        "dashboard",
+        "A Grafana dashboard in a ConfigMap, for Grafana's sidecar.",
+        switch("enabled", "Whether to make it."),
+        labels("labels", "Labels that the sidecar selects by.", {"grafana_dashboard": "1"}),
+    ),
+)
+
+VALUES: tuple[Field | Section, ...] = (
+    IMAGE,
+    text(
+        "title",
+        "Our own AE title: what devices call us, and what we call with, where an AE names no other.",
+        "AEGATE",
+    ),
+    texts("watchNamespaces", "Namespaces whose AEs this release serves. Empty: all of the cluster."),
+    DATABASE,
+    BLOBS,
+    OPERATOR,
+    LISTENER,
+    WORKER,
+    API,
+    MIGRATION,
+    RETENTION,
+    *CLUSTER,
+    MONITORING,
+)
