@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aegate_core.database import known_migrations
+from tools.chart.dashboard import dashboard
 from tools.chart.fields import closed
 from tools.chart.values import VALUES
 
@@ -55,6 +56,7 @@ def generated() -> Mapping[Path, str]:
     files = {
         CHART / "values.yaml": values_yaml(),
         CHART / "values.schema.json": values_schema(),
+        CHART / "files/dashboard.json": dashboard(),
         CHART / "files/schema.txt": known_migrations()[-1] + "\n",
     }
     for crd in sorted((ROOT / "crds").glob("*.yaml")):

@@ -15,7 +15,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import Database, ensure_schema, known_migrations, migrate, open_database
 from aegate_core.database.roles import ensure_roles, grant, parse_roles
-from aegate_core.errors import AegateError, DatabaseUnavailable, InvalidValue, NotFound, SchemaBehind
+from aegate_core.errors import (
+    AegateError,
+    DatabaseUnavailable,
+    InvalidValue,
+    NotFound,
+    SchemaBehind,
+    SchemaMismatch,
+)
 from aegate_core.events import (
     PROCESS_FAILED,
     SCHEMA_AWAITED,
@@ -110,7 +117,10 @@ async def until_signal(work: Awaitable[None]) -> int:
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
-    """Run one command and return the exit code: 1 when waiting mends nothing, 2 when it was asked wrongly."""
+    """Run one command and return the exit code: 2 when it was asked wrongly, 3 when code and schema do not fit.
+
+    Neither is mended by another try; the chart's Job fails at once then.
+    """
     forbid_core_dumps()
     command = COMMANDS.get(arguments[0]) if len(arguments) == 1 else None
     if command is None:
@@ -122,7 +132,7 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
         return asyncio.run(until_signal(command(environ)))
     except AegateError as error:
         log(PROCESS_FAILED, process=arguments[0], error=error.message, code=error.code)
-        return 2 if isinstance(error, InvalidValue) else 1
+        return 2 if isinstance(error, InvalidValue) else 3 if isinstance(error, SchemaMismatch) else 1
 
 
 if __name__ == "__main__":

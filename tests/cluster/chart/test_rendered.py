@@ -1,0 +1,204 @@
+"""What the chart renders: as it was, and by rules that hold whatever the values are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from aegate_operator.installation import parse_installation
+
+from tests.cluster.chart.rendering import (
+    GIVEN,
+    VALUES,
+    Object,
+    objects,
+    pods,
+    render,
+    sets,
+    snapshot,
+    with_values,
+)
+from tests.cluster.chart.snapshots import path_of
+
+OF_THE_CLUSTER = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
+NEEDS_THE_API = {"Deployment aegate-operator", "Pod aegate-test"}
+DATABASE = "StatefulSet aegate-trial-database"
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_what_is_rendered_is_as_it_was(helm: Path, name: str) -> None:
+    assert snapshot(render(helm, *with_values(name))) == path_of(name).read_text(), (
+        "python -m tests.cluster.chart.snapshots writes it anew"
+    )
+
+
+def containers(pod: Object) -> list[Object]:
+    return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_pod_is_as_pod_security_restricted_asks(helm: Path, name: str) -> None:
+    for whose, pod in pods(render(helm, *with_values(name))):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] is True, whose
+        assert security["runAsUser"] > 0, whose
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, whose
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), whose
+        kinds = {key for volume in pod.get("volumes", ()) for key in volume if key != "name"}
+        assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}, whose
+        for container in containers(pod):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, whose
+            assert not any("hostPort" in port for port in container.get("ports", ())), whose
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_pod_of_ours_has_limits_and_only_two_a_token(helm: Path, name: str) -> None:
+    for whose, pod in pods(render(helm, *with_values(name))):
+        assert (pod.get("automountServiceAccountToken") is False) == (whose not in NEEDS_THE_API), whose
+        for container in containers(pod):
+            if container["name"] != "sign-in":
+                assert container["resources"]["requests"].keys() == {"cpu", "memory"}, whose
+                assert container["resources"]["limits"].keys() == {"memory"}, whose
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_pod_waits_for_the_schema_with_its_own_role(helm: Path, name: str) -> None:
+    waiting = {}
+    for whose, pod in pods(render(helm, *with_values(name))):
+        first = pod.get("initContainers", [{}])[0]
+        if first.get("name") == "wait-for-schema":
+            waiting[whose] = first["env"][0]["valueFrom"]["secretKeyRef"]["name"]
+    expected = {"Deployment aegate-worker": "aegate-database-worker"}
+    if name == "everything":
+        expected["Deployment aegate-api"] = "aegate-database-api"
+    assert waiting == expected
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_roles_name_exact_verbs_and_no_secret(helm: Path, name: str) -> None:
+    roles = [o for o in objects(render(helm, *with_values(name))) if o["kind"] in ("Role", "ClusterRole")]
+    assert roles
+    for role in roles:
+        for rule in role["rules"]:
+            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+            assert not {"secrets", "pods/exec", "serviceaccounts/token"} & set(rule["resources"])
+
+
+def test_whoever_has_no_rights_to_the_cluster_can_install_for_namespaces(helm: Path) -> None:
+    rendered = objects(render(helm, *with_values("namespaced")))
+    assert not {o["kind"] for o in rendered} & {*OF_THE_CLUSTER, "CustomResourceDefinition"}
+    roles = [o for o in rendered if o["kind"] == "Role" and o["metadata"]["name"].endswith(".operator")]
+    assert [r["metadata"]["namespace"] for r in roles] == ["radiology", "cardiology"]
+
+
+def names(helm: Path, *arguments: str, release: str, namespace: str) -> set[tuple[str, str, str]]:
+    return {
+        (o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"])
+        for o in objects(render(helm, *arguments, release=release, namespace=namespace))
+    }
+
+
+@pytest.mark.parametrize(
+    "values", [("least", "least"), ("namespaced", "namespaced"), ("everything", "least")]
+)
+def test_two_releases_side_by_side_share_nothing_but_the_crds(helm: Path, values: tuple[str, str]) -> None:
+    spaces = sets("watchNamespaces={a,b}"), sets("watchNamespaces={a,c}")
+    one = names(helm, *with_values(values[0]), *spaces[0], release="aegate", namespace="one")
+    two = names(helm, *with_values(values[1]), *spaces[1], release="aegate", namespace="two")
+    assert {kind for kind, _, _ in one & two} <= {"CustomResourceDefinition"}
+
+
+def test_names_stay_within_their_limits(helm: Path) -> None:
+    release, namespace = "r" * 53, "n" * 63
+    for one in objects(render(helm, *with_values("everything"), release=release, namespace=namespace)):
+        limit = (
+            52
+            if one["kind"] == "CronJob"
+            else 63
+            if one["kind"] not in {*OF_THE_CLUSTER, "Role", "RoleBinding"}
+            else 253
+        )
+        if one["kind"] != "CustomResourceDefinition":
+            assert len(one["metadata"]["name"]) <= limit, one["metadata"]["name"]
+
+
+def test_crds_and_images_stay_when_the_release_goes(helm: Path) -> None:
+    kept = {
+        o["metadata"]["name"]
+        for o in objects(render(helm, *with_values("least")))
+        if o["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+    }
+    crds = {
+        o["metadata"]["name"]
+        for o in objects(render(helm, *with_values("least")))
+        if "Definition" in o["kind"]
+    }
+    assert kept == crds | {"aegate-blobs"}
+    assert {"applicationentities.aegate.dev", "imageroutes.aegate.dev"} < crds
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_operator_understands_what_it_is_told(helm: Path, name: str) -> None:
+    [told] = [
+        o["data"]["installation.json"]
+        for o in objects(render(helm, *with_values(name)))
+        if o["kind"] == "ConfigMap" and "installation.json" in o["data"]
+    ]
+    installation = parse_installation(json.loads(told))
+    assert (installation.namespace, installation.database_secret, installation.blob_claim) == (
+        "pacs",
+        "aegate-database",
+        "aegate-blobs",
+    )
+    if name == "everything":
+        assert (str(installation.title), installation.listener.replicas, installation.listener.host) == (
+            "HOSPITAL",
+            2,
+            "::",
+        )
+        assert (installation.image_pull_secrets, len(installation.metrics_from)) == (("registry",), 1)
+    if name == "namespaced":
+        assert (installation.image, installation.watched_namespaces) == (
+            "localhost/aegate:1",
+            ("radiology", "cardiology"),
+        )
+
+
+def job(helm: Path, *values: str) -> str:
+    [name] = [
+        o["metadata"]["name"] for o in objects(render(helm, *sets(*GIVEN, *values))) if o["kind"] == "Job"
+    ]
+    return str(name)
+
+
+def test_another_migration_is_another_job(helm: Path) -> None:
+    first = job(helm)
+    assert re.fullmatch(r"aegate-schema-\d{4}-[0-9a-f]{8}", first)
+    assert job(helm, "worker.replicas=5") == first
+    others = [
+        job(helm, "image.tag=other"),
+        job(helm, "database.roles.api=other"),
+        job(helm, "migration.resources.limits.memory=1Gi"),
+    ]
+    assert len({first, *others}) == 4
+
+
+def test_the_operator_starts_anew_when_what_it_is_told_changes_and_workers_do_not(helm: Path) -> None:
+    def templates(*values: str) -> dict[str, object]:
+        rendered = objects(render(helm, *sets(*GIVEN, *values)))
+        return {o["metadata"]["name"]: o["spec"]["template"] for o in rendered if o["kind"] == "Deployment"}
+
+    before, after = templates(), templates("listener.graceSeconds=600")
+    assert before["aegate-operator"] != after["aegate-operator"]
+    assert before["aegate-worker"] == after["aegate-worker"]
