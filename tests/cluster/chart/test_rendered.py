@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from aegate_operator.installation import parse_installation
+from aegate_operator.rights import RULES
 
 from tests.cluster.chart.rendering import (
     GIVEN,
@@ -93,6 +95,38 @@ def test_roles_name_exact_verbs_and_no_secret(helm: Path, name: str) -> None:
         for rule in role["rules"]:
             assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
             assert not {"secrets", "pods/exec", "serviceaccounts/token"} & set(rule["resources"])
+
+
+def flat(rules: Iterable[tuple[str, str, Iterable[str]]]) -> set[tuple[str, str, str]]:
+    return {(group, resource, verb) for group, resource, verbs in rules for verb in verbs}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_operator_may_do_just_what_it_does(helm: Path, name: str) -> None:
+    roles = [
+        o
+        for o in objects(render(helm, *with_values(name)))
+        if o["kind"] in ("Role", "ClusterRole") and o["metadata"]["name"].endswith(".operator")
+    ]
+    assert len(roles) == (2 if name == "namespaced" else 1)
+    for role in roles:
+        granted = flat(
+            (group, resource, rule["verbs"])
+            for rule in role["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+        )
+        assert granted == flat((rule.group, rule.resource, rule.verbs) for rule in RULES)
+
+
+def test_policies_carry_the_release_and_know_the_apis_account(helm: Path) -> None:
+    rendered = render(helm, *with_values("everything"), release="one", namespace="pacs")
+    policies = [o for o in objects(rendered) if o["kind"].startswith("ValidatingAdmissionPolicy")]
+    assert {o["metadata"]["name"] for o in policies} == {"one-aegate.pacs.aepolicy", "one-aegate.pacs.api"}
+    bound = {o["spec"]["policyName"] for o in policies if o["kind"].endswith("Binding")}
+    assert bound == {o["metadata"]["name"] for o in policies if not o["kind"].endswith("Binding")}
+    assert "'system:serviceaccount:pacs:one-aegate-api'" in rendered
+    assert "serviceaccount:aegate:" not in rendered
 
 
 def test_whoever_has_no_rights_to_the_cluster_can_install_for_namespaces(helm: Path) -> None:
