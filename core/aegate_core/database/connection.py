@@ -47,6 +47,8 @@ T = TypeVar("T")
 
 TIMEOUTS_S = {"connect_timeout": 10.0, "command_timeout": 60.0}
 """How long a connection and a statement may take; parameters of the URL, the first one also libpq's."""
+POOLED = {"statement_cache_size": 0, "server_settings": {"application_name": "aegate"}}
+"""With ``pgbouncer=true`` in the URL: in its transaction mode a connection keeps no statement and no setting."""
 _HOST = re.compile(r"(?P<folder>/.*)|(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>.*))?")
 
 
@@ -90,6 +92,8 @@ def connection_config(url: str) -> dict[str, Any]:
     }
     if "sslmode" in query:
         credentials["ssl"] = query["sslmode"]
+    if query.get("pgbouncer", "false") != "false":
+        credentials |= POOLED
     return {"engine": "aegate_core.database.asyncpg_backend", "credentials": credentials}
 
 
