@@ -230,6 +230,10 @@ RETENTION = section(
 )
 
 CLUSTER = (
+    switch(
+        "adopt",
+        "Take over the CRDs and the images' claim of another release that is gone; with helm's --take-ownership.",
+    ),
     section(
         "crds",
         "The custom resource definitions. They are the cluster's: they stay when the release is uninstalled.",

@@ -49,11 +49,11 @@ app.kubernetes.io/part-of: aegate
 {{- .Files.Get "files/schema.txt" | trim -}}
 {{- end -}}
 
-{{/* Whether an object of the cluster may be ours: absent, or of this release; call with (list $ apiVersion kind namespace name). */}}
+{{/* Whether an object that outlives releases is ours: absent, of this release, or adopted; call with (list $ apiVersion kind namespace name). */}}
 {{- define "aegate.isOurs" -}}
 {{- $root := index . 0 -}}
 {{- $there := lookup (index . 1) (index . 2) (index . 3) (index . 4) -}}
-{{- if not $there -}}
+{{- if or $root.Values.adopt (not $there) -}}
 yes
 {{- else -}}
 {{- $annotations := dig "metadata" "annotations" (dict) $there -}}

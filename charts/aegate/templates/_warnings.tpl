@@ -7,6 +7,9 @@
 {{- if eq $values.blobs.accessMode "ReadWriteOnce" }}
 - blobs.accessMode ReadWriteOnce: listeners and workers all have to run on one node; pods on others wait for ever.
 {{- end }}
+{{- if and $values.blobs.create (not (include "aegate.isOurs" (list $ "v1" "PersistentVolumeClaim" .Release.Namespace $values.blobs.claim))) }}
+- PersistentVolumeClaim {{ $values.blobs.claim }} was made by another release, or by hand: it is used as it is.
+{{- end }}
 {{- if not $values.blobs.create }}
 - blobs.create is false: PersistentVolumeClaim {{ $values.blobs.claim }} has to be in {{ .Release.Namespace }}, or pods wait for it.
 {{- end }}
@@ -34,7 +37,7 @@
 {{- range $path, $content := .Files.Glob "files/crds/*.yaml" }}
 {{- $crd := fromYaml (toString $content) }}
 {{- if not (include "aegate.isOurs" (list $ "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" $crd.metadata.name)) }}
-- CRD {{ $crd.metadata.name }} belongs to another release, or to nobody: it stays as it is. To have this release keep it: helm upgrade --take-ownership, with the annotations meta.helm.sh/release-name and -namespace taken away first.
+- CRD {{ $crd.metadata.name }} was made by another release, or by hand: it stays as it is, and is not updated with this one. To take it over: helm upgrade --take-ownership --set adopt=true
 {{- end }}
 {{- end }}
 {{- else }}
