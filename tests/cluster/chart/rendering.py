@@ -41,7 +41,7 @@ def template(
     """Run ``helm template``."""
     apis = [word for api in known for word in ("--api-versions", api)]
     command = [helm, "template", release, CHART, "--namespace", namespace, "--kube-version", kubernetes]
-    return subprocess.run([*command, *apis, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([*command, *apis, *arguments], capture_output=True, text=True, timeout=300)
 
 
 def render(helm: Path, *arguments: str, **settings: Any) -> str:

@@ -1,0 +1,117 @@
+"""The chart on a real API server: what it takes, what stays when a release goes, and who has it then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.cluster.chart.rendering import CHART, VALUES, sets, with_values
+
+OTHERS_KINDS = sets(
+    "monitoring.serviceMonitor.enabled=false",
+    "monitoring.prometheusRule.enabled=false",
+    "api.httpRoute.enabled=false",
+)
+"""Of operators that a bare cluster does not have."""
+RESTRICTED = "pod-security.kubernetes.io/{}=restricted"
+CRD = "applicationentities.aegate.dev"
+
+
+class Cluster(Protocol):
+    """What these tests need of a lab."""
+
+    @property
+    def environ(self) -> dict[str, str]: ...
+
+    def kubectl(self, *arguments: str) -> str: ...
+
+
+Helm = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def helm_on(helm: Path, cluster: Cluster) -> Helm:
+    """Run Helm on the cluster; what it says on standard error is a warning."""
+
+    def run(*arguments: str | Path) -> str:
+        done = subprocess.run(
+            [helm, *arguments], capture_output=True, text=True, timeout=300, env=cluster.environ
+        )
+        assert (done.returncode, [w for w in done.stderr.splitlines() if "arning" in w]) == (0, []), (
+            done.stderr
+        )
+        return done.stdout
+
+    return run
+
+
+def namespace(cluster: Cluster, name: str) -> None:
+    """Make a namespace that admits restricted pods alone, and warns of what would make others."""
+    cluster.kubectl("create", "namespace", name)
+    for mode in ("enforce", "warn"):
+        cluster.kubectl("label", "namespace", name, RESTRICTED.format(mode))
+
+
+def owner(cluster: Cluster, *what: str) -> tuple[str, str]:
+    annotations = json.loads(cluster.kubectl("get", *what, "--output", "json"))["metadata"]["annotations"]
+    return annotations["meta.helm.sh/release-name"], annotations["meta.helm.sh/release-namespace"]
+
+
+def uids(cluster: Cluster, space: str) -> dict[str, Any]:
+    found = json.loads(cluster.kubectl("get", "deployments,jobs,pvc", "-n", space, "--output", "json"))[
+        "items"
+    ]
+    return {f"{o['kind']}/{o['metadata']['name']}": o["metadata"]["uid"] for o in found}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_object_is_taken_without_a_warning_and_stays_the_same_by_an_upgrade(
+    cluster: Cluster, helm_on: Helm, name: str
+) -> None:
+    space = f"chart-{name}"
+    namespace(cluster, space)
+    for watched in ("radiology", "cardiology") if name == "namespaced" else ():
+        namespace(cluster, watched)
+    arguments = (name, CHART, "--namespace", space, *with_values(name), *OTHERS_KINDS)
+    helm_on("install", *arguments)
+    before = uids(cluster, space)
+    helm_on("upgrade", *arguments)
+    assert uids(cluster, space) == before
+    helm_on("uninstall", name, "--namespace", space)
+
+
+def test_what_a_release_leaves_another_one_uses_and_takes_over_when_asked_to(
+    cluster: Cluster, helm_on: Helm
+) -> None:
+    namespace(cluster, "left")
+    values = ("--namespace", "left", *with_values("least"))
+    helm_on("install", "first", CHART, *values, "--take-ownership", *sets("adopt=true"))
+    claim = cluster.kubectl(
+        "get", "pvc", "aegate-blobs", "-n", "left", "--output", "jsonpath={.metadata.uid}"
+    )
+
+    said = helm_on("uninstall", "first", "--namespace", "left")
+    assert f"[CustomResourceDefinition] {CRD}" in said
+    assert "[PersistentVolumeClaim] aegate-blobs" in said
+
+    said = helm_on("install", "second", CHART, *values)
+    assert f"CRD {CRD} was made by another release, or by hand: it stays as it is" in said
+    assert "PersistentVolumeClaim aegate-blobs was made by another release" in said
+    assert owner(cluster, "crd", CRD) == ("first", "left")
+
+    said = helm_on("upgrade", "second", CHART, *values, "--take-ownership", *sets("adopt=true"))
+    assert "another release" not in said
+    assert (
+        owner(cluster, "crd", CRD)
+        == owner(cluster, "pvc", "aegate-blobs", "-n", "left")
+        == ("second", "left")
+    )
+    assert claim == cluster.kubectl(
+        "get", "pvc", "aegate-blobs", "-n", "left", "--output", "jsonpath={.metadata.uid}"
+    )
+    helm_on("uninstall", "second", "--namespace", "left")
