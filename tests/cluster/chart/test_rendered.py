@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
 from aegate_operator.installation import parse_installation
 from aegate_operator.rights import RULES
-
 from tests.cluster.chart.rendering import (
     GIVEN,
     VALUES,
