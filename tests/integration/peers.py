@@ -69,7 +69,7 @@ def store_scp(
     port = port or free_port()
     folder = tmp_path / f"storescp-{number}"
     folder.mkdir()
-    command = [dcmtk("storescp"), "-aet", title, "+B", "-od", folder, *options, str(port)]
+    command: list[str | Path] = [dcmtk("storescp"), "-aet", title, "+B", "-od", folder, *options, str(port)]
     with process(command, log=tmp_path / f"storescp-{number}.log", cwd=folder) as child:
         eventually(lambda: is_listening(port), what=f"storescp listens on {port}")
         yield StoreSCP(title, port, folder, child.pid)

@@ -46,7 +46,7 @@ class PostgresServer:
 
     def initialise(self) -> None:
         """Make the data folder."""
-        initdb = [
+        initdb: list[str | Path] = [
             *(self.binaries / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", USER),
             *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
         ]
@@ -55,7 +55,7 @@ class PostgresServer:
 
     def copy(self, primary: PostgresServer) -> None:
         """Make the data folder as a standby of ``primary``, which runs."""
-        backup = [
+        backup: list[str | Path] = [
             self.binaries / "pg_basebackup",
             "-D",
             self.folder / "data",
@@ -88,7 +88,13 @@ class PostgresServer:
     def _launch(self, **settings: str) -> None:
         wanted = {**SETTINGS, **self.settings, **settings, "unix_socket_directories": self.folder}
         options = [f"-c{name}={value}" for name, value in wanted.items()]
-        command = [*self._as_server(), self.binaries / "postgres", "-D", self.folder / "data", *options]
+        command: list[str | Path] = [
+            *self._as_server(),
+            self.binaries / "postgres",
+            "-D",
+            self.folder / "data",
+            *options,
+        ]
         with (self.folder / "server.log").open("ab") as log:
             self._running = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **self.environ}
@@ -96,7 +102,16 @@ class PostgresServer:
 
     def _says(self, code: int) -> bool:
         """Say whether pg_isready answers that: 0 takes connections, 1 refuses them."""
-        asked = [self.binaries / "pg_isready", "-q", "-h", self.folder, "-U", USER, "-d", "postgres"]
+        asked: list[str | Path] = [
+            self.binaries / "pg_isready",
+            "-q",
+            "-h",
+            self.folder,
+            "-U",
+            USER,
+            "-d",
+            "postgres",
+        ]
         return subprocess.run(asked, timeout=10).returncode == code
 
     def revive(self) -> None:
@@ -143,7 +158,7 @@ class PostgresServer:
 
     def run(self, sql: str, *, database: str = "postgres") -> str:
         """Run ``sql`` through psql and return what it prints."""
-        psql = [
+        psql: list[str | Path] = [
             self.binaries / "psql",
             "-XAtq",
             "-v",

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -21,6 +21,16 @@ def eventually(condition: Callable[[], T], *, deadline_s: float = 10, what: str 
             raise AssertionError(_not_yet(condition, value, deadline_s, what))
         time.sleep(POLL_S)
     return value
+
+
+@overload
+async def eventually_async(
+    condition: Callable[[], Awaitable[T]], *, deadline_s: float = 10, what: str = ""
+) -> T: ...
+
+
+@overload
+async def eventually_async(condition: Callable[[], T], *, deadline_s: float = 10, what: str = "") -> T: ...
 
 
 async def eventually_async(

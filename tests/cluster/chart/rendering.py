@@ -40,7 +40,16 @@ def template(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``helm template``."""
     apis = [word for api in known for word in ("--api-versions", api)]
-    command = [helm, "template", release, CHART, "--namespace", namespace, "--kube-version", kubernetes]
+    command: list[str | Path] = [
+        helm,
+        "template",
+        release,
+        CHART,
+        "--namespace",
+        namespace,
+        "--kube-version",
+        kubernetes,
+    ]
     return subprocess.run([*command, *apis, *arguments], capture_output=True, text=True, timeout=300)
 
 
