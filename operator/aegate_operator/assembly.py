@@ -104,9 +104,9 @@ class Operator:
 
     def trouble(self) -> str | None:
         """Return why it is not ready: until everything was listed, nothing is done."""
-        return (
-            None if self._has_listed else "not everything has been listed yet: the API server is asked for it"
-        )
+        if self._has_listed:
+            return None
+        return self._resync.trouble or "what the index holds is being read"
 
     def note(self) -> str | None:
         """Return what people should know though it is ready."""

@@ -69,14 +69,18 @@ async def test_it_is_ready_when_all_is_listed_and_ends_in_good_order(tmp_path: P
 
             await eventually_async(is_ready, deadline_s=60)
             await eventually_async(lambda: server.requests["watch", "pods"] > 0, deadline_s=60)
-            _, metrics = await asked("/metrics")
-            for name in (
+
+            async def tells() -> bool:
+                _, metrics = await asked("/metrics")
+                return all(name in metrics for name in wanted)
+
+            wanted = (
                 "aegate_operator_workqueue_depth 0.0",
                 'aegate_operator_api_requests_total{code="200",resource="pods",verb="list"}',
                 'aegate_operator_watch_last_event_seconds{watch="pods in all namespaces"}',
                 'aegate_operator_rollouts{state="failed"} 0.0',
-            ):
-                assert name in metrics
+            )
+            await eventually_async(tells, deadline_s=60, what=f"metrics tell of {wanted}")
             assert await asyncio.to_thread(stop, child, timeout_s=30) == 0
     events = [json.loads(line)["event"] for line in log.read_text().splitlines() if line.startswith("{")]
     assert events[0] == "process.started"
