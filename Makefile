@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster check chart fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster check chart images fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -86,6 +86,10 @@ check: .venv/.all  ## what needs no peers: format, lint, types, import floors, l
 
 chart: .venv/.all  ## the chart's generated files: values.yaml, its schema, the CRDs
 	@$(BIN)/python -m tools.chart
+
+images: .venv/.all  ## the four images, by buildah, into build/images: no daemon, nothing pulled; PARTS="scp scu" TAG=1.2.3
+	@tools/peers.sh images/apt-packages.txt
+	@$(BIN)/python -m tools.images $(PARTS) $(if $(TAG),--tag $(TAG))
 
 fmt: .venv/.all  ## bring the code into the one format
 	@$(BIN)/ruff check --fix --quiet . || true

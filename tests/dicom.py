@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -125,8 +126,8 @@ def _object(instance: Instance, sop_class: str, modality: str) -> Dataset:
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
-    meta.TransferSyntaxUID = instance.transfer_syntax
-    meta.ImplementationClassUID = ROOT
+    meta.TransferSyntaxUID = UID(instance.transfer_syntax)
+    meta.ImplementationClassUID = UID(ROOT)
     ds.file_meta = meta
     return ds
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The lock files: versions and hashes, no address of any index. One resolution, for every platform and Python >= 3.11.
+# The lock files: versions and hashes, no address of any index. One resolution, for every platform and Python >= 3.11;
+# an image has the part of it that its distribution needs.
 #   upgrade   the newest versions that the pyproject.toml files allow
 #   keep      what is locked stays; what a pyproject.toml asks for anew comes in, what nobody asks for goes
 #   check     as keep, but write nothing: fail when a version would change (hashes are not compared: an index may add files)
@@ -41,3 +42,7 @@ mode=$1
 lock requirements.lock --group dev --group test "${sources[@]}"
 lock requirements-run.lock "${sources[@]}"
 lock requirements-uv.lock <(grep -oE '^uv==[^ ]+' requirements.lock)
+for image in images/*/; do
+  part=$(basename "$image")
+  [ "$part" = base ] || lock "${image}requirements.lock" core/pyproject.toml "${part//-/_}/pyproject.toml"
+done

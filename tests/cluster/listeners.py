@@ -94,7 +94,7 @@ class DeployedListener:
         }
         container = {
             "name": NAME,
-            "image": self.lab.image,
+            "image": self.lab.image("scp"),
             "imagePullPolicy": "Never",
             "command": ["python3", "-m", "aegate_scp"],
             "env": [{"name": name, "value": value} for name, value in environ.items()],

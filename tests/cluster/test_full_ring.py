@@ -21,7 +21,7 @@ def listener(full_lab: Lab, namespace: str) -> Iterator[DeployedListener]:
 
 def test_pod_of_aegates_image_answers_through_its_service_from_outside(listener: DeployedListener) -> None:
     status = listener.pod()["status"]
-    assert [c["image"] for c in status["containerStatuses"]] == [listener.lab.image]
+    assert [c["image"] for c in status["containerStatuses"]] == [listener.lab.image("scp")]
     assert restarts(listener) == [0]
 
     wait_for_echo(listener.service_address(), "CT1")

@@ -21,9 +21,10 @@ The schema judges form; what stands here is what a value means, and what does no
 {{- $last := $image.repository | splitList "/" | last }}
 {{- if not $image.repository }}
 image.repository must say where the images are, and there is no default: build and push them, then name the place:\n
+{{- $tag := $image.tag | default .Chart.AppVersion }}
+{{- print "  make images TAG=" $tag }}\n
 {{- print "  for part in " (values $image.names | uniq | sortAlpha | join " ") "; do" }}\n
-{{- print "    buildah build --file images/$part/Containerfile --tag registry.example.org/aegate/$part:" ($image.tag | default .Chart.AppVersion) " ." }}\n
-{{- print "    buildah push registry.example.org/aegate/$part:" ($image.tag | default .Chart.AppVersion) }}\n
+{{- print "    buildah push localhost/aegate/$part:" $tag " registry.example.org/aegate/$part:" $tag }}\n
 {{- print "  done" }}\n
 {{- print "  helm install … --set image.repository=registry.example.org/aegate" }}
 {{- else if or (contains ":" $last) (contains "@" $image.repository) }}

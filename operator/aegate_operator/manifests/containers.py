@@ -64,7 +64,7 @@ def draining(ae: ResourceKey, installation: Installation) -> Manifest:
     return {
         **indexing(ae, installation),
         "name": "drain",
-        "command": ["python", "-m", "aegate_scp.indexer", "--until-empty"],
+        "command": ["python3", "-m", "aegate_scp.indexer", "--until-empty"],
     }
 
 
@@ -100,7 +100,7 @@ def _container(name: str, module: str, installation: Installation) -> Manifest:
         "name": name,
         "image": installation.image,
         "imagePullPolicy": installation.image_pull_policy,
-        "command": ["python", "-m", module],
+        "command": ["python3", "-m", module],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,

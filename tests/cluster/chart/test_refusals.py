@@ -13,7 +13,7 @@ PROXY = ("api.proxy.containers[0].name=proxy",)
 WRONG = [
     # Images.
     (("image.repository=",), "image.repository must say where the images are"),
-    (("image.repository=",), "buildah build --file images/$part/Containerfile --tag"),
+    (("image.repository=",), "make images TAG="),
     (("image.repository=r/a:1",), "image.repository must have no tag or digest, got r/a:1: put the tag into image.tag"),
     (("image.repository=r/a@sha256:00",), "image.repository must have no tag or digest"),
     (("image.repository=https://r/a",), "image.repository must be as an image names it, got https://r/a: leave out https://"),

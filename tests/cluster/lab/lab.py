@@ -24,10 +24,9 @@ from tests.cluster.lab.audit import Request, read_requests
 from tests.cluster.lab.control_plane import API_SERVER, AUDIT_LOG, Flags
 from tests.cluster.lab.credentials import Credentials
 from tests.cluster.lab.hosts import HERE, Here, Namespaces, Site
-from tests.cluster.lab.images import Image, pause_program
+from tests.cluster.lab.images import Image, image_name, pause_program
 from tests.cluster.lab.network import run
 from tests.cluster.lab.node import Node
-from tests.cluster.lab.oci import image_name
 from tests.cluster.lab.plan import Plan
 from tests.cluster.lab.remembered import Remembered, only_child
 from tests.integration.processes import rss_bytes
@@ -56,8 +55,12 @@ class Lab:
     flags: Flags
     plugins: Path
     """Where the network plugins of nodes lie."""
-    image: str
-    """The name of aegate's image, built from this tree; on the cheap ring its pods run this tree as it is."""
+    tag: str
+    """Of aegate's images, built from this tree; on the cheap ring pods run this tree as it is."""
+
+    def image(self, part: str) -> str:
+        """Return the name of one of aegate's images: scp, scu, operator, graphql-api."""
+        return image_name(part, self.tag)
 
     @property
     def folder(self) -> Path:
@@ -148,12 +151,10 @@ class Lab:
 
     # Changing
 
-    def load(self, archive: Path) -> str:
-        """Import an OCI archive on every node and return the image's name."""
-        image = Image(archive.absolute(), image_name(archive))
+    def load(self, image: Image) -> None:
+        """Import an image on every node."""
         for i in self.plan.node_numbers:
             self.node(i).load([image])
-        return image.name
 
     def restart(self, program: str) -> None:
         """SIGKILL a program and start it again with the flags it had; the API server: until it is ready."""

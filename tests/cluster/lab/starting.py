@@ -36,7 +36,7 @@ TEST_NUMBERS = range(1, LARGEST_NUMBER + 1)
 """The labs of tests take the first free one."""
 
 
-LOCAL_IMAGE = "localhost/aegate:tree"
+LOCAL_TAG = "tree"
 """What pods of the cheap ring say that they run."""
 
 
@@ -70,9 +70,9 @@ def start_lab(settings: LabSettings, say: Say = print) -> Lab:
     _need(settings)
     programs = build(say)
     pause_program()
-    images = build_images() if settings.nodes is not None else ()
+    tag, images = build_images(say) if settings.nodes is not None else (LOCAL_TAG, [])
     began = time.monotonic()
-    lab = _claim(settings, programs, images[1].name if images else LOCAL_IMAGE)
+    lab = _claim(settings, programs, tag)
     try:
         _Start(lab, settings, images, lambda text: say(f"{time.monotonic() - began:5.1f} s  {text}")).run()
     except BaseException:
@@ -89,9 +89,7 @@ def find_lab(number: int) -> Lab | None:
         return None
     said = json.loads(file.read_text())
     site = Site(_folder(number), said["path"], tied=False)
-    return Lab(
-        Plan(number, said["nodes"]), site, Flags(**said["flags"]), Path(said["plugins"]), said["image"]
-    )
+    return Lab(Plan(number, said["nodes"]), site, Flags(**said["flags"]), Path(said["plugins"]), said["tag"])
 
 
 def stop_lab(lab: Lab) -> None:
@@ -137,10 +135,10 @@ def _need(settings: LabSettings) -> None:
         raise LabRefused(
             f"the full ring must have 1 node or more, got {settings.nodes}: see LabSettings.nodes"
         )
-    need("runc", "iptables", "mmdebstrap", "nsenter", "unshare", "sysctl")
+    need("runc", "iptables", "buildah", "mmdebstrap", "nsenter", "unshare", "sysctl")
 
 
-def _claim(settings: LabSettings, programs: Programs, image: str) -> Lab:
+def _claim(settings: LabSettings, programs: Programs, tag: str) -> Lab:
     for number in TEST_NUMBERS if settings.number is None else [settings.number]:
         folder = _folder(number)
         folder.parent.mkdir(exist_ok=True)
@@ -153,7 +151,7 @@ def _claim(settings: LabSettings, programs: Programs, image: str) -> Lab:
         plan = Plan(number, settings.nodes)
         path = f"{programs.path}:{SYSTEM_PATH}:{os.environ.get('PATH', '')}"
         site = Site(folder, path, settings.tied)
-        lab = Lab(plan, site, settings.flags, programs.folder("cni"), image)
+        lab = Lab(plan, site, settings.flags, programs.folder("cni"), tag)
         _write_down(lab)
         return lab
     raise LabRefused(
@@ -167,7 +165,7 @@ def _write_down(lab: Lab) -> None:
         "path": lab.site.path,
         "flags": asdict(lab.flags),
         "plugins": str(lab.plugins),
-        "image": lab.image,
+        "tag": lab.tag,
     }
     (lab.folder / "lab.json").write_text(json.dumps(said, indent=2))
 
@@ -178,7 +176,7 @@ class _Start:
 
     lab: Lab
     settings: LabSettings
-    images: tuple[Image, ...]
+    images: list[Image]
     say: Say
 
     def run(self) -> None:

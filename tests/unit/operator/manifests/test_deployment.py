@@ -64,8 +64,8 @@ def test_indexer_is_a_sidecar_that_ends_after_the_receiver() -> None:
     assert [(c["name"], c["restartPolicy"]) for c in pod["initContainers"]] == [("indexer", "Always")]
     assert [(c["name"], "restartPolicy" in c) for c in pod["containers"]] == [("receiver", False)]
     assert [container(n, entity())["command"] for n in BOTH] == [
-        ["python", "-m", "aegate_scp"],
-        ["python", "-m", "aegate_scp.indexer"],
+        ["python3", "-m", "aegate_scp"],
+        ["python3", "-m", "aegate_scp.indexer"],
     ]
     assert {container(n, entity())["image"] for n in BOTH} == {"localhost/aegate-scp:1"}
 

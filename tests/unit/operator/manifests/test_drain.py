@@ -36,7 +36,7 @@ def test_job_empties_the_claim_and_belongs_to_it() -> None:
     pod = at(job.manifest, "spec", "template", "spec")
     assert pod["restartPolicy"] == "OnFailure"
     assert pod["volumes"][0] == {"name": "spool", "persistentVolumeClaim": {"claimName": "ae-ct1-spool"}}
-    assert pod["containers"][0]["command"] == ["python", "-m", "aegate_scp.indexer", "--until-empty"]
+    assert pod["containers"][0]["command"] == ["python3", "-m", "aegate_scp.indexer", "--until-empty"]
 
 
 def test_job_has_what_the_sidecar_has() -> None:

@@ -1,0 +1,1 @@
+"""Builds the images of `images/`: ``python -m tools.images``."""
