@@ -1,4 +1,4 @@
-"""Settings of the operator's process: read once from the environment, in ``__main__``."""
+"""Settings of the operator's process: read once from the environment, in ``process``."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import Database, ensure_schema, open_database
 from aegate_core.errors import AegateError, DatabaseUnavailable, InvalidInput, StorageError
-from aegate_core.events import PROCESS_FAILED, RETENTION_DONE, RETENTION_FAILED, Log, configure_logging
+from aegate_core.events import PROCESS_FAILED, RETENTION_DONE, RETENTION_FAILED, Log, configure_logging, fault_text
 from aegate_core.services.retention import retain
 from aegate_core.settings import DataFolder, database_url, log_terminal, required
 
@@ -69,6 +69,10 @@ def main(environ: Mapping[str, str]) -> int:
         is_done = asyncio.run(retain_once(database_url(environ, data), data, stopping.is_set))
     except AegateError as error:
         log(PROCESS_FAILED, process="retention", error=error.message, code=error.code)
+        return 1
+    except Exception as fault:
+        # The outermost place of the process: a traceback could quote values of rows.
+        log(PROCESS_FAILED, process="retention", error=fault_text(fault), code="FAULT")
         return 1
     return 0 if is_done else 1
 

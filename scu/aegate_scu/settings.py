@@ -1,4 +1,4 @@
-"""Settings of a worker: read once from the environment, in ``__main__``."""
+"""Settings of a worker: read once from the environment, in ``process``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,153 @@
+"""The process of the API: its environment, its signals, what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from aegate_core.core_dumps import forbid_core_dumps
+from aegate_core.database import Database, open_database
+from aegate_core.errors import AegateError, StorageError
+from aegate_core.events import (
+    DATABASE_AWAY,
+    DATABASE_BACK,
+    PROCESS_FAILED,
+    PROCESS_READY,
+    PROCESS_STARTED,
+    PROCESS_STOPPED,
+    PROCESS_STOPPING,
+    Log,
+    configure_logging,
+)
+from aegate_core.health import ProcessState
+from aegate_core.watchdog import Watchdog
+from aegate_graphql_api.app import create_app, database_trouble
+from aegate_graphql_api.authentication import LocalTokens, refuse_exposure
+from aegate_graphql_api.settings import Settings, settings_from
+
+PROCESS = "api"
+CHECK_EVERY_S = 5
+"""How often the database is looked after, so that log and state file tell when it is away."""
+
+log = Log("api")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says in our words when it listens and when it stops."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, port: int) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._port = port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            say(self._settings, "ready", port=self._port)
+            log(PROCESS_READY, process=PROCESS, port=self._port, health_port=self._port)
+
+    def stop(self, number: signal.Signals) -> None:
+        """End the running requests, then return; a second signal ends at once."""
+        log(PROCESS_STOPPING, process=PROCESS, signal=number.name, grace_s=self._settings.grace_s)
+        self.handle_exit(number, None)
+
+
+def say(settings: Settings, state: str, *, port: int = 0, message: str = "") -> bool:
+    """Write the state file, where there is one; False when the disk does not take it."""
+    if settings.state_file is None:
+        return True
+    said = ProcessState(PROCESS, os.getpid(), state, health_port=port, port=port, message=message)
+    return said.write(settings.state_file)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind the address. Raises StorageError with what to do when it is taken or not ours."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise StorageError(
+            f"cannot listen on {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}): "
+            "stop what holds it, or choose another address with AEGATE_HTTP_LISTEN"
+        ) from error
+    return listening
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until a signal comes; running requests may end within the grace period."""
+    authenticator = LocalTokens(settings.tokens)
+    refuse_exposure(authenticator, settings.host)
+    with listen(settings) as listening:
+        port = int(listening.getsockname()[1])
+        async with open_database(settings.database_url, everywhere=True) as db:
+            config = uvicorn.Config(
+                create_app(db, authenticator),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=settings.grace_s,
+                timeout_keep_alive=30,
+                limit_concurrency=500,
+            )
+            server = _Server(config, settings, port)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, server.stop, number)
+            watch = asyncio.create_task(_watch(settings, db, port))
+            try:
+                async with Watchdog(PROCESS).watching():
+                    await server._serve([listening])
+            finally:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+
+
+async def _watch(settings: Settings, db: Database, port: int) -> None:
+    """Say when the database goes and when it comes back. What a full disk did not take is said again."""
+    away_since: float | None = None
+    said: str | None = None
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(CHECK_EVERY_S)
+        trouble = await database_trouble(db)
+        if trouble and away_since is None:
+            away_since = loop.time()
+            log(DATABASE_AWAY, error=trouble, retry_s=CHECK_EVERY_S)
+        elif not trouble and away_since is not None:
+            log(DATABASE_BACK, away_s=round(loop.time() - away_since, 1))
+            away_since = None
+        state, message = ("degraded", trouble) if trouble else ("ready", "")
+        if message != said and say(settings, state, port=port, message=message):
+            said = message
+
+
+def run() -> int:
+    """Read the environment, serve, and return the exit code."""
+    forbid_core_dumps()
+    try:
+        settings = settings_from(os.environ)
+    except AegateError as error:
+        sys.stderr.write(f"aegate api: {error.message}\n")
+        return 2
+    configure_logging(terminal=settings.log_terminal)
+    log(PROCESS_STARTED, process=PROCESS, pid=os.getpid())
+    say(settings, "starting")
+    try:
+        asyncio.run(serve(settings))
+    except AegateError as error:
+        log(PROCESS_FAILED, process=PROCESS, error=error.message, code=error.code)
+        say(settings, "failed", message=error.message)
+        return 1
+    say(settings, "stopped")
+    log(PROCESS_STOPPED, process=PROCESS, reason="signal")
+    return 0
