@@ -181,6 +181,10 @@ GHOSTS_FOUND = _event(
 )
 CHILD_APPLIED = _event("child.applied", I, "child applied", "kind namespace name change")
 CHILD_PRUNED = _event("child.pruned", I, "child removed: no longer wished", "kind namespace name")
+SPOOL_DRAINING = _event(
+    "spool.draining", I, "nobody fills this spool any more; a Job indexes what is left", "namespace name"
+)
+SPOOL_DRAINED = _event("spool.drained", I, "nothing is left in this spool; its claim goes", "namespace name")
 RECONCILE_FAILED = _event(
     "reconcile.failed", W, "cannot be made so now; trying again", "kind namespace name error code retry_s"
 )

@@ -21,6 +21,7 @@ from aegate_core.stores.cluster.kinds import (
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     IMAGE_ROUTE,
+    JOB,
     NETWORK_POLICY,
     PATIENT_PARTITION,
     POD,
@@ -33,7 +34,7 @@ from aegate_operator.pods import Pod, read_pod
 
 DECLARED = (APPLICATION_ENTITY, IMAGE_ROUTE, PATIENT_PARTITION)
 OWNED = (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY, DISRUPTION_BUDGET)
-CHILDREN = (*OWNED, VOLUME_CLAIM)
+CHILDREN = (*OWNED, VOLUME_CLAIM, JOB)
 WATCHED = (*DECLARED, *CHILDREN, POD)
 
 Family = ResourceKey
@@ -101,9 +102,10 @@ class Cache:
         return any(is_controlled_by(manifest, uid) for _, manifest in self.children(family))
 
     def pods(self, family: Family) -> dict[str, Pod]:
-        """Return the pods of an AE by uid."""
-        members = (self._known[kind].get(key) for kind, key in self._children.get(family, ()) if kind is POD)
-        return {known.uid: cast("Pod", known.value) for known in members if known is not None}
+        """Return the pods of an AE's listener by uid; not those of a Job that empties its spool."""
+        found = (self._known[kind].get(key) for kind, key in self._children.get(family, ()) if kind is POD)
+        pods = {known.uid: cast("Pod", known.value) for known in found if known is not None}
+        return {uid: pod for uid, pod in pods.items() if not pod.is_draining}
 
     def ghosts(
         self, kind: Kind, live: Mapping[ResourceKey, str], *, version: int, namespace: str

@@ -39,6 +39,9 @@ class Written:
     refusals: tuple[str, ...] = ()
     """What the API server did not take; the rest was done all the same."""
 
+    def __add__(self, other: Written) -> Written:
+        return Written(self.changed + other.changed, self.refusals + other.refusals)
+
 
 class ChildWriter:
     """Writes children of AEs through the API server, and keeps the cache ahead of the watches."""

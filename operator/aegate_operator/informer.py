@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.stores.cluster.client import Listing, Manifest, key_of
-from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, Kind
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, VOLUME_CLAIM, Kind
 from aegate_operator.cache import DECLARED, Cache, Family, family_of
 from aegate_operator.declared import Declared, ref_of_manifest
+from aegate_operator.manifests import entity_of
 from aegate_operator.reconcile import family
 
 DELETED = "DELETED"
@@ -72,8 +73,13 @@ class Informer:
         return len(ghosts)
 
     def everything(self) -> list[ResourceRef]:
-        """Return all resources that there are to be looked at."""
-        return [ResourceRef(kind.name, key) for kind in DECLARED for key in self._cache.keys(kind)]
+        """Return all resources that there are to be looked at, and AEs that are gone and left a spool."""
+        declared = [ResourceRef(kind.name, key) for kind in DECLARED for key in self._cache.keys(kind)]
+        claims = (self._cache.get(VOLUME_CLAIM, key) for key in self._cache.keys(VOLUME_CLAIM))
+        left = {_entity_of_claim(claim) for claim in claims if claim is not None}
+        return declared + [
+            ref for ref in sorted(left, key=str) if self._cache.get(APPLICATION_ENTITY, ref.key) is None
+        ]
 
     def _came(self, kind: Kind, manifest: Manifest) -> None:
         if kind not in DECLARED:
@@ -106,11 +112,21 @@ class Informer:
 
     def _child_changed(self, manifest: Manifest) -> None:
         of = family_of(manifest)
-        entity = self._entities.get(of) if of is not None else None
-        if entity is not None:
+        if of is None:
+            return
+        if entity := self._entities.get(of):
             self._enqueue(ResourceRef(APPLICATION_ENTITY.name, entity))
+            return
+        for kind, claim in self._cache.children(of):
+            if kind == VOLUME_CLAIM:
+                self._enqueue(_entity_of_claim(claim))
 
     def _has_children(self, manifest: Manifest) -> bool:
         metadata = manifest["metadata"]
         uid = str(metadata.get("uid", "")) if isinstance(metadata, dict) else ""
         return self._cache.has_children(family(key_of(manifest)), uid)
+
+
+def _entity_of_claim(claim: Manifest) -> ResourceRef:
+    """Return the AE whose spool a claim is, whether it is still there or not."""
+    return ResourceRef(APPLICATION_ENTITY.name, ResourceKey(key_of(claim).namespace, entity_of(claim)))

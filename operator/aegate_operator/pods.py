@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.yaml_tree import members
-from aegate_operator.manifests.child import AE_LABEL
+from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP
 
 REVISION = "aegate.dev/config-revision"
 """Annotation of a pod: changing it makes kubelet look at the pod's ConfigMaps at once instead of within 90 s."""
@@ -48,6 +48,8 @@ class Pod:
     """What `REVISION` says."""
     entity_label: str = ""
     """The label that names its AE."""
+    is_draining: bool = False
+    """It is of a Job that empties a spool, not of a listener."""
     words: tuple[tuple[str, str], ...] = ()
     """Reason and message of everything that keeps it from being ready."""
 
@@ -72,6 +74,7 @@ def read_pod(manifest: Mapping[str, object]) -> Pod:
         template=str(labels.get("pod-template-hash", "")),
         revision=str(annotations.get(REVISION, "")),
         entity_label=str(labels.get(AE_LABEL, "")),
+        is_draining=labels.get("app.kubernetes.io/name") == DRAIN_APP,
         words=tuple(_words(conditions, status)),
     )
 

@@ -12,17 +12,32 @@ from datetime import UTC, datetime
 
 from aegate_core.decisions.references import Surroundings, conditions_of, invalid_conditions
 from aegate_core.dicom.identifiers import ResourceKey
-from aegate_core.errors import ClusterConflict, ClusterError, ClusterNotFound, ClusterRefused
+from aegate_core.errors import (
+    ClusterConflict,
+    ClusterError,
+    ClusterNotFound,
+    ClusterRefused,
+    ClusterUnavailable,
+)
 from aegate_core.events import EVENT_LOST, Log
 from aegate_core.resources.conditions import Condition, ConditionType, find_condition
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
-from aegate_core.stores.cluster.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, SERVICE, Kind
+from aegate_core.stores.cluster.kinds import (
+    APPLICATION_ENTITY,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    SERVICE,
+    VOLUME_CLAIM,
+    Kind,
+)
 from aegate_core.stores.cluster.occasions import Occasion, Reporter, event_manifest
 from aegate_operator.cache import DECLARED, Cache, Family
 from aegate_operator.children import ChildWriter, Written
 from aegate_operator.declared import Declared, conditions_in, generation_of
+from aegate_operator.draining import Drainer
 from aegate_operator.endpoint import endpoint_of
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import Child, children, remarks, revision
@@ -95,6 +110,7 @@ class Reconciler:
         self._surface = surface
         self._outcomes = outcomes
         self._children = ChildWriter(surface.client, surface.cache, surface.metrics)
+        self._drainer = Drainer(surface.client, surface.cache, surface.installation)
         self._met: set[ResourceKey] = set()
         self._unapplied: set[ResourceKey] = set()
         """AEs whose own change the API server has not taken yet."""
@@ -107,8 +123,7 @@ class Reconciler:
         kind = KINDS[ref.kind]
         manifest = self._surface.cache.get(kind, ref.key)
         if manifest is None:
-            self._forget(ref)
-            return False
+            return await self._forget(ref)
         if _is_leaving(manifest):
             return False  # with its children already going, to make them anew would be a fight without end
         error = self._surface.declared.error(ref, manifest)
@@ -156,7 +171,7 @@ class Reconciler:
         self._surface.reports.watch(ae.key, {}, "")
         self._outcomes.take(ae.key, None)
         self._let_others_roll(self._surface.gate.forget(ae.key))
-        return Written(removed)
+        return Written(removed) + await self._drain(ae.key, ())
 
     async def _make_so(self, manifest: Manifest, ae: ApplicationEntity) -> Written:
         """Apply the children, remove what is wished no longer, and see how the listener is."""
@@ -169,9 +184,31 @@ class Reconciler:
             self._surface.reports.watch(ae.key, {}, "")
             self._outcomes.take(ae.key, None)
             self._let_others_roll(self._surface.gate.forget(ae.key))
-            return Written(written.changed + removed, written.refusals)
-        hurried = await self._observe(ae, wished, written.refusals, waits=bool(later))
-        return Written(written.changed + removed + hurried, written.refusals)
+        else:
+            removed += await self._observe(ae, wished, written.refusals, waits=bool(later))
+        return written + Written(removed) + await self._drain(ae.key, wished)
+
+    async def _drain(self, key: ResourceKey, wished: Sequence[Child]) -> Written:
+        """Empty the spool of an AE that is gone, or that fills it no more."""
+        kinds = {child.kind for child in wished}
+        is_kept = VOLUME_CLAIM.name in kinds
+        facts = self._outcomes.facts.get(key)
+        is_rolling = facts is not None and facts.rollout is not RolloutState.COMPLETE
+        pods = self._surface.cache.pods(family(key)).values()
+        if (
+            DEPLOYMENT.name in kinds
+        ):  # without a claim its newest pods have another spool; older ones may have this
+            is_filled = is_kept or is_rolling or any(pod.is_leaving for pod in pods)
+        else:
+            is_filled = bool(pods)
+        try:
+            return Written(
+                await self._drainer.look(family(key), key.name, is_filled=is_filled, is_kept=is_kept)
+            )
+        except ClusterUnavailable:
+            raise
+        except ClusterError as error:
+            return Written(0, (f"{error.message.rstrip('.')}.",))
 
     def _by_turn(
         self, manifest: Manifest, ae: ApplicationEntity, wished: Sequence[Child]
@@ -306,10 +343,10 @@ class Reconciler:
                 error=error.message,
             )
 
-    def _forget(self, ref: ResourceRef) -> None:
-        """Let go of what is gone; its children are collected by their owner references."""
-        if ref.kind != "ApplicationEntity":
-            return
+    async def _forget(self, ref: ResourceRef) -> bool:
+        """Let go of what is gone: its children are collected by their owner references, its spool is emptied first."""
+        if ref.kind != APPLICATION_ENTITY.name:
+            return False
         self._surface.reports.watch(ref.key, {}, "")
         self._surface.metrics.forget(ref.key)
         self._outcomes.take(ref.key, None)
@@ -317,6 +354,10 @@ class Reconciler:
         self._met.discard(ref.key)
         self._unapplied.discard(ref.key)
         self._let_others_roll(self._surface.gate.forget(ref.key))
+        written = await self._drain(ref.key, ())
+        if written.refusals:
+            raise ClusterRefused(" ".join(written.refusals))
+        return written.changed > 0
 
 
 def family(key: ResourceKey) -> Family:

@@ -16,6 +16,7 @@ from aegate_core.stores.cluster.kinds import (
     DISRUPTION_BUDGET,
     EVENT,
     IMAGE_ROUTE,
+    JOB,
     NETWORK_POLICY,
     PATIENT_PARTITION,
     POD,
@@ -52,9 +53,8 @@ RULES: tuple[Rule, ...] = (
     _rule(APPLICATION_ENTITY, "update", subresource="finalizers"),
     *(
         _rule(kind, *_READ, *_WRITE, "delete")
-        for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY, DISRUPTION_BUDGET)
+        for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY, DISRUPTION_BUDGET, VOLUME_CLAIM, JOB)
     ),
-    _rule(VOLUME_CLAIM, *_READ, *_WRITE),
     _rule(POD, "list", "watch", "patch"),
     _rule(EVENT, "create"),
 )

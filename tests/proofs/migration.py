@@ -37,6 +37,7 @@ UNDO = {
         "DROP TABLE IF EXISTS delivered",
         "ALTER TABLE arrival DROP COLUMN removed_at",
     ),
+    "0003_indexer_of_one_entity": ("ALTER TABLE indexer_state DROP COLUMN ae",),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
 ENOUGH_IMAGES = 20

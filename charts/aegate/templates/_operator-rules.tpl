@@ -24,10 +24,13 @@ What the operator may do: exact verbs, no Secret. Server-side apply is a PATCH, 
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# A spool outlives its AE: the operator never deletes one.
+# A spool outlives its AE: a Job indexes what is left, and only then the operator deletes the claim.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, patch]

@@ -18,6 +18,8 @@ Manifest = dict[str, object]
 
 AE_LABEL = "aegate.dev/ae"
 APP = "aegate-listener"
+DRAIN_APP = "aegate-drain"
+"""Not `APP`: no Service may send a device to such a pod, no Deployment count it."""
 ENTITY_ANNOTATION = "aegate.dev/entity"
 
 _LONGEST_NAME = 46

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_operator.installation import Installation
-from aegate_operator.manifests.child import AE_LABEL, ENTITY_ANNOTATION, Child, Manifest
+from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP, ENTITY_ANNOTATION, Child, Manifest
 from aegate_operator.manifests.containers import draining
 from aegate_operator.manifests.deployment import pod_security, shared_volumes
-
-APP = "aegate-drain"
-"""Not `child.APP`: no Service may send a device to it, no Deployment count it."""
 
 
 def drain_job(claim: Mapping[str, object], installation: Installation) -> Child:
@@ -26,7 +23,7 @@ def drain_job(claim: Mapping[str, object], installation: Installation) -> Child:
     labels = metadata.get("labels") or {}
     job = f"{name.removesuffix('-spool')}-drain"
     own_labels = {
-        "app.kubernetes.io/name": APP,
+        "app.kubernetes.io/name": DRAIN_APP,
         "app.kubernetes.io/managed-by": "aegate-operator",
         "app.kubernetes.io/part-of": "aegate",
         AE_LABEL: str(labels.get(AE_LABEL, "")),

@@ -91,7 +91,7 @@ async def test_each_namespace_is_asked_by_itself() -> None:
     lists = Lists()
     resync, _, _ = made(lists, "radiology", "cardiology")
     await resync.first()
-    assert len(lists.asked) == 20
+    assert len(lists.asked) == 22
     assert {namespace for _, namespace, _ in lists.asked} == {"radiology", "cardiology"}
 
 

@@ -1,0 +1,192 @@
+"""What an ApplicationEntity that is gone has left in its spool: indexed by a Job, and only then its claim goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.errors import ClusterRefused
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, JOB, POD, VOLUME_CLAIM
+from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP
+from tests.unit.operator.fake_cluster import Write
+from tests.unit.operator.ground import Ground
+from tests.unit.operator.test_reconcile import served
+
+CLAIM, SPOOL, DRAIN = (
+    "ae-ct1-spool",
+    ResourceKey("radiology", "ae-ct1-spool"),
+    ResourceKey("radiology", "ae-ct1-drain"),
+)
+
+
+@pytest.fixture
+def ground() -> Ground:
+    return Ground()
+
+
+async def with_spool(ground: Ground, **spec: Any) -> ResourceKey:
+    """An AE that is served, and whose claim has a volume."""
+    key = await served(ground, **spec)
+    phase(ground, "Bound")
+    await ground.settle()
+    ground.cluster.writes.clear()
+    return key
+
+
+def phase(ground: Ground, value: str) -> None:
+    ground.cluster.put(VOLUME_CLAIM, {**ground.cluster.of(VOLUME_CLAIM, SPOOL), "status": {"phase": value}})
+
+
+def pod_name(key: ResourceKey) -> ResourceKey:
+    return ResourceKey(key.namespace, f"{key.namespace}-{key.name}")
+
+
+async def delete(ground: Ground, key: ResourceKey) -> None:
+    """Somebody deletes the AE; its Deployment is collected, its pod still drains."""
+    ground.cluster.lose(APPLICATION_ENTITY, key)
+    for kind, name in [known for known in ground.cluster.objects if known[0] not in (VOLUME_CLAIM, POD, JOB)]:
+        ground.cluster.lose(kind, name)
+    await ground.settle()
+
+
+async def complete(ground: Ground) -> None:
+    """The Job says that nothing is left."""
+    done = {"conditions": [{"type": "Complete", "status": "True"}]}
+    ground.cluster.put(JOB, {**ground.cluster.of(JOB, DRAIN), "status": done})
+    await ground.settle()
+
+
+async def test_claim_of_a_deleted_entity_is_emptied_when_its_pods_are_gone_and_then_goes(
+    ground: Ground,
+) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    assert ground.cluster.writes == [], "its pod still indexes"
+
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    assert ground.cluster.writes == [Write("apply", "Job", "ae-ct1-drain")]
+
+    await complete(ground)
+    assert ground.cluster.writes[1:] == [Write("delete", "PersistentVolumeClaim", CLAIM)]
+
+
+async def test_pod_of_the_job_itself_is_not_waited_for(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    labels = {AE_LABEL: "ct1", "app.kubernetes.io/name": DRAIN_APP}
+    ground.cluster.put(
+        POD, {"metadata": {"namespace": key.namespace, "name": "ae-ct1-drain-x", "labels": labels}}
+    )
+    await ground.settle()
+
+    await complete(ground)
+    assert ground.cluster.names(VOLUME_CLAIM) == []
+
+
+async def test_entity_deleted_while_the_operator_was_away_is_found_by_its_claim(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    again = Ground(ground.cluster)
+    assert ResourceRef("ApplicationEntity", key) in again.informer.everything()
+
+    again.cluster.lose(POD, pod_name(key))
+    await again.settle()
+    assert again.cluster.names(JOB) == ["radiology/ae-ct1-drain"]
+
+
+async def test_entity_that_comes_back_gets_its_claim_and_the_job_goes(ground: Ground) -> None:
+    key = await with_spool(ground)
+    uid = ground.cluster.of(VOLUME_CLAIM, SPOOL)["metadata"]["uid"]
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+
+    ground.add_ae("ct1")
+    await ground.settle()
+    assert ground.cluster.names(JOB) == []
+    assert ground.cluster.of(VOLUME_CLAIM, SPOOL)["metadata"]["uid"] == uid
+
+
+async def test_claim_that_never_had_a_volume_just_goes(ground: Ground) -> None:
+    key = await with_spool(ground)
+    phase(ground, "Pending")
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    assert ground.cluster.writes == [Write("delete", "PersistentVolumeClaim", CLAIM)]
+
+
+async def test_disabled_entity_is_emptied_and_keeps_its_claim(ground: Ground) -> None:
+    key = await with_spool(ground)
+    ground.add_ae("ct1", enabled=False)
+    await ground.settle()
+    assert ground.cluster.names(JOB) == []
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    assert ground.cluster.names(JOB) == ["radiology/ae-ct1-drain"]
+
+    await complete(ground)
+    assert ground.cluster.names(VOLUME_CLAIM) == ["radiology/ae-ct1-spool"]
+
+    ground.add_ae("ct1", enabled=True)
+    await ground.settle()
+    assert ground.cluster.names(JOB) == []
+
+
+async def test_spool_that_newer_pods_do_not_use_is_emptied_when_the_older_ones_are_gone(
+    ground: Ground,
+) -> None:
+    key = await with_spool(ground)
+    ground.add_ae("ct1", listener={"acknowledge": "Indexed", "spool": {"type": "EmptyDir"}})
+    await ground.settle()
+    assert ground.cluster.names(JOB) == [], "it is rolling"
+
+    await ground.serve(key)
+    assert ground.cluster.names(JOB) == ["radiology/ae-ct1-drain"]
+    await complete(ground)
+    assert ground.cluster.names(VOLUME_CLAIM) == []
+    assert ground.cluster.names(DEPLOYMENT) == ["radiology/ae-ct1"]
+
+
+async def test_suspended_entity_keeps_all_it_has(ground: Ground) -> None:
+    key = await with_spool(ground)
+    ground.add_ae("ct1", suspend=True, enabled=False)
+    await ground.settle()
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    assert ground.cluster.names(JOB) == []
+
+
+async def test_job_that_is_refused_is_tried_again_and_said_of_an_entity_that_is_there(ground: Ground) -> None:
+    key = await with_spool(ground)
+    ground.cluster.refuse = lambda verb, kind, name: (
+        ClusterRefused("apply Job: exceeded quota") if (verb, kind) == ("apply", JOB) else None
+    )
+    ground.add_ae("ct1", enabled=False)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    ref = ResourceRef("ApplicationEntity", key)
+    assert ground.errors[ref] == "apply Job: exceeded quota."
+
+    ground.cluster.refuse = lambda verb, kind, name: None
+    ground.clock.pass_(600)
+    await ground.settle()
+    assert ground.cluster.names(JOB) == ["radiology/ae-ct1-drain"]
+    assert ground.errors == {}
+
+
+async def test_a_second_look_writes_nothing(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    ground.cluster.writes.clear()
+    ground.queue.add(ResourceRef("ApplicationEntity", key))
+    await ground.settle()
+    assert ground.cluster.writes == []
