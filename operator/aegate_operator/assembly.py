@@ -25,12 +25,14 @@ from aegate_operator.handlers import registry_of, watch
 from aegate_operator.informer import Informer
 from aegate_operator.liveness import Liveness
 from aegate_operator.metrics import OperatorMetrics
+from aegate_operator.pools import pool_ref, ref_of_pool
 from aegate_operator.projection import Projection, ProjectionTimes
-from aegate_operator.reconcile import Outcomes, Reconciler, Surface
+from aegate_operator.reconcile import Outcomes, Reconciler
 from aegate_operator.reports import Reports, StateReader
 from aegate_operator.resync import Resync, ResyncTimes, scopes
 from aegate_operator.rollout import RolloutGate
 from aegate_operator.settings import OperatorSettings
+from aegate_operator.surface import Surface
 from aegate_operator.watches import WatchBoard
 from aegate_operator.work_queue import WorkQueue
 
@@ -77,7 +79,11 @@ class Operator:
         self._reports = Reports(reader, changed=self._look_at_entity, clock=time.monotonic)
         outcomes = Outcomes()
         self.informer = Informer(
-            self._cache, self._declared, self.queue.add, declared_changed=lambda: outcomes.changed()
+            self._cache,
+            self._declared,
+            self.queue.add,
+            declared_changed=lambda: outcomes.changed(),
+            pools=[pool_ref(p, settings.installation) for p in settings.installation.pools.values()],
         )
         self.projection = Projection(
             db,
@@ -132,6 +138,8 @@ class Operator:
         self.liveness.resynced()
         await self.projection.prepare()
         self._unmet = set(self.informer.everything())
+        for ref in self._unmet:
+            self.queue.add(ref)
         if not self._unmet:
             self._met_all.set()
         self._has_listed = True
@@ -228,7 +236,7 @@ class Operator:
         self.board.saw(request)
 
     def _look_at_entity(self, key: ResourceKey) -> None:
-        self.queue.add(ResourceRef(APPLICATION_ENTITY.name, key))
+        self.queue.add(ref_of_pool(key) or ResourceRef(APPLICATION_ENTITY.name, key))
 
     def _look_at_everything(self) -> None:
         for ref in self.informer.everything():

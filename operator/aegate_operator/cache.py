@@ -30,7 +30,7 @@ from aegate_core.stores.cluster.kinds import (
     Kind,
 )
 from aegate_operator.manifests.child import AE_LABEL, label_of
-from aegate_operator.pods import Pod, read_pod
+from aegate_operator.pods import POOL_LABEL, Pod, pool_family, read_pod
 
 DECLARED = (APPLICATION_ENTITY, IMAGE_ROUTE, PATIENT_PARTITION)
 OWNED = (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY, DISRUPTION_BUDGET)
@@ -121,7 +121,8 @@ class Cache:
     def _tombstone(self, kind: Kind, key: ResourceKey, known: _Known) -> Manifest:
         metadata: dict[str, object] = {"namespace": key.namespace, "name": key.name, "uid": known.uid}
         if isinstance(known.value, Pod):
-            metadata["labels"] = {AE_LABEL: known.value.entity_label}
+            pod = known.value
+            metadata["labels"] = {POOL_LABEL: pod.pool} if pod.pool else {AE_LABEL: pod.entity_label}
         else:
             given = members(known.value.get("metadata"))
             metadata |= {name: given[name] for name in ("labels", "ownerReferences") if name in given}
@@ -139,14 +140,16 @@ def slim(manifest: Manifest) -> Manifest:
 def family_of(manifest: Mapping[str, object]) -> Family | None:
     """Return of which AE an object is a child; None: of none.
 
-    By its controller, else (pods, claims) by its label: who takes the label away must not make us blind to it.
+    By its controller, else (pods, claims) by its label: who takes the label away must not make us blind to it. What a
+    pool has is a family of its own.
     """
     metadata = members(manifest.get("metadata"))
     kind, _, name = controller_of(manifest).partition("/")
-    label = (
-        label_of(name) if kind == APPLICATION_ENTITY.name else members(metadata.get("labels")).get(AE_LABEL)
-    )
-    return ResourceKey(str(metadata.get("namespace", "")), str(label)) if label else None
+    labels, namespace = members(metadata.get("labels")), str(metadata.get("namespace", ""))
+    if pool := labels.get(POOL_LABEL):
+        return pool_family(namespace, str(pool))
+    label = label_of(name) if kind == APPLICATION_ENTITY.name else labels.get(AE_LABEL)
+    return ResourceKey(namespace, str(label)) if label else None
 
 
 def version_of(manifest: Mapping[str, object]) -> int:

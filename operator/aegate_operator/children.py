@@ -21,7 +21,7 @@ from aegate_operator.compare import WISHED, differences, stamped
 from aegate_operator.manifests import Child
 from aegate_operator.metrics import OperatorMetrics
 from aegate_operator.pods import REVISION, Pod
-from aegate_operator.reports import Report
+from aegate_operator.reports import Report, stand
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in CHILDREN}
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -89,7 +89,7 @@ class ChildWriter:
             if pod.revision != revision
             and not pod.is_leaving
             and uid in reports
-            and reports[uid].revision not in ("", revision)
+            and stand(reports[uid].revision, reports[uid].entities) not in ("", revision)
         ]
         for pod in late:
             annotations = {REVISION: revision}

@@ -6,7 +6,7 @@ up the same way and what they do not hold is a ghost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aegate_core.dicom.identifiers import ResourceKey
@@ -16,6 +16,7 @@ from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, VOLUME_CLAIM, K
 from aegate_operator.cache import DECLARED, Cache, Family, family_of
 from aegate_operator.declared import Declared, ref_of_manifest
 from aegate_operator.manifests import entity_of
+from aegate_operator.pools import ref_of_pool
 from aegate_operator.reconcile import family
 
 DELETED = "DELETED"
@@ -35,7 +36,7 @@ class Scope:
 class Informer:
     """Takes up what the API server says; ``enqueue`` gets what should be looked at again.
 
-    ``declared_changed``: custom resources are others now, so the rows may be.
+    ``declared_changed``: custom resources are others now, so the rows may be. ``pools``: what is looked at, too.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Informer:
         enqueue: Callable[[ResourceRef], None],
         *,
         declared_changed: Callable[[], None] = lambda: None,
+        pools: Sequence[ResourceRef] = (),
     ) -> None:
+        self._pools = tuple(pools)
         self._cache = cache
         self._declared = declared
         self._enqueue = enqueue
@@ -77,7 +80,7 @@ class Informer:
         declared = [ResourceRef(kind.name, key) for kind in DECLARED for key in self._cache.keys(kind)]
         claims = (self._cache.get(VOLUME_CLAIM, key) for key in self._cache.keys(VOLUME_CLAIM))
         left = {_entity_of_claim(claim) for claim in claims if claim is not None}
-        return declared + [
+        return [*declared, *self._pools] + [
             ref for ref in sorted(left, key=str) if self._cache.get(APPLICATION_ENTITY, ref.key) is None
         ]
 
@@ -113,6 +116,10 @@ class Informer:
     def _child_changed(self, manifest: Manifest) -> None:
         of = family_of(manifest)
         if of is None:
+            return
+        if pool := ref_of_pool(of):
+            if pool in self._pools:
+                self._enqueue(pool)
             return
         if entity := self._entities.get(of):
             self._enqueue(ResourceRef(APPLICATION_ENTITY.name, entity))

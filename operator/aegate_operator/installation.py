@@ -7,7 +7,7 @@ wants it, and rolls none.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +54,19 @@ class ListenerTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """Listeners of the chart that serve many AEs on one port."""
+
+    name: str
+    endpoint: str
+    """host:port where devices reach it, as people are told."""
+    shares: int = 4
+    """Over how many ConfigMaps its AEs are shared out; each holds about 800."""
+    waits_for_index: bool = False
+    """Its spool dies with its pods: an image is acknowledged when it is indexed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """Everything that stands outside the custom resources."""
 
@@ -80,6 +93,8 @@ class Installation:
     metrics_from: tuple[Mapping[str, object], ...] = ()
     """NetworkPolicyPeers that may read metrics."""
     max_concurrent_rollouts: int = 10
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """By name."""
 
 
 def read_installation(environ: Mapping[str, str]) -> Installation:
@@ -113,6 +128,7 @@ def parse_installation(values: object) -> Installation:
         operator_labels=top.mapping("operatorLabels") or known.operator_labels,
         metrics_from=_objects(top, "metricsFrom"),
         max_concurrent_rollouts=top.integer("maxConcurrentRollouts", known.max_concurrent_rollouts),
+        pools={pool.name: pool for pool in _pools(top)},
     )
 
 
@@ -120,7 +136,7 @@ _INSTALLATION = frozenset(
     {
         *("image", "namespace", "release", "watchedNamespaces", "title", "imagePullPolicy"),
         *("imagePullSecrets", "listener", "databaseSecret", "blobClaim", "operatorLabels", "metricsFrom"),
-        "maxConcurrentRollouts",
+        *("maxConcurrentRollouts", "pools"),
     }
 )
 _LISTENER = frozenset(
@@ -150,6 +166,21 @@ def _listener(top: Fields) -> ListenerTemplate:
         tolerations=_objects(listener, "tolerations"),
         priority_class_name=listener.optional_text("priorityClassName"),
     )
+
+
+_POOL = frozenset({"name", "endpoint", "shares", "waitsForIndex"})
+
+
+def _pools(top: Fields) -> Iterator[Pool]:
+    for values in _objects(top, "pools"):
+        pool = Fields(values, "installation.pools")
+        _refuse_unknown(pool, values, _POOL)
+        yield Pool(
+            name=pool.required_text("name"),
+            endpoint=pool.required_text("endpoint"),
+            shares=pool.integer("shares", 4),
+            waits_for_index=pool.flag("waitsForIndex", False),
+        )
 
 
 def _spool(listener: Fields) -> Spool:

@@ -14,6 +14,7 @@ from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP
 
 REVISION = "aegate.dev/config-revision"
 """Annotation of a pod: changing it makes kubelet look at the pod's ConfigMaps at once instead of within 90 s."""
+POOL_LABEL = "aegate.dev/pool"
 HARMLESS = frozenset({"ContainerCreating", "PodInitializing"})
 """Waiting reasons of a pod that is on its way."""
 _FAILING = frozenset(
@@ -48,6 +49,8 @@ class Pod:
     """What `REVISION` says."""
     entity_label: str = ""
     """The label that names its AE."""
+    pool: str = ""
+    """The pool that it is of."""
     is_draining: bool = False
     """It is of a Job that empties a spool, not of a listener."""
     words: tuple[tuple[str, str], ...] = ()
@@ -57,6 +60,11 @@ class Pod:
     def is_failing(self) -> bool:
         """Whether it is not merely on its way."""
         return any(reason in _FAILING or reason == "Unschedulable" for reason, _ in self.words)
+
+
+def pool_family(namespace: str, name: str) -> ResourceKey:
+    """Return under which key the children of a pool are known; no AE's label has a slash."""
+    return ResourceKey(namespace, f"pool/{name}")
 
 
 def read_pod(manifest: Mapping[str, object]) -> Pod:
@@ -74,6 +82,7 @@ def read_pod(manifest: Mapping[str, object]) -> Pod:
         template=str(labels.get("pod-template-hash", "")),
         revision=str(annotations.get(REVISION, "")),
         entity_label=str(labels.get(AE_LABEL, "")),
+        pool=str(labels.get(POOL_LABEL, "")),
         is_draining=labels.get("app.kubernetes.io/name") == DRAIN_APP,
         words=tuple(_words(conditions, status)),
     )

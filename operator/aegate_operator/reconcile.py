@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from aegate_core.decisions.references import Surroundings, conditions_of, invalid_conditions
 from aegate_core.dicom.identifiers import ResourceKey
@@ -23,7 +22,7 @@ from aegate_core.events import EVENT_LOST, Log
 from aegate_core.resources.conditions import Condition, ConditionType, find_condition
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.values import ApplicationEntity
-from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
+from aegate_core.stores.cluster.client import Manifest, key_of
 from aegate_core.stores.cluster.kinds import (
     APPLICATION_ENTITY,
     CONFIG_MAP,
@@ -33,41 +32,24 @@ from aegate_core.stores.cluster.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from aegate_core.stores.cluster.occasions import Occasion, Reporter, event_manifest
-from aegate_operator.cache import DECLARED, Cache, Family
+from aegate_core.stores.cluster.occasions import Occasion, event_manifest
+from aegate_operator.cache import DECLARED, Family
 from aegate_operator.children import ChildWriter, Written
-from aegate_operator.declared import Declared, conditions_in, generation_of
+from aegate_operator.declared import conditions_in, generation_of
 from aegate_operator.draining import Drainer
 from aegate_operator.endpoint import endpoint_of
-from aegate_operator.installation import Installation
 from aegate_operator.manifests import Child, children, remarks, revision
 from aegate_operator.manifests.child import label_of
-from aegate_operator.metrics import OperatorMetrics
 from aegate_operator.observe import Facts, Sighting, observe
-from aegate_operator.reports import Reports
-from aegate_operator.rollout import RolloutGate, RolloutState
+from aegate_operator.pool_keeper import PoolKeeper
+from aegate_operator.pools import KIND as POOL
+from aegate_operator.rollout import RolloutState
 from aegate_operator.status import change, listener_status, stalled
+from aegate_operator.surface import Surface
 
 KINDS = {kind.name: kind for kind in DECLARED}
 
 log = Log("operator")
-
-
-@dataclass(frozen=True)
-class Surface:
-    """What the reconciler works on: the cluster as it is known, and the ways to change it."""
-
-    client: ClusterClient
-    cache: Cache
-    declared: Declared
-    reports: Reports
-    gate: RolloutGate
-    installation: Installation
-    metrics: OperatorMetrics
-    reporter: Reporter
-    enqueue: Callable[[ResourceRef], None]
-    """Look at another resource soon."""
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 @dataclass
@@ -111,6 +93,7 @@ class Reconciler:
         self._outcomes = outcomes
         self._children = ChildWriter(surface.client, surface.cache, surface.metrics)
         self._drainer = Drainer(surface.client, surface.cache, surface.installation)
+        self._pools = PoolKeeper(surface, self._children, outcomes.facts.get)
         self._met: set[ResourceKey] = set()
         self._unapplied: set[ResourceKey] = set()
         """AEs whose own change the API server has not taken yet."""
@@ -120,6 +103,8 @@ class Reconciler:
 
         Raises ClusterError when not all could be done: the same again, later.
         """
+        if ref.kind == POOL:
+            return await self._pools.reconcile(ref.key.name)
         kind = KINDS[ref.kind]
         manifest = self._surface.cache.get(kind, ref.key)
         if manifest is None:
@@ -170,6 +155,7 @@ class Reconciler:
         removed = await self._children.prune(ae.metadata.uid, family(ae.key), ())
         self._surface.reports.watch(ae.key, {}, "")
         self._outcomes.take(ae.key, None)
+        self._pools.left(ae.key)
         self._let_others_roll(self._surface.gate.forget(ae.key))
         return Written(removed) + await self._drain(ae.key, ())
 
@@ -180,9 +166,10 @@ class Reconciler:
         written = await self._children.bring(ae, now, was_complete=_speaks_of_now(manifest))
         removed = await self._children.prune(ae.metadata.uid, family(ae.key), wished)
         deployment = next((child for child in wished if child.kind == DEPLOYMENT.name), None)
+        shared = self._pools.look(ae)
         if deployment is None:
             self._surface.reports.watch(ae.key, {}, "")
-            self._outcomes.take(ae.key, None)
+            self._outcomes.take(ae.key, shared)
             self._let_others_roll(self._surface.gate.forget(ae.key))
         else:
             removed += await self._observe(ae, wished, written.refusals, waits=bool(later))
@@ -288,7 +275,7 @@ class Reconciler:
     def _note(self, ae: ApplicationEntity, written: Written) -> None:
         before = self._outcomes.endpoints.get(ae.key, "")
         services = [m for kind, m in self._surface.cache.children(family(ae.key)) if kind == SERVICE]
-        endpoint = endpoint_of(services[0]) if services else ""
+        endpoint = endpoint_of(services[0]) if services else self._pools.endpoint(ae)
         if endpoint:
             self._outcomes.endpoints[ae.key] = endpoint
         else:
@@ -349,6 +336,7 @@ class Reconciler:
             return False
         self._surface.reports.watch(ref.key, {}, "")
         self._surface.metrics.forget(ref.key)
+        self._pools.left(ref.key)
         self._outcomes.take(ref.key, None)
         self._outcomes.endpoints.pop(ref.key, None)
         self._met.discard(ref.key)

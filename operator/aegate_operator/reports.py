@@ -7,9 +7,10 @@ that has not been asked.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import aiohttp
@@ -43,6 +44,15 @@ class Report:
     certificate_problem: str = ""
     certificate_message: str = ""
     certificate_ends_at: str = ""
+    entities: Mapping[str, str] = field(default_factory=dict)
+    """Of a pool's pod: the revision of each file of AEs."""
+
+
+def stand(revision: str, entities: Mapping[str, str]) -> str:
+    """Return one word for all that a pod has in force: the revision itself where it has one file."""
+    if not entities:
+        return revision
+    return hashlib.sha256(json.dumps(sorted(entities.items())).encode()).hexdigest()
 
 
 class StateReader(Protocol):
@@ -93,6 +103,7 @@ def read_report(raw: bytes) -> Report:
         certificate = said.get("certificate") or {}
         return Report(
             revision=str(said["revision"]),
+            entities={str(name): str(r) for name, r in (said.get("entities") or {}).items()},
             state=str(said["state"]),
             message=str(said.get("message") or ""),
             certificate_problem=str(certificate.get("problem") or ""),
@@ -169,7 +180,11 @@ class Reports:
         if watched is None:
             return
         is_news, watched.report = report != watched.report, report
-        if report.revision == watched.wished and report.state == "ready" and not report.problem:
+        if (
+            stand(report.revision, report.entities) == watched.wished
+            and report.state == "ready"
+            and not report.problem
+        ):
             delay_s = RARELY_S
         else:
             delay_s = SOON_S if self._clock() - watched.since < PATIENCE_S else LATER_S

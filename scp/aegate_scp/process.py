@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import resource
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from aegate_core.decisions.listener_config import ListenerConfig
+from aegate_core.decisions.listener_config import ListenerConfig, entities_from_json
 from aegate_core.errors import AegateError, InvalidInput
 from aegate_core.events import (
     CONFIG_REFUSED,
@@ -63,8 +65,8 @@ class ListenerProcess:
         self._health.answer_state(self._report)
         self._state = ProcessState("listener", os.getpid(), "starting")
         self._refused = ""
-        self._revision = ""
-        """Of the configuration file in force: SHA-256 of its bytes."""
+        self._revisions: dict[str, str] = {}
+        """Of the configuration in force: SHA-256 of the bytes of each file; of the first alone where there is one."""
         self._still_looks = 0
         self._identity: tuple[Path, ...] = ()
         """Files of the identity in force, and of the one that is wished for."""
@@ -116,21 +118,24 @@ class ListenerProcess:
         return listener.has_failed() or self._still_looks >= _STILL_LOOKS
 
     def _start(self) -> Listener:
-        config, revision = self._read()
+        config, revisions = self._read()
         listener = Listener(config, metrics=self._metrics, spool_process=self._settings.spool_process)
         listener.start()
-        self._listener, self._revision = listener, revision
+        self._listener, self._revisions = listener, revisions
         return listener
 
-    def _read(self) -> tuple[ListenerConfig, str]:
-        """Read the configuration and its revision, and remember how all files stood before they were read."""
+    def _read(self) -> tuple[ListenerConfig, dict[str, str]]:
+        """Read the configuration and its revisions, and remember how all files stood before they were read."""
         config_stamp, _ = self._look()
         self._identity = _tls_paths(self._listener.config) if self._listener else ()
         try:
-            text = _read_file(self._settings.config)
-            config = ListenerConfig.from_json(text)
+            texts = {path: _read_file(path) for path in self._config_paths()}
+            first, *more = texts.values()
+            config = ListenerConfig.from_json(first)
+            shares = (entities_from_json(text) for text in more)
+            config = replace(config, entities=(*config.entities, *itertools.chain.from_iterable(shares)))
             self._identity += _tls_paths(config)
-            return config, hashlib.sha256(text).hexdigest()
+            return config, {path.name: hashlib.sha256(text).hexdigest() for path, text in texts.items()}
         finally:
             self._seen = config_stamp, _stamp(self._identity)
 
@@ -144,9 +149,9 @@ class ListenerProcess:
             self._mind_the_door(listener)
             return
         try:
-            config, revision = self._read()
+            config, revisions = self._read()
             listener.apply(config)
-            self._refused, self._revision = "", revision
+            self._refused, self._revisions = "", revisions
         except InvalidInput as error:
             self._refused = error.message
             self._metrics.refused_configs.inc()
@@ -181,7 +186,12 @@ class ListenerProcess:
         self._state = said
 
     def _look(self) -> tuple[_Stamp, _Stamp]:
-        return _stamp((self._settings.config,)), _stamp(self._identity)
+        return _stamp(self._config_paths()), _stamp(self._identity)
+
+    def _config_paths(self) -> tuple[Path, ...]:
+        """Return the files of the configuration that there are; the first is there, or missed."""
+        entities = self._settings.entities
+        return (self._settings.config, *(sorted(entities.glob("*.json")) if entities else ()))
 
     def _alive(self) -> str | None:
         listener = self._listener
@@ -199,7 +209,10 @@ class ListenerProcess:
             "process": said.process,
             "state": said.state,
             "generation": said.generation,
-            "revision": self._revision,
+            "revision": self._revisions.get(self._settings.config.name, ""),
+            "entities": {
+                name: r for name, r in self._revisions.items() if name != self._settings.config.name
+            },
             "message": said.message,
             "certificate": listener.certificate() if listener else None,
         }

@@ -15,6 +15,8 @@ class ListenerSettings:
 
     config: Path
     """JSON of `decisions.listener_config.ListenerConfig`; read again when it changes."""
+    entities: Path | None
+    """Folder of files ``*.json`` with more AEs, of a pool that has too many for one ConfigMap; None: there is none."""
     state_file: Path | None
     """Where the process says how it is; None: nowhere."""
     health_address: tuple[str, int]
@@ -27,9 +29,10 @@ class ListenerSettings:
 
 def read_settings(environ: Mapping[str, str]) -> ListenerSettings:
     """Return the settings. Raises InvalidValue naming the variable."""
-    state = environ.get("AEGATE_STATE_FILE", "")
+    state, entities = environ.get("AEGATE_STATE_FILE", ""), environ.get("AEGATE_LISTENER_ENTITIES", "")
     return ListenerSettings(
         config=Path(required(environ, "AEGATE_LISTENER_CONFIG")),
+        entities=Path(entities) if entities else None,
         state_file=Path(state) if state else None,
         health_address=health_address(environ),
         log_terminal=log_terminal(environ),

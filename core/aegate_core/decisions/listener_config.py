@@ -78,13 +78,7 @@ class ListenerConfig:
 
     def to_json(self) -> str:
         """Return the configuration as JSON for people to read."""
-        values = asdict(self)
-        for entity, dumped in zip(self.entities, values["entities"], strict=True):
-            dumped |= {
-                "ae": str(entity.ae),
-                "title": entity.title.value,
-                "called_title": entity.called_title.value,
-            }
+        values = asdict(self) | {"entities": [_dumped(entity) for entity in self.entities]}
         return json.dumps(values, indent=2)
 
     @staticmethod
@@ -101,6 +95,22 @@ class ListenerConfig:
             ) from error
         _check(config)
         return config
+
+
+def entities_to_json(entities: Iterable[ListenerEntity]) -> str:
+    """Return AEs of a listener as JSON, an AE a line, so that one edit is one line of a diff."""
+    lines = (json.dumps(_dumped(entity), separators=(",", ":")) for entity in entities)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def entities_from_json(text: str | bytes) -> tuple[ListenerEntity, ...]:
+    """Read what `entities_to_json` wrote. Raises InvalidInput that says what is wrong."""
+    try:
+        return tuple(_entity(values) for values in json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
+        raise InvalidInput(
+            f"AEs of a listener must be as their writer made them, got {error!r}: write them anew"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +155,7 @@ def listener_configs(
                 host=defaults.host,
                 port=port,
                 spool=defaults.spool,
-                entities=tuple(_listener_entity(ae, defaults) for ae in members),
+                entities=tuple(listener_entity(ae, defaults) for ae in members),
                 tls=_tls_files(tls, defaults.secrets) if tls else None,
                 generation=generation,
                 grace_s=defaults.grace_s,
@@ -165,7 +175,7 @@ def dedicated_config(ae: ApplicationEntity, defaults: ListenerDefaults, *, gener
         host=defaults.host,
         port=defaults.shared_port,
         spool=defaults.spool,
-        entities=(_listener_entity(ae, defaults),),
+        entities=(listener_entity(ae, defaults),),
         tls=_tls_files(ListenerTLS("identity", tls.client_auth, "ca"), defaults.secrets) if tls else None,
         generation=generation,
         grace_s=defaults.grace_s,
@@ -177,7 +187,8 @@ def _name(port: int, taken: Iterable[ListenerConfig]) -> str:
     return f"port-{port}" + (f"-{same + 1}" if same else "")
 
 
-def _listener_entity(ae: ApplicationEntity, defaults: ListenerDefaults) -> ListenerEntity:
+def listener_entity(ae: ApplicationEntity, defaults: ListenerDefaults) -> ListenerEntity:
+    """Return an AE as a listener sees it."""
     listener = ae.listener
     return ListenerEntity(
         ae=ae.key,
@@ -196,6 +207,11 @@ def _listener_entity(ae: ApplicationEntity, defaults: ListenerDefaults) -> Liste
         if listener.acknowledge == "Indexed"
         else None,
     )
+
+
+def _dumped(entity: ListenerEntity) -> dict[str, Any]:
+    named = {"ae": str(entity.ae), "title": entity.title.value, "called_title": entity.called_title.value}
+    return asdict(entity) | named
 
 
 def _tls_files(tls: ListenerTLS, secrets: str) -> TLSFiles:

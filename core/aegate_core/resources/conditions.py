@@ -43,6 +43,7 @@ class Reason(StrEnum):
     CERTIFICATE_EXPIRED = "CertificateExpired"
     CERTIFICATE_INVALID = "CertificateInvalid"
     STORE_NOT_FOUND = "StoreNotFound"
+    POOL_NOT_FOUND = "PoolNotFound"
     PARTITION_NOT_FOUND = "PartitionNotFound"
     LOCATION_UNKNOWN = "LocationUnknown"
     REF_NOT_PERMITTED = "RefNotPermitted"

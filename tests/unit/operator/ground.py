@@ -22,9 +22,11 @@ from aegate_operator.manifests import revision
 from aegate_operator.manifests.child import AE_LABEL, base_name
 from aegate_operator.metrics import OperatorMetrics
 from aegate_operator.pods import Pod
-from aegate_operator.reconcile import Outcomes, Reconciler, Surface
+from aegate_operator.pools import pool_ref, ref_of_pool
+from aegate_operator.reconcile import Outcomes, Reconciler
 from aegate_operator.reports import Report, Reports
 from aegate_operator.rollout import RolloutGate
+from aegate_operator.surface import Surface
 from aegate_operator.work_queue import WorkQueue
 from tests.unit.operator.clock import Clock
 from tests.unit.operator.fake_cluster import FakeCluster
@@ -55,7 +57,8 @@ class Ground:
         self.queue: WorkQueue[ResourceRef] = WorkQueue(clock=self.clock, jitter=lambda: 1.0)
         self.reader = FakeReader()
         self.cache, self.declared = Cache(), Declared(CRDS)
-        self.informer = Informer(self.cache, self.declared, self.queue.add)
+        pools = [pool_ref(pool, installation) for pool in installation.pools.values()]
+        self.informer = Informer(self.cache, self.declared, self.queue.add, pools=pools)
         self.reports = Reports(self.reader, changed=self._look_at, clock=self.clock)
         self.outcomes = Outcomes()
         self.gate = RolloutGate(installation.max_concurrent_rollouts, self.clock)
@@ -78,6 +81,8 @@ class Ground:
             for (of, _), manifest in list(self.cluster.objects.items()):
                 if of == kind:
                     self.informer.saw(kind, None, dict(manifest))
+        for ref in self.informer.everything():
+            self.queue.add(ref)
 
     async def settle(self) -> int:
         """Look at all that is due until nothing is; return how many looks that took."""
@@ -155,4 +160,4 @@ class Ground:
         return next(c["message"] for c in status["conditions"] if c["type"] == type)
 
     def _look_at(self, key: ResourceKey) -> None:
-        self.queue.add(ResourceRef(APPLICATION_ENTITY.name, key))
+        self.queue.add(ref_of_pool(key) or ResourceRef(APPLICATION_ENTITY.name, key))

@@ -1,0 +1,222 @@
+"""Pools: listeners of the chart that serve many AEs each. The operator tells them which, in ConfigMaps.
+
+A ConfigMap may hold 1 MiB, so the AEs of a pool are shared out over a fixed number of them, by name: an edit changes
+one. An AE is served when its own line is in force in every pod, so an edit makes nobody else's condition flicker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from aegate_core.decisions.listener_config import (
+    ListenerDefaults,
+    entities_to_json,
+    is_admitted,
+    listener_entity,
+)
+from aegate_core.decisions.references import Fault
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.errors import ClusterRefused
+from aegate_core.resources.conditions import Reason
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.resources.values import ApplicationEntity, ListenerMode
+from aegate_core.resources.yaml_tree import members
+from aegate_operator.cache import Family
+from aegate_operator.installation import Installation, Pool
+from aegate_operator.manifests.child import Manifest
+from aegate_operator.manifests.places import SECRETS, SPOOL
+from aegate_operator.observe import Facts
+from aegate_operator.pods import POOL_LABEL, Pod, pool_family
+from aegate_operator.reports import Report
+
+KIND = "Pool"
+"""In the work queue, beside the kinds of resources: namespace of the release, name of the pool."""
+DEFAULT = "default"
+SOON_S = 0.3
+"""How long a change waits for others: a thousand AEs applied at once are a few writes."""
+LARGEST_BYTES = 500_000
+
+Lines = Mapping[ResourceKey, str]
+"""What a listener is told of each AE."""
+
+
+def pool_ref(pool: Pool, installation: Installation) -> ResourceRef:
+    """Return what stands for a pool in the work queue."""
+    return ResourceRef(KIND, ResourceKey(installation.namespace, pool.name))
+
+
+def ref_of_pool(family: Family) -> ResourceRef | None:
+    """Return what stands for a pool in the work queue, by what its children have in common; None for an AE's."""
+    kind, _, name = family.name.partition("/")
+    return ResourceRef(KIND, ResourceKey(family.namespace, name)) if kind == "pool" and name else None
+
+
+def is_shared(ae: ApplicationEntity) -> bool:
+    """Whether an AE has a place in a pool."""
+    return is_admitted(ae) and ae.listener_mode is ListenerMode.SHARED
+
+
+def pool_of(ae: ApplicationEntity, installation: Installation) -> Pool | None:
+    """Return the pool that an AE names; None: there is none of that name."""
+    return installation.pools.get(ae.listener.pool or DEFAULT)
+
+
+def line_of(ae: ApplicationEntity, pool: Pool, installation: Installation) -> str:
+    """Return what a pool's listener is told of an AE."""
+    defaults = ListenerDefaults(
+        spool=SPOOL,
+        secrets=SECRETS,
+        called_title=installation.title,
+        index_wait_s=installation.listener.index_wait_s,
+    )
+    if pool.waits_for_index:
+        ae = replace(ae, listener=replace(ae.listener, acknowledge="Indexed"))
+    return entities_to_json([listener_entity(ae, defaults)]).strip("[]\n")
+
+
+def share_of(key: ResourceKey, pool: Pool) -> int:
+    """Return in which of the pool's ConfigMaps an AE is: by its name, so that nobody else's coming moves it."""
+    return int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "big") % pool.shares
+
+
+def file_of(share: int) -> str:
+    """Return the file's name in the ConfigMap and in the pod: the number has a width, so names sort as numbers."""
+    return f"{share:03}.json"
+
+
+def config_map_key(pool: Pool, share: int, installation: Installation) -> ResourceKey:
+    """Return the ConfigMap's name; nothing in it is the release's."""
+    return ResourceKey(installation.namespace, f"aegate-pool-{pool.name}-{share}")
+
+
+def config_map(pool: Pool, share: int, lines: Lines, installation: Installation) -> Manifest:
+    """Return one ConfigMap."""
+    key = config_map_key(pool, share, installation)
+    labels = {
+        "app.kubernetes.io/name": "aegate-pool",
+        "app.kubernetes.io/managed-by": "aegate-operator",
+        "app.kubernetes.io/part-of": "aegate",
+        POOL_LABEL: pool.name,
+    }
+    text = "[\n" + ",\n".join(line for _, line in sorted(lines.items())) + "\n]\n"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": key.namespace, "name": key.name, "labels": labels},
+        "data": {file_of(share): text},
+    }
+
+
+def lines_in(manifest: Mapping[str, object] | None, share: int) -> dict[ResourceKey, str]:
+    """Return what a ConfigMap tells of each AE, as it lives; what somebody else has written there is left out."""
+    text = str(members((manifest or {}).get("data")).get(file_of(share), ""))
+    found = {}
+    for line in text.splitlines():
+        try:
+            namespace, _, name = str(json.loads(line.rstrip(","))["ae"]).partition("/")
+        except (ValueError, KeyError, TypeError):
+            continue
+        found[ResourceKey(namespace, name)] = line.rstrip(",")
+    return found
+
+
+def checked(pool: Pool, share: int, manifest: Manifest) -> Manifest:
+    """Return the ConfigMap. Raises ClusterRefused when it would be too large for Kubernetes."""
+    size = len(str(members(manifest["data"]).get(file_of(share), "")).encode())
+    if size > LARGEST_BYTES:
+        raise ClusterRefused(
+            f"Pool {pool.name} is full: a ConfigMap of its AEs must be at most {LARGEST_BYTES} bytes, got {size}; "
+            f"raise pools.{pool.name}.shares in the chart's values (now {pool.shares})."
+        )
+    return manifest
+
+
+@dataclass
+class _Share:
+    wished: Lines = field(default_factory=dict)
+    served: Lines = field(default_factory=dict)
+    """The newest that every ready pod has in force."""
+    trouble: str = ""
+    """Why it could not be written."""
+
+
+@dataclass
+class PoolView:
+    """What is known of one pool: what was wished, what is served, how its pods are."""
+
+    pool: Pool
+    shares: list[_Share] = field(default_factory=list)
+    pods: tuple[Pod, ...] = ()
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    has_been_seen: bool = False
+
+    def __post_init__(self) -> None:
+        self.shares = [_Share() for _ in range(self.pool.shares)]
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether every ready pod has been asked; before the first look nothing is known."""
+        return self.has_been_seen and all(pod.uid in self.reports for pod in self._ready())
+
+    def wish(self, share: int, lines: Lines) -> None:
+        """Take note of what a ConfigMap holds now."""
+        self.shares[share].wished, self.shares[share].trouble = dict(lines), ""
+
+    def refuse(self, share: int, trouble: str) -> None:
+        """Take note that a ConfigMap could not be written."""
+        self.shares[share].trouble = trouble
+
+    def see(self, pods: Iterable[Pod], reports: Mapping[str, Report], revisions: Mapping[str, str]) -> None:
+        """Take note of how the pods are; ``revisions``: what they should have in force, by file."""
+        self.pods, self.reports, self.has_been_seen = tuple(pods), dict(reports), True
+        ready = self._ready()
+        for number, share in enumerate(self.shares):
+            file = file_of(number)
+            if ready and all(self._has(pod, file, revisions.get(file, "")) for pod in ready):
+                share.served = share.wished
+
+    def facts(self, ae: ApplicationEntity, line: str) -> Facts:
+        """Return how the listener of an AE in this pool is."""
+        ready, share = self._ready(), self.shares[share_of(ae.key, self.pool)]
+        troubles = [share.trouble] if share.trouble else []
+        if not ready:
+            troubles.append(f"Pool {self.pool.name} has no pod that is ready.")
+            troubles += [f"Pod {p.key.name}: {r}: {m}." for p in self.pods for r, m in p.words]
+        elif share.served.get(ae.key) != line:
+            troubles.append(f"Not every pod of pool {self.pool.name} serves this generation.")
+        said = " ".join(troubles) or None
+        problem = next((r for p in ready if (r := self.reports.get(p.uid)) and r.certificate_problem), None)
+        return Facts(
+            trouble=said,
+            progress=said,
+            fault=Fault(Reason.CERTIFICATE_INVALID, problem.certificate_message) if problem else None,
+            replicas=len(self.pods),
+            ready_replicas=0 if said else len(ready),
+            is_certain=self.is_certain,
+        )
+
+    def _ready(self) -> list[Pod]:
+        return [pod for pod in self.pods if pod.is_ready and not pod.is_leaving]
+
+    def _has(self, pod: Pod, file: str, revision: str) -> bool:
+        report = self.reports.get(pod.uid)
+        return report is not None and report.entities.get(file, "") == revision
+
+
+def family_of_pool(pool: Pool, installation: Installation) -> Family:
+    """Return what the children of a pool have in common; no AE's name has a slash."""
+    return pool_family(installation.namespace, pool.name)
+
+
+def missing_pool(ae: ApplicationEntity, installation: Installation) -> Facts:
+    """Return how an AE is whose pool is not there."""
+    name = ae.listener.pool or DEFAULT
+    known = ", ".join(sorted(installation.pools)) or "none"
+    message = (
+        f"listener.pool must be a pool of the installation, got {name!r} and there is {known}: "
+        "add it to pools in the chart's values, or name another."
+    )
+    return Facts(trouble=message, fault=Fault(Reason.POOL_NOT_FOUND, message))
