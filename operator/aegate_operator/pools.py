@@ -89,7 +89,7 @@ def file_of(share: int) -> str:
 
 def config_map_key(pool: Pool, share: int, installation: Installation) -> ResourceKey:
     """Return the ConfigMap's name; nothing in it is the release's."""
-    return ResourceKey(installation.namespace, f"aegate-pool-{pool.name}-{share}")
+    return ResourceKey(installation.namespace, f"aegate-entities-{pool.name}-{share}")
 
 
 def config_map(pool: Pool, share: int, lines: Lines, installation: Installation) -> Manifest:

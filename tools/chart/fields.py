@@ -110,6 +110,12 @@ def objects(key: str, comment: str) -> Field:
     return Field(key, comment, [], {"type": "array", "items": {"type": "object"}})
 
 
+def named(key: str, comment: str, *fields: Field | Section) -> Field:
+    """Return objects by a name of the reader's choice, none by default. What one leaves out, templates fill in."""
+    schema: Schema = {"type": "object", "additionalProperties": closed(fields)}
+    return Field(key, comment, {}, schema)
+
+
 def resources(comment: str, *, cpu: str, memory: str, limit: str) -> Field:
     """Return requests and limits of a container. No limit of CPU: it would slow a burst."""
     default = {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": limit}}

@@ -8,6 +8,7 @@ from tools.chart.fields import (
     choice,
     integer,
     labels,
+    named,
     objects,
     placement,
     resources,
@@ -156,6 +157,55 @@ LISTENER = section(
         resources("A batch needs about 200 MiB.", cpu="25m", memory="128Mi", limit="768Mi"),
     ),
     *placement(),
+)
+
+POOLS = named(
+    "pools",
+    "Listeners that serve many ApplicationEntities (listener.mode Shared) on one port, by name: "
+    "pools: {default: {sourceRanges: [10.0.0.0/8]}}. What a pool does not say comes from listener.",
+    integer("replicas", "Pods.", 1, least=1, most=100),
+    choice("serviceType", "How devices reach it.", "ClusterIP", "NodePort", "LoadBalancer"),
+    integer("port", "Port of its Service; with TLS it is 2762.", 11112, least=1),
+    integer(
+        "nodePort", "Port on every node. Absent: the cluster chooses one.", 30000, least=30000, most=32767
+    ),
+    labels("serviceAnnotations", "Annotations of its Service, such as a load balancer asks for."),
+    texts(
+        "sourceRanges",
+        "CIDRs that may reach it. Empty: everybody, and listeners admit by each AE's node alone.",
+    ),
+    integer(
+        "shares",
+        "Over how many ConfigMaps its AEs are shared out; each holds about 800. Another number is a restart.",
+        4,
+        least=1,
+        most=64,
+    ),
+    section(
+        "tls",
+        "One identity for all of its AEs.",
+        text("secretName", "Secret with tls.crt and tls.key."),
+        text("caSecretName", "Secret with ca.crt. Absent: the same."),
+        choice("clientAuth", "Whether devices must show a certificate.", "Require", "Request", "None"),
+    ),
+    section(
+        "spool",
+        "Where acknowledged images lie until they are indexed.",
+        choice("type", "EmptyDir: lost with the pod.", "PersistentVolumeClaim", "EmptyDir"),
+        choice("accessMode", "ReadWriteOnce allows one pod.", "ReadWriteMany", "ReadWriteOnce"),
+        text("size", "Its size."),
+        text("storageClassName", "StorageClass. Empty: the cluster's default."),
+    ),
+    section(
+        "receiver",
+        "The container that devices talk to.",
+        resources("25 associations at once need about 150 MiB.", cpu="50m", memory="128Mi", limit="512Mi"),
+    ),
+    section(
+        "indexer",
+        "The container that indexes.",
+        resources("A batch needs about 200 MiB.", cpu="25m", memory="128Mi", limit="768Mi"),
+    ),
 )
 
 WORKER = section(
@@ -309,6 +359,7 @@ VALUES: tuple[Field | Section, ...] = (
     BLOBS,
     OPERATOR,
     LISTENER,
+    POOLS,
     WORKER,
     API,
     MIGRATION,

@@ -4,7 +4,7 @@ The schema judges form; what stands here is what a value means, and what does no
 */}}
 {{- define "aegate.guards" -}}
 {{- $wrong := list }}
-{{- range $name := list "image" "title" "namespaces" "database" "volumes" "listener" "api" "schedule" "monitoring" }}
+{{- range $name := list "image" "title" "namespaces" "database" "volumes" "listener" "pools" "api" "schedule" "monitoring" }}
 {{- range $line := include (printf "aegate.wrong.%s" $name) $ | splitList "\n" }}
 {{- with trim $line }}
 {{- $wrong = append $wrong (printf "- %s" .) }}
@@ -104,6 +104,32 @@ listener.preStopSeconds must be below listener.graceSeconds, got {{ $listener.pr
 {{- end }}
 {{- if not (has $listener.host (list "0.0.0.0" "::")) }}
 listener.host must be 0.0.0.0, or :: on clusters with IPv6, got {{ quote $listener.host }}: pods have no other address that stays
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.pools" -}}
+{{- range $name := keys .Values.pools | sortAlpha }}
+{{- $pool := include "aegate.pool" (list $ $name) | fromJson }}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?$" $name) }}
+pools must have names of 1 to 30 lower case letters, digits and -, got {{ quote $name }}: rename it
+{{- end }}
+{{- if and (gt (int $pool.replicas) 1) (eq $pool.spool.accessMode "ReadWriteOnce") (ne $pool.spool.type "EmptyDir") }}
+pools.{{ $name }}.replicas must be 1 with spool.accessMode ReadWriteOnce, got {{ $pool.replicas }}: one node mounts such a volume; take ReadWriteMany, or one pod
+{{- end }}
+{{- if and $pool.tls (not $pool.tls.secretName) }}
+pools.{{ $name }}.tls.secretName must name a Secret with tls.crt and tls.key, got none: set it, or leave tls out
+{{- end }}
+{{- if and $pool.nodePort (eq $pool.serviceType "ClusterIP") }}
+pools.{{ $name }}.nodePort needs serviceType NodePort or LoadBalancer, got ClusterIP: set it, or leave nodePort out
+{{- end }}
+{{- range $pool.sourceRanges }}
+{{- if not (regexMatch "^[0-9a-fA-F.:]+/[0-9]{1,3}$" .) }}
+pools.{{ $name }}.sourceRanges must hold CIDRs such as 10.0.0.0/8, got {{ quote . }}: mend it
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.pools .Values.watchNamespaces (not (has .Release.Namespace .Values.watchNamespaces)) }}
+pools need {{ .Release.Namespace }} among watchNamespaces, got {{ join ", " .Values.watchNamespaces }}: that is where pools are; add it
 {{- end }}
 {{- end -}}
 

@@ -50,6 +50,14 @@ WRONG = [
     (("listener.port=70000",), "'/listener/port': maximum: got 70,000, want 65,535"),
     (("listener.replicas=two",), "'/listener/replicas': got string, want integer"),
     (("worker.graceSeconds=10",), "'/worker/graceSeconds': minimum: got 10, want 25"),
+    # Pools.
+    (("pools.a.replicas=2", "pools.a.spool.accessMode=ReadWriteOnce"), "pools.a.replicas must be 1 with spool.access"),
+    (("pools.a.tls.clientAuth=None",), "pools.a.tls.secretName must name a Secret with tls.crt and tls.key, got none"),
+    (("pools.a.nodePort=30001",), "pools.a.nodePort needs serviceType NodePort or LoadBalancer, got ClusterIP"),
+    (("pools.a.sourceRanges={10.0.0.0}",), 'pools.a.sourceRanges must hold CIDRs such as 10.0.0.0/8, got "10.0.0.0"'),
+    (("pools.a.shares=16", "watchNamespaces={x}"), "pools need pacs among watchNamespaces, got x"),
+    (("pools.a.sharess=16",), "'/pools/a': additional properties 'sharess' not allowed"),
+    (("pools.A.shares=16",), 'pools must have names of 1 to 30 lower case letters, digits and -, got "A"'),
     # The API.
     (("api.enabled=true",), "api.tokensSecret must name a Secret with the key tokens.json: aegate token create NAME"),
     ((*API, "api.ingress.enabled=true"), "needs api.proxy.containers, got none: the API knows"),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aegate_operator.installation import parse_installation
+from aegate_core.decisions.listener_config import ListenerConfig
+from aegate_operator.installation import Pool, parse_installation
 from aegate_operator.rights import RULES
 from tests.cluster.chart.rendering import (
     GIVEN,
@@ -54,7 +55,7 @@ def test_every_pod_is_as_pod_security_restricted_asks(helm: Path, name: str) -> 
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, whose
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), whose
         kinds = {key for volume in pod.get("volumes", ()) for key in volume if key != "name"}
-        assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}, whose
+        assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"}, whose
         for container in containers(pod):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -147,7 +148,7 @@ def names(helm: Path, *arguments: str, release: str, namespace: str) -> set[tupl
     "values", [("least", "least"), ("namespaced", "namespaced"), ("everything", "least")]
 )
 def test_two_releases_side_by_side_share_nothing_but_the_crds(helm: Path, values: tuple[str, str]) -> None:
-    spaces = sets("watchNamespaces={a,b}"), sets("watchNamespaces={a,c}")
+    spaces = sets("watchNamespaces={one,b}"), sets("watchNamespaces={two,c}")
     one = names(helm, *with_values(values[0]), *spaces[0], release="aegate", namespace="one")
     two = names(helm, *with_values(values[1]), *spaces[1], release="aegate", namespace="two")
     assert {kind for kind, _, _ in one & two} <= {"CustomResourceDefinition"}
@@ -202,11 +203,35 @@ def test_the_operator_understands_what_it_is_told(helm: Path, name: str) -> None
             "::",
         )
         assert (installation.image_pull_secrets, len(installation.metrics_from)) == (("registry",), 1)
+        assert dict(installation.pools) == {
+            "default": Pool("default", "aegate-pool-default.pacs.svc:11112"),
+            "outside": Pool("outside", "aegate-pool-outside.pacs.svc:2762", shares=16, waits_for_index=True),
+        }
     if name == "namespaced":
         assert (installation.image, installation.watched_namespaces) == (
             "localhost/aegate:1",
             ("radiology", "cardiology"),
         )
+
+
+def test_a_pool_is_told_what_a_listener_reads_and_mounts_all_its_shares(helm: Path) -> None:
+    rendered = objects(render(helm, *with_values("everything")))
+    [config] = [
+        o for o in rendered if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "aegate-pool-outside"
+    ]
+    told = ListenerConfig.from_json(config["data"]["listener.json"])
+    assert (told.name, told.port, told.host, told.grace_s) == ("pool-outside", 11112, "::", 300)
+    assert told.tls is not None and told.tls.client_auth == "Request"
+    [pool] = [
+        pod for whose, pod in pods(render(helm, *with_values("everything"))) if whose.endswith("pool-outside")
+    ]
+    volumes = {v["name"]: v for v in pool["volumes"]}
+    shares = [s["configMap"]["name"] for s in volumes["entities"]["projected"]["sources"]]
+    assert shares == [f"aegate-entities-outside-{i}" for i in range(16)]
+    assert volumes["spool"]["emptyDir"] == {"sizeLimit": "5Gi"}
+    assert (
+        volumes["tls"]["secret"]["secretName"] == volumes["tls-ca"]["secret"]["secretName"] == "outside-tls"
+    )
 
 
 def job(helm: Path, *values: str) -> str:

@@ -268,6 +268,7 @@ def test_state_tells_programs_which_configuration_is_in_force(tmp_path: Path) ->
                     "state": "ready",
                     "generation": 4,
                     "revision": revision,
+                    "entities": {},
                     "message": "",
                     "certificate": None,
                 }

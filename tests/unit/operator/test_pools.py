@@ -33,7 +33,7 @@ def config_maps(ground: Ground) -> dict[str, str]:
     """File and text of each ConfigMap of the pool."""
     found = {}
     for (kind, key), manifest in ground.cluster.objects.items():
-        if kind == CONFIG_MAP and key.name.startswith("aegate-pool-default-"):
+        if kind == CONFIG_MAP and key.name.startswith("aegate-entities-default-"):
             assert key.namespace == "aegate-system"
             found |= manifest["data"]
     return found
@@ -121,7 +121,7 @@ async def test_edit_of_one_writes_one_config_map_and_makes_nobody_elses_conditio
     share = share_of(keys[7], POOL)
     assert sorted(set(writes)) == [
         ("ApplicationEntity", "ct7"),
-        ("ConfigMap", f"aegate-pool-default-{share}"),
+        ("ConfigMap", f"aegate-entities-default-{share}"),
         ("Pod", "pool-a"),
     ]
     ready = {key.name: ground.conditions(key)["Ready"][0] for key in keys}
@@ -207,7 +207,7 @@ async def test_full_pool_is_said_and_what_it_serves_stays(
 async def test_config_map_edited_by_hand_is_put_right(ground: Ground) -> None:
     [key] = await added(ground, "ct1")
     await serve(ground)
-    name = ResourceKey("aegate-system", f"aegate-pool-default-{share_of(key, POOL)}")
+    name = ResourceKey("aegate-system", f"aegate-entities-default-{share_of(key, POOL)}")
     live = ground.cluster.of(CONFIG_MAP, name)
     ground.cluster.put(CONFIG_MAP, {**live, "data": {file_of(share_of(key, POOL)): "[]"}})
     await settle(ground)

@@ -1,0 +1,68 @@
+"""A listener of a pool: its AEs lie in files of a folder, each with a revision of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from aegate_core.decisions.listener_config import ListenerEntity, entities_to_json
+from tests.integration.peers import run_dcmtk
+from tests.integration.scp.listeners import RunningListener, entity, running_listener
+from tests.integration.waiting import eventually
+
+
+def tell(folder: Path, name: str, *entities: ListenerEntity) -> str:
+    """Write a file of AEs in one step, as kubelet does; return its revision."""
+    folder.mkdir(exist_ok=True)
+    text = entities_to_json(entities)
+    (folder / f"{name}.part").write_text(text)
+    (folder / f"{name}.part").replace(folder / name)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def revisions(listener: RunningListener) -> dict[str, str]:
+    found: dict[str, str] = json.loads(listener.get("/state")[1])["entities"]
+    return found
+
+
+def is_admitted(listener: RunningListener, title: str) -> bool:
+    echo = run_dcmtk("echoscu", "-aet", title, "-aec", "AEGATE", "127.0.0.1", str(listener.port))
+    return echo.returncode == 0
+
+
+def test_aes_of_all_files_are_admitted_and_each_file_has_its_revision(tmp_path: Path) -> None:
+    folder = tmp_path / "entities"
+    told = {
+        "000.json": tell(folder, "000.json", entity("ct1")),
+        "001.json": tell(folder, "001.json", entity("mr1"), entity("mr2")),
+    }
+    environ = {"AEGATE_LISTENER_ENTITIES": str(folder)}
+    with running_listener(tmp_path, entity("us1"), environ=environ) as listener:
+        assert revisions(listener) == told
+        assert [is_admitted(listener, t) for t in ("US1", "CT1", "MR1", "MR2", "XA1")] == [True] * 4 + [False]
+
+        told["000.json"] = tell(folder, "000.json", entity("xa1"))
+        told["002.json"] = tell(folder, "002.json")
+        eventually(lambda: revisions(listener) == told, what="the changed file is in force")
+        assert [is_admitted(listener, t) for t in ("CT1", "MR1", "XA1")] == [False, True, True]
+
+
+def test_file_that_cannot_be_read_changes_nothing_and_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "entities"
+    told = {"000.json": tell(folder, "000.json", entity("ct1"))}
+    with running_listener(tmp_path, environ={"AEGATE_LISTENER_ENTITIES": str(folder)}) as listener:
+        (folder / "001.json").write_text("[{]")
+        eventually(lambda: json.loads(listener.get("/state")[1])["state"] == "degraded")
+        assert "write them anew" in json.loads(listener.get("/state")[1])["message"]
+        assert revisions(listener) == told
+        assert is_admitted(listener, "CT1")
+
+
+def test_folder_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    with running_listener(tmp_path, environ={"AEGATE_LISTENER_ENTITIES": str(folder)}) as listener:
+        assert revisions(listener) == {}
+        told = {"000.json": tell(folder, "000.json", entity("mr1"))}
+        eventually(lambda: revisions(listener) == told, what="the file that came is in force")
+        assert is_admitted(listener, "MR1")
