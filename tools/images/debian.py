@@ -53,9 +53,13 @@ def packages(root: Path) -> Iterator[tuple[Message, str]]:
 
 
 def _copyright(archive: tarfile.TarFile, package: str) -> str:
+    """Return a package's copyright file; its folder may be a link to another package's."""
+    folder = f"./usr/share/doc/{package}"
     try:
-        return _read(archive, f"./usr/share/doc/{package}/copyright").decode(errors="replace")
-    except KeyError:  # a link to another package's folder
+        found = archive.getmember(folder)
+        named = f"./usr/share/doc/{found.linkname}" if found.issym() else folder
+        return _read(archive, f"{named}/copyright").decode(errors="replace")
+    except KeyError:
         return ""
 
 

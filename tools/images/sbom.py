@@ -46,9 +46,15 @@ def _debian(root: Path) -> Iterator[Component]:
             version=version,
             type=ComponentType.LIBRARY,
             description=control["Description"].splitlines()[0],
-            licenses=[DisjunctiveLicense(name=found) for found in sorted(set(_LICENCE.findall(copyright)))],
+            licenses=[DisjunctiveLicense(name=found) for found in _licence_names(name, copyright)],
             purl=PackageURL("deb", "debian", name, version, qualifiers),
         )
+
+
+def _licence_names(package: str, copyright: str) -> list[str]:
+    """Return the short names of a machine-readable copyright file (DEP 5), else where to read the other kind."""
+    names = sorted(set(_LICENCE.findall(copyright))) if copyright.startswith("Format:") else []
+    return names or [f"see /usr/share/doc/{package}/copyright"]
 
 
 def _python(sites: list[Path]) -> Iterator[Component]:

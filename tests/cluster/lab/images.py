@@ -62,9 +62,18 @@ def build_images(say: Say = print) -> tuple[str, list[Image]]:
             buildah.save(PAUSE, pause)
         archives = {part: folder / f"{part}-{tag}.tar" for part in PARTS}
         if not all(archive.exists() for archive in archives.values()):
-            for built in Builder(cache / "build" / _root_key(), say, buildah, tag).build():
+            for built in Builder(_build_folder(), say, buildah, tag).build():
                 built.archive.rename(folder / f"{built.archive.stem}-{tag}.tar")
         return tag, [Image(pause, PAUSE), *(Image(archives[p], image_name(p, tag)) for p in PARTS)]
+
+
+def root_file_system() -> Path:
+    """Return the tar that the images stand on; it is there when they are."""
+    return _build_folder() / "base" / "root.tar"
+
+
+def _build_folder() -> Path:
+    return cache_folder() / "build" / _root_key()
 
 
 def _root_key() -> str:
