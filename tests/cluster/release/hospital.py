@@ -1,0 +1,242 @@
+"""aegate as its chart installs it on a real node: its images in real pods, PostgreSQL, devices and receivers outside.
+
+Devices call a node's port: what comes through a Service's own address from outside has a node's address for its
+sender, and a listener admits by address.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.cluster.chart.rendering import CHART, helm_program, sets
+from tests.cluster.lab.hosts import SHARED
+from tests.cluster.lab.lab import Lab
+from tests.integration.peers import run_dcmtk
+from tests.integration.postgres import PostgresServer, postgres_server
+from tests.integration.processes import process
+from tests.integration.waiting import eventually
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "hospital"
+SYSTEM, RELEASE = "pacs", "aegate"
+SECRETS = {
+    "aegate-database-owner": "aegate_owner",
+    "aegate-database-worker": "aegate_worker",
+    "aegate-database-api": "aegate_api",
+    "aegate-database": "aegate_indexer",
+    "aegate-database-operator": "aegate_operator",
+}
+"""Secret, and the role that its DSN names."""
+TOKENS = "aegate-tokens"
+USER = 10001
+SPOOLS = 8
+VALUES = sets(
+    "image.pullPolicy=Never",
+    "listener.serviceType=NodePort",
+    "listener.spool.size=1Gi",
+    "listener.graceSeconds=60",
+    "blobs.size=1Gi",
+    "worker.replicas=1",
+    "pools.default.shares=2",
+    "api.enabled=true",
+    "api.replicas=1",
+    f"api.tokensSecret={TOKENS}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hospital:
+    """The release, and the namespace that has its ApplicationEntities."""
+
+    lab: Lab
+    database: PostgresServer
+    token: str
+    folder: Path
+    namespace: str
+
+    def helm(self, *arguments: str | Path) -> str:
+        """Run Helm in the release's namespace. Raises AssertionError with what it said."""
+        command = [helm_program(), *arguments, "--namespace", SYSTEM]
+        environ = {**os.environ, **self.lab.environ}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environ)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    def install(self, *arguments: str) -> None:
+        """Install the chart with the images of this tree, or upgrade to that; returns when all of it is there."""
+        images = sets("image.repository=localhost/aegate", f"image.tag={self.lab.tag}")
+        command = ("upgrade", RELEASE, CHART, "--install", "--wait", "--timeout=5m")
+        self.helm(*command, *images, *VALUES, *arguments)
+
+    def apply_example(self, **ports: int) -> None:
+        """Apply `examples/hospital` with this machine for all devices; ``ports``: where its receivers listen."""
+        copy = self.folder / "hospital"
+        copy.mkdir(exist_ok=True)
+        for file in EXAMPLE.glob("*.yaml"):
+            text = file.read_text().replace("node: 127.0.0.1", f"node: {self.lab.plan.machine}")
+            for name, port in ports.items():
+                if f"\n  name: {name.replace('_', '-')}\n" in text:
+                    text = text.replace(f"  port: {EXAMPLE_PORTS[name]} ", f"  port: {port} ")
+            (copy / file.name).write_text(text)
+        self.lab.apply(copy, f"--namespace={self.namespace}")
+
+    def kubectl(self, *arguments: str) -> str:
+        """Run kubectl in the AEs' namespace."""
+        return self.lab.kubectl(f"--namespace={self.namespace}", *arguments)
+
+    def get(self, *arguments: str) -> Any:
+        """Return what is in the AEs' namespace."""
+        return self.lab.get(*arguments, f"--namespace={self.namespace}")
+
+    def wait_until_ready(self, *names: str) -> None:
+        """Return when these AEs are Ready."""
+        entities = [f"applicationentity/{name}" for name in names]
+        self.kubectl("wait", *entities, "--for=condition=Ready", "--timeout=180s")
+
+    def address(self, name: str) -> tuple[str, int]:
+        """Return where a device reaches an AE's listener: the node, and its port there."""
+        return self._node_port(self.get("service", f"ae-{name}"))
+
+    def pool_address(self, name: str) -> tuple[str, int]:
+        """Return where a device reaches a pool."""
+        return self._node_port(self.lab.get("service", f"{RELEASE}-pool-{name}", f"--namespace={SYSTEM}"))
+
+    def _node_port(self, service: Any) -> tuple[str, int]:
+        return str(self.lab.plan.node(1)), int(service["spec"]["ports"][0]["nodePort"])
+
+    def add_ae(self, name: str, **spec: Any) -> None:
+        """Apply an AE whose device is this machine."""
+        given = {
+            "title": name.upper().replace("-", "_"),
+            "node": str(self.lab.plan.machine),
+            "port": 104,
+            **spec,
+        }
+        metadata = {"name": name, "namespace": self.namespace}
+        manifest = {"apiVersion": "aegate.dev/v1alpha1", "kind": "ApplicationEntity", "metadata": metadata}
+        self.lab.apply(json.dumps(manifest | {"spec": given}))
+
+    def send(self, address: tuple[str, int], title: str, files: Sequence[Path]) -> None:
+        """Send files as the device ``title``, by dcmtk. Raises AssertionError with what it said."""
+        host, port = address
+        sent = run_dcmtk("storescu", "-aet", title, "-aec", "AEGATE", host, str(port), *files)
+        assert sent.returncode == 0, sent.stdout
+
+    @contextmanager
+    def api(self) -> Iterator[httpx.Client]:
+        """A client of the API, through `kubectl port-forward` and with a token."""
+        log = self.folder / "port-forward.log"
+        log.unlink(missing_ok=True)
+        command = ["kubectl", "port-forward", f"--namespace={SYSTEM}", f"deployment/{RELEASE}-api", ":8080"]
+        with process(command, log=log, environ=self.lab.environ):
+            said = "Forwarding from 127.0.0.1:"
+            eventually(lambda: said in log.read_text(), deadline_s=30, what="a port is forwarded")
+            port = log.read_text().partition(said)[2].partition(" ")[0]
+            headers = {"Authorization": f"Bearer {self.token}"}
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
+                yield client
+
+    def uids(self, *kinds: str) -> dict[str, str]:
+        """Return uid by kind/name of everything of these kinds in the AEs' namespace."""
+        items = self.get(",".join(kinds))["items"]
+        return {f"{o['kind']}/{o['metadata']['name']}": o["metadata"]["uid"] for o in items}
+
+
+EXAMPLE_PORTS = {"pacs": 11113, "ws_read_1": 11114}
+
+
+def ask(client: httpx.Client, query: str) -> Any:
+    """Return the data of a GraphQL query that has no errors."""
+    answer = client.post("/graphql", json={"query": query}).json()
+    assert "errors" not in answer, answer
+    return answer["data"]
+
+
+@contextmanager
+def hospital(lab: Lab, folder: Path, namespace: str) -> Iterator[Hospital]:
+    """Install everything but the chart: database, roles, volumes, Secrets, a token."""
+    with postgres_server(listen_addresses=str(lab.plan.machine)) as server:
+        _open_to_pods(server, lab)
+        _make_roles(server)
+        for space in (SYSTEM, namespace):
+            lab.make_namespace(space)
+            for mode in ("enforce", "warn"):
+                lab.kubectl("label", "namespace", space, f"pod-security.kubernetes.io/{mode}=restricted")
+        _make_volumes(lab, namespace)
+        token = _make_token(lab, folder)
+        for secret, role in SECRETS.items():
+            dsn = f"--from-literal=dsn=postgres://{role}@{lab.plan.machine}:5432/aegate"
+            for space in {SYSTEM, namespace} if secret == "aegate-database" else {SYSTEM}:
+                lab.kubectl("create", "secret", "generic", secret, dsn, f"--namespace={space}")
+        yield Hospital(lab, server, token, folder, namespace)
+
+
+def _open_to_pods(server: PostgresServer, lab: Lab) -> None:
+    with (server.folder / "data" / "pg_hba.conf").open("a") as rules:
+        for network in lab.plan.networks():
+            rules.write(f"host all all {network} trust\n")
+    server.run("SELECT pg_reload_conf()")
+
+
+def _make_roles(server: PostgresServer) -> None:
+    for role in SECRETS.values():
+        server.run(f"CREATE ROLE {role} LOGIN")
+    server.run("CREATE DATABASE aegate OWNER aegate_owner TEMPLATE template0")
+
+
+def _make_volumes(lab: Lab, namespace: str) -> None:
+    """Make the blobs' volume for both namespaces, and some for spools: whoever claims one has it."""
+    items = [
+        _volume(lab, f"blobs-{space}", "blobs", (space, "aegate-blobs")) for space in (SYSTEM, namespace)
+    ]
+    items += [_volume(lab, f"spool-{i}", f"spool-{i}", None) for i in range(SPOOLS)]
+    items.append(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "aegate-blobs", "namespace": namespace},
+            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+    )
+    lab.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+
+
+def _volume(lab: Lab, name: str, path: str, claim: tuple[str, str] | None) -> dict[str, Any]:
+    folder = lab.folder / SHARED / path
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chown(folder, USER, USER)  # kubelet leaves the owner of a hostPath as it is
+    spec: dict[str, Any] = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteMany"],
+        "hostPath": {"path": f"/srv/{path}"},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    if claim:
+        spec["claimRef"] = {"namespace": claim[0], "name": claim[1]}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+
+def _make_token(lab: Lab, folder: Path) -> str:
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "aegate_cli",
+        "token",
+        "create",
+        "reading-room",
+        "--data",
+        folder / "tokens",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    file = f"--from-file=tokens.json={folder / 'tokens' / 'run' / 'tokens.json'}"
+    lab.kubectl("create", "secret", "generic", TOKENS, file, f"--namespace={SYSTEM}")
+    return str(done.stdout).strip()

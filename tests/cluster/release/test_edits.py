@@ -1,0 +1,236 @@
+"""Every field of an ApplicationEntity that may be changed is changed under an open association: none is cut."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.cluster.lab.lab import KubectlFailed
+from tests.cluster.release.hospital import Hospital
+from tests.cluster.release.paced import paced_sender
+from tests.integration.processes import process
+from tests.integration.waiting import eventually
+
+CRD = Path(__file__).parents[3] / "crds" / "applicationentity.yaml"
+NAME, TITLE = "ct-9", "CT_9"
+EFFECTIVE_S = 5.0
+"""From an edit that no pod has to be started for until Ready says that every pod has it."""
+
+LIVE: dict[str, dict[str, Any]] = {
+    "node, sourceRanges": {"sourceRanges": ["10.0.0.0/8"]},
+    "networkPolicy": {"networkPolicy": "Disabled"},
+    "port": {"port": 4242},
+    "locationCode": {"locationCode": "ER"},
+    "documentType": {"documentType": "CT"},
+    "routeLevel": {"routeLevel": "Series"},
+    "maxConnections": {"maxConnections": 7},
+    "comment": {"comment": "moved to room 3"},
+    "push.reconcilePatientData": {"push": {"reconcilePatientData": "MR"}},
+    "push.reconcileAccessionNumber": {"push": {"reconcileAccessionNumber": "EncounterID"}},
+    "push.priority": {"push": {"priority": 60}},
+    "push.storageCommitment": {"push": {"storageCommitment": True}},
+    "push.callingTitle": {"push": {"callingTitle": "GATE"}},
+    "push.compression.mode": {"push": {"compression": {"mode": "Lossless"}}},
+    "push.compression.mode, push.compression.quality": {
+        "push": {"compression": {"mode": "Lossy", "quality": 80}}
+    },
+    "push.tls.serverName": {"push": {"tls": {"serverName": "ct-9.example.org"}}},
+    "push.tls.verifyHostname": {"push": {"tls": {"verifyHostname": False}}},
+    "updateDatabaseFromDICOM": {"updateDatabaseFromDICOM": True},
+    "allowModalityWorklistQuery": {"allowModalityWorklistQuery": True},
+    "suspend": {"suspend": True},
+    "suspend, again": {"suspend": False},
+    "study.quietPeriodSeconds": {"study": {"quietPeriodSeconds": 30}},
+    "study.maxAgeSeconds": {"study": {"maxAgeSeconds": 600}},
+    "timeouts.connectSeconds": {"timeouts": {"connectSeconds": 20}},
+    "timeouts.acseSeconds": {"timeouts": {"acseSeconds": 20}},
+    "timeouts.dimseResponseSeconds": {"timeouts": {"dimseResponseSeconds": 60}},
+    "timeouts.networkIdleSeconds": {"timeouts": {"networkIdleSeconds": 300}},
+    "listener.serviceAnnotations": {"listener": {"serviceAnnotations": {"example.org/a": "b"}}},
+    "listener.port": {"listener": {"port": 11113}},
+    "listener.nodePort": {"listener": {"serviceType": "NodePort", "nodePort": 31999}},
+    "listener.maxAssociations": {"listener": {"maxAssociations": 30}},
+    "listener.verifyCalledTitle": {"listener": {"verifyCalledTitle": True}},
+    "listener.verifyNode": {"listener": {"verifyNode": False}},
+    "listener.calledTitle": {"listener": {"calledTitle": "AEGATE"}},
+    "listener.acknowledge": {"listener": {"acknowledge": "Indexed"}},
+    "listener.extraSOPClasses": {"listener": {"extraSOPClasses": ["1.2.3.4"]}},
+    "listener.serviceType": {"listener": {"serviceType": "ClusterIP", "nodePort": None}},
+    "listener.serviceType, again": {"listener": {"serviceType": "NodePort"}},
+    "listener.mode": {"listener": {"mode": "Dedicated"}},
+}
+ROLLS: dict[str, dict[str, Any]] = {
+    "listener.longestAssociationSeconds": {"listener": {"longestAssociationSeconds": 50}},
+    "listener.pod.resources.requests, listener.pod.resources.limits": {
+        "listener": {"pod": {"resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "600Mi"}}}}
+    },
+    "listener.pod.nodeSelector": {"listener": {"pod": {"nodeSelector": {"kubernetes.io/os": "linux"}}}},
+    "listener.pod.tolerations": {"listener": {"pod": {"tolerations": [{"key": "x", "operator": "Exists"}]}}},
+    "listener.pod.priorityClassName": {"listener": {"pod": {"priorityClassName": "system-cluster-critical"}}},
+    "listener.spool.type": {"listener": {"spool": {"type": "EmptyDir"}}},
+}
+SCALES: dict[str, dict[str, Any]] = {"listener.replicas": {"listener": {"replicas": 2}}}
+"""Pods come, and none goes."""
+ELSEWHERE = {
+    "title": "refused: test_refused",
+    "patientPartition": "refused: test_refused",
+    "enabled": "drains: test_disabled",
+    "listener.pool": "goes with mode Shared",
+    "listener.loadBalancerClass": "goes with a LoadBalancer, which a lab has not",
+    "listener.spool.accessMode": "a claim's cannot be changed: test_claim",
+    "listener.spool.storageClassName": "a claim's cannot be changed: test_claim",
+    "listener.spool.size": "needs a StorageClass that expands, which a lab has not",
+    "listener.tls.secretName": "test_tls",
+    "listener.tls.clientAuth": "test_tls",
+    "listener.tls.caSecretName": "test_tls",
+    "ability": "test_printer",
+    "print": "test_printer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The AE of these tests."""
+
+    hospital: Hospital
+
+    def patch(self, spec: dict[str, Any]) -> float:
+        """Merge ``spec`` and return how many seconds it took until Ready spoke of it."""
+        began = time.monotonic()
+        self.hospital.kubectl(
+            "patch", "applicationentity", NAME, "--type=merge", f"--patch={json.dumps({'spec': spec})}"
+        )
+        patched = time.monotonic()
+        eventually(self.is_effective, deadline_s=120, what=f"{spec} is effective: {self.conditions()}")
+        del began  # kubectl itself takes a second of a busy machine
+        return time.monotonic() - patched
+
+    def is_effective(self) -> bool:
+        """Whether Ready says that the newest spec is served, or that nobody looks (suspend)."""
+        live = self.hospital.get("applicationentity", NAME)
+        ready = next(c for c in live["status"]["conditions"] if c["type"] == "Ready")
+        is_current = ready.get("observedGeneration") == live["metadata"]["generation"]
+        return is_current and (ready["status"] == "True" or bool(live["spec"].get("suspend")))
+
+    def conditions(self) -> list[tuple[str, str, str, str]]:
+        """Return type, status, reason and message of each condition."""
+        live = self.hospital.get("applicationentity", NAME)
+        return [(c["type"], c["status"], c["reason"], c["message"]) for c in live["status"]["conditions"]]
+
+    def pods(self) -> dict[str, tuple[str, int, bool]]:
+        """Return uid, restarts and whether it is to end, of each pod of the listener."""
+        found = self.hospital.get("pods", f"--selector=aegate.dev/ae={NAME}")["items"]
+        return {
+            p["metadata"]["name"]: (
+                p["metadata"]["uid"],
+                sum(c["restartCount"] for c in p["status"].get("containerStatuses", [])),
+                "deletionTimestamp" in p["metadata"],
+            )
+            for p in found
+        }
+
+
+@pytest.fixture(scope="module")
+def edited(installed: Hospital) -> Iterator[Edited]:
+    """An AE whose device is this machine."""
+    installed.add_ae(NAME)
+    installed.wait_until_ready(NAME)
+    yield Edited(installed)
+    installed.kubectl("delete", "applicationentity", NAME)
+
+
+def test_every_field_is_in_one_of_the_tables() -> None:
+    crd = YAML(typ="safe", pure=True).load(CRD.read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    told = {field for table in (LIVE, ROLLS, SCALES, ELSEWHERE) for key in table for field in key.split(", ")}
+    assert {f for f in _fields(schema) if f not in told and f.partition(".")[0] not in ELSEWHERE} == set()
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_edit_that_a_running_listener_takes_up(edited: Edited, name: str) -> None:
+    with paced_sender(edited.hospital.address(NAME), TITLE, f"live {name}") as sender:
+        sender.goes_on()
+        before = edited.pods()
+        took_s = edited.patch(LIVE[name])
+        sender.goes_on()
+        assert edited.pods() == before
+    assert took_s <= EFFECTIVE_S, f"{took_s:.1f} s"
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_edit_that_adds_pods(edited: Edited, name: str) -> None:
+    with paced_sender(edited.hospital.address(NAME), TITLE, f"scales {name}") as sender:
+        sender.goes_on()
+        before = edited.pods()
+        edited.patch(SCALES[name])
+        sender.goes_on()
+        assert edited.pods().items() > before.items()
+
+
+@pytest.mark.parametrize("name", ROLLS)
+def test_edit_that_needs_new_pods_waits_for_the_open_association(
+    edited: Edited, name: str, tmp_path: Path
+) -> None:
+    hospital, log = edited.hospital, tmp_path / "pods.log"
+    watching = [
+        "kubectl",
+        "get",
+        "pods",
+        f"--namespace={hospital.namespace}",
+        f"--selector=aegate.dev/ae={NAME}",
+    ]
+    with (
+        process([*watching, "--watch", "--output=jsonpath={.metadata.name} {.status}{\"\\n\"}"], log=log,
+                environ=hospital.lab.environ),
+        paced_sender(hospital.address(NAME), TITLE, f"rolls {name}") as sender,
+    ):  # fmt: skip
+        sender.goes_on()
+        old = edited.pods()
+        edited.patch(ROLLS[name])
+        sender.goes_on()
+        ending = {pod for pod, (_, _, is_ending) in edited.pods().items() if is_ending}
+        assert ending and ending <= old.keys()
+        sender.stop()
+        eventually(
+            lambda: not old.keys() & edited.pods().keys(), deadline_s=120, what="the old pods are gone"
+        )
+        ends = _last_statuses(log)
+    for pod in old:
+        assert {c["name"]: c["state"]["terminated"]["exitCode"] for c in ends[pod]["containerStatuses"]} == {
+            "receiver": 0
+        }
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"), [({"title": "CT_10"}, "title"), ({"patientPartition": "other"}, "patientPartition")]
+)
+def test_refused(edited: Edited, spec: dict[str, Any], word: str) -> None:
+    with pytest.raises(KubectlFailed, match=word):
+        edited.hospital.kubectl(
+            "patch", "applicationentity", NAME, "--type=merge", f"--patch={json.dumps({'spec': spec})}"
+        )
+
+
+def _fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Give the path of each field that has no fields."""
+    if "properties" not in schema:
+        yield path
+        return
+    for name, below in schema["properties"].items():
+        yield from _fields(below, f"{path}.{name}" if path else name)
+
+
+def _last_statuses(log: Path) -> dict[str, Any]:
+    """Return the last status that the watch has told, by pod."""
+    found = {}
+    for line in log.read_text().splitlines():
+        name, _, status = line.partition(" ")
+        found[name] = json.loads(status)
+    return found

@@ -1,0 +1,46 @@
+"""An ApplicationEntity is deleted while the database is away: what its device was told is kept, is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cluster.release.hospital import Hospital
+from tests.dicom import ct_study, write
+from tests.integration.waiting import eventually
+
+NAME, IMAGES = "ct-8", 50
+
+
+def test_acknowledged_images_of_a_deleted_entity_are_indexed_before_its_claim_goes(
+    installed: Hospital, tmp_path: Path
+) -> None:
+    installed.add_ae(NAME)
+    installed.wait_until_ready(NAME)
+    address = installed.address(NAME)
+    study = ct_study("acknowledged and not indexed", IMAGES)
+    files = [write(ds, tmp_path / f"{n}.dcm") for n, ds in enumerate(study)]
+
+    installed.database.stop()
+    try:
+        installed.send(address, "CT_8", files)
+        installed.kubectl("delete", "applicationentity", NAME)
+        eventually(
+            lambda: f"Job/ae-{NAME}-drain" in installed.uids("jobs"),
+            deadline_s=180,
+            what="a Job is there for what is left in the spool",
+        )
+        assert f"PersistentVolumeClaim/ae-{NAME}-spool" in installed.uids("persistentvolumeclaims")
+    finally:
+        installed.database.start()
+
+    eventually(
+        lambda: f"PersistentVolumeClaim/ae-{NAME}-spool" not in installed.uids("persistentvolumeclaims"),
+        deadline_s=300,
+        what="the spool's claim is gone",
+    )
+    uid = study[0].StudyInstanceUID
+    indexed = installed.database.run(
+        f"SELECT count(*) FROM arrival JOIN study ON study.id = arrival.study_id WHERE study_instance_uid = '{uid}'",
+        database="aegate",
+    )
+    assert indexed == str(IMAGES)
