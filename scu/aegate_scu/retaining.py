@@ -18,7 +18,14 @@ from pathlib import Path
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import Database, ensure_schema, open_database
 from aegate_core.errors import AegateError, DatabaseUnavailable, InvalidInput, StorageError
-from aegate_core.events import PROCESS_FAILED, RETENTION_DONE, RETENTION_FAILED, Log, configure_logging, fault_text
+from aegate_core.events import (
+    PROCESS_FAILED,
+    RETENTION_DONE,
+    RETENTION_FAILED,
+    Log,
+    configure_logging,
+    fault_text,
+)
 from aegate_core.services.retention import retain
 from aegate_core.settings import DataFolder, database_url, log_terminal, required
 
