@@ -10,6 +10,14 @@ import typer
 
 from aegate_cli.data_options import Data
 
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        help="A file of its own instead of the data folder's: tokens.json for the Secret of a cluster's API.",
+    ),
+]
+
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of the local API: make, list, revoke.")
 
 
@@ -24,6 +32,7 @@ def create(
         int | None, typer.Option(min=1, max=3650, help="Valid so long; for ever when not given.")
     ] = None,
     data: Data = None,
+    file: TokenFile = None,
 ) -> None:
     """Make a token and print it, this once.
 
@@ -34,27 +43,29 @@ def create(
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     typer.echo(
         create_token(
-            tokens_file(data), name, permission or ["DICOM_QUEUE", "AE_EDITOR"], expires_at=expires_at
+            tokens_file(data, file), name, permission or ["DICOM_QUEUE", "AE_EDITOR"], expires_at=expires_at
         )
     )
 
 
 @token_app.command("list")
-def list_(data: Data = None) -> None:
+def list_(data: Data = None, file: TokenFile = None) -> None:
     """Show names, permissions and expiry; the tokens themselves are kept nowhere.
 
     Example: [bold]aegate token list[/bold]
     """
     from aegate_graphql_api.tokens import list_tokens
 
-    for record in list_tokens(tokens_file(data)):
+    for record in list_tokens(tokens_file(data, file)):
         expiry = f"until {record.expires_at}" if record.expires_at else "for ever"
         typer.echo(f"{record.name}\t{' '.join(record.permissions)}\t{expiry}")
 
 
 @token_app.command("revoke")
 def revoke(
-    name: Annotated[str, typer.Argument(help="As `aegate token list` shows it.")], data: Data = None
+    name: Annotated[str, typer.Argument(help="As `aegate token list` shows it.")],
+    data: Data = None,
+    file: TokenFile = None,
 ) -> None:
     """Take a token back; a running API refuses it at once.
 
@@ -62,12 +73,14 @@ def revoke(
     """
     from aegate_graphql_api.tokens import revoke_token
 
-    revoke_token(tokens_file(data), name)
+    revoke_token(tokens_file(data, file), name)
     typer.echo(f"revoked {name}")
 
 
-def tokens_file(data: Path | None) -> Path:
-    """Return the token file of the data folder. Raises NotFound when no aegate has ever run there."""
+def tokens_file(data: Path | None, file: Path | None) -> Path:
+    """Return the file named, else that of the data folder. Raises NotFound when no aegate has ever run there."""
+    if file is not None:
+        return file
     from aegate_cli.data_folder import open_data_folder
 
     return open_data_folder(data).run / "tokens.json"

@@ -12,12 +12,21 @@ from typing import Any
 import pytest
 
 from tests.cluster.lab.cache import cache_folder
-from tests.cluster.lab.images import build_images, root_file_system
+from tests.cluster.lab.images import build_images, image_name, root_file_system
 from tools.images.build import PARTS, Builder
 from tools.images.buildah import Buildah
 
 LARGEST_BYTES = 150_000_000
 Say = Callable[[str], None]
+IMPORT_ALL = """
+import importlib, os, pkgutil, sys
+roots = [importlib.import_module(name) for name in ("aegate_core", sys.argv[1])]
+names = [m.name for r in roots for m in pkgutil.walk_packages(r.__path__, r.__name__ + ".")]
+for name in names:
+    if not name.endswith(("__main__", "print_schema")):
+        importlib.import_module(name)
+print(len(names), os.getuid())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +43,18 @@ def test_image_is_small_and_runs_as_nobody_in_particular(archives: dict[str, Pat
     assert config["config"]["User"] == "10001:10001"
     assert config["config"]["Cmd"] == ["python3", "-m", f"aegate_{part.replace('-', '_')}"]
     assert config["config"]["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_image_has_whatever_its_modules_import(archives: dict[str, Path], part: str) -> None:
+    assert archives
+    package = f"aegate_{part.replace('-', '_')}"
+    tag = archives[part].stem.rpartition("-")[2]
+    told = Buildah(cache_folder() / "buildah").run(
+        image_name(part, tag), "python3", "-c", IMPORT_ALL, package
+    )
+    assert told.split()[-1] == "10001"
+    assert int(told.split()[0]) > 50
 
 
 def test_two_builds_from_one_root_file_system_are_one_digest(

@@ -45,16 +45,25 @@ class Buildah:
         unfinished.rename(archive)
         return found
 
-    def _run(self, command: str, *arguments: str | Path) -> None:
+    def run(self, name: str, *command: str) -> str:
+        """Run a program of an image, as the user that the image names; return what it prints. Raises NoImage."""
+        container = self._run("from", "--pull-never", name).strip()
+        try:
+            return self._run("run", "--isolation=chroot", container, "--", *command)
+        finally:
+            self._run("rm", container)
+
+    def _run(self, command: str, *arguments: str | Path) -> str:
         own: list[str | Path] = []
         if self.storage:
             own = ["--root", self.storage / "root", "--runroot", self.storage / "run"]
-        run("buildah", *own, command, *arguments)
+        return run("buildah", *own, command, *arguments)
 
 
-def run(*command: str | Path) -> None:
-    """Run a program that builds. Raises NoImage with what it said."""
+def run(*command: str | Path) -> str:
+    """Run a program that builds, and return what it prints. Raises NoImage with what it said."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise NoImage(f"{Path(command[0]).name} must build an image, ended with {done.returncode}:\n{said}")
+    return done.stdout

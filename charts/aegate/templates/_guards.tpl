@@ -137,7 +137,7 @@ pools need {{ .Release.Namespace }} among watchNamespaces, got {{ join ", " .Val
 {{- $api := .Values.api }}
 {{- if $api.enabled }}
 {{- if not $api.tokensSecret }}
-api.tokensSecret must name a Secret with the key tokens.json: aegate token create NAME --data DIR, then kubectl create secret generic aegate-tokens --namespace {{ .Release.Namespace }} --from-file=tokens.json=DIR/run/tokens.json
+api.tokensSecret must name a Secret with the key tokens.json: aegate token create NAME --file tokens.json, then kubectl create secret generic aegate-tokens --namespace {{ .Release.Namespace }} --from-file=tokens.json
 {{- end }}
 {{- if gt (len $api.proxy.containers) 1 }}
 api.proxy.containers must hold one container, got {{ len $api.proxy.containers }}: leave the others out

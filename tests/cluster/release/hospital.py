@@ -226,17 +226,12 @@ def _volume(lab: Lab, name: str, path: str, claim: tuple[str, str] | None) -> di
 
 
 def _make_token(lab: Lab, folder: Path) -> str:
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "aegate_cli",
-        "token",
-        "create",
-        "reading-room",
-        "--data",
-        folder / "tokens",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    file = f"--from-file=tokens.json={folder / 'tokens' / 'run' / 'tokens.json'}"
+    """Make a token as docs/operations/install.md says, with its Secret; return it."""
+    tokens = folder / "tokens.json"
+    command: list[str | Path] = [sys.executable, "-m", "aegate_cli", "token", "create", "reading-room"]
+    done = subprocess.run(
+        [*command, "--file", tokens], capture_output=True, text=True, check=True, timeout=60
+    )
+    file = f"--from-file=tokens.json={tokens}"
     lab.kubectl("create", "secret", "generic", TOKENS, file, f"--namespace={SYSTEM}")
     return str(done.stdout).strip()

@@ -168,6 +168,17 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "d" / "run" / "tokens.json").stat().st_mode) == 0o600
 
 
+def test_token_file_of_its_own_needs_no_data_folder(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    made = aegate("token", "create", "reporting", "--permission", "DICOM_QUEUE", "--file", file)
+    assert made.returncode == 0, made.stderr
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert made.stdout.strip() not in file.read_text()
+    assert "reporting\tDICOM_QUEUE" in aegate("token", "list", "--file", file).stdout
+    assert aegate("token", "revoke", "reporting", "--file", file).returncode == 0
+    assert aegate("token", "list", "--file", file).stdout == ""
+
+
 def test_every_command_has_help_with_an_example() -> None:
     for command in ("up", "validate", "echo", "send", "sink", "demo", "version", "token create"):
         result = aegate(*command.split(), "--help")
