@@ -7,12 +7,13 @@ Each test gets namespaces of its own by ``namespace``; what it breaks it heals.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.cluster.lab.lab import Lab
-from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
+from tests.cluster.lab.starting import LabSettings, find_lab, keep_logs, running_lab
 
 Say = Callable[[str], None]
 _numbers = itertools.count(1)
@@ -41,7 +42,14 @@ def cheap_lab(request: pytest.FixtureRequest, say: Say) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def full_lab(request: pytest.FixtureRequest, say: Say) -> Iterator[Lab]:
-    """A control plane and one real node that has aegate's image."""
+    """A control plane and one real node that has aegate's images; the one of number AEGATE_LAB where that is given."""
+    if number := os.environ.get("AEGATE_LAB"):
+        given = find_lab(int(number))
+        assert given is not None, (
+            f"there is no lab of number {number}: start it by `make cluster NUMBER={number}`"
+        )
+        yield given
+        return
     with running_lab(LabSettings(nodes=1), say) as lab:
         yield lab
         _report(lab, request.session, say)

@@ -38,7 +38,7 @@ _INDEX: Rights = {
     "close_unit": WRITE,
     "conflict": ADD,
     "quarantined_object": ADD,
-    "indexer_state": WRITE,
+    "indexer_state": ALL,
     "spool_backlog": ALL,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,9 @@ class Hospital:
             text = file.read_text().replace("node: 127.0.0.1", f"node: {self.lab.plan.machine}")
             for name, port in ports.items():
                 if f"\n  name: {name.replace('_', '-')}\n" in text:
-                    text = text.replace(f"  port: {EXAMPLE_PORTS[name]} ", f"  port: {port} ")
+                    text = re.sub(
+                        rf"^  port: {EXAMPLE_PORTS[name]}\b", f"  port: {port}", text, flags=re.MULTILINE
+                    )
             (copy / file.name).write_text(text)
         self.lab.apply(copy, f"--namespace={self.namespace}")
 
@@ -145,6 +148,15 @@ class Hospital:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
                 yield client
 
+    def remove(self) -> None:
+        """Take everything away, for the next test on the same lab; what hangs is its own tests' concern."""
+        self.helm("uninstall", RELEASE, "--ignore-not-found")
+        volumes = ["blobs-" + space for space in (SYSTEM, self.namespace)] + [
+            f"spool-{i}" for i in range(SPOOLS)
+        ]
+        for what in (["namespace", SYSTEM, self.namespace], ["persistentvolume", *volumes]):
+            self.lab.kubectl("delete", *what, "--ignore-not-found", "--wait=false")
+
     def uids(self, *kinds: str) -> dict[str, str]:
         """Return uid by kind/name of everything of these kinds in the AEs' namespace."""
         items = self.get(",".join(kinds))["items"]
@@ -177,7 +189,11 @@ def hospital(lab: Lab, folder: Path, namespace: str) -> Iterator[Hospital]:
             dsn = f"--from-literal=dsn=postgres://{role}@{lab.plan.machine}:5432/aegate"
             for space in {SYSTEM, namespace} if secret == "aegate-database" else {SYSTEM}:
                 lab.kubectl("create", "secret", "generic", secret, dsn, f"--namespace={space}")
-        yield Hospital(lab, server, token, folder, namespace)
+        made = Hospital(lab, server, token, folder, namespace)
+        try:
+            yield made
+        finally:
+            made.remove()
 
 
 def _open_to_pods(server: PostgresServer, lab: Lab) -> None:
