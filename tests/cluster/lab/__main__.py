@@ -9,7 +9,7 @@ from tests.cluster.lab.build import build
 from tests.cluster.lab.errors import LabRefused
 from tests.cluster.lab.images import build_images
 from tests.cluster.lab.lab import Lab
-from tests.cluster.lab.starting import MINE, LabSettings, find_lab, start_lab, stop_lab
+from tests.cluster.lab.starting import MINE, LabSettings, find_lab, renew_images, start_lab, stop_lab
 
 
 def main() -> int:
@@ -43,7 +43,9 @@ def _do(asked: argparse.Namespace) -> None:
     if asked.command == "up":
         if lab is None:
             settings = LabSettings(nodes=asked.nodes or None, number=asked.number, tied=False)
-            lab = start_lab(settings, lambda text: print(text, file=sys.stderr))
+            lab = start_lab(settings, _tell)
+        elif lab.plan.is_full:
+            lab = renew_images(lab, _tell)
         print(f"export KUBECONFIG={lab.kubeconfig} PATH={lab.site.programs_path}:$PATH")
     elif lab is None:
         print(f"no lab of number {asked.number} is there", file=sys.stderr)
@@ -51,6 +53,10 @@ def _do(asked: argparse.Namespace) -> None:
         _show(lab)
     else:
         stop_lab(lab)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _show(lab: Lab) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tests.cluster.lab import network
@@ -90,6 +90,16 @@ def find_lab(number: int) -> Lab | None:
     said = json.loads(file.read_text())
     site = Site(_folder(number), said["path"], tied=False)
     return Lab(Plan(number, said["nodes"]), site, Flags(**said["flags"]), Path(said["plugins"]), said["tag"])
+
+
+def renew_images(lab: Lab, say: Say = print) -> Lab:
+    """Put aegate's images as the tree is now on the nodes of a lab that runs."""
+    tag, images = build_images(say)
+    for i in lab.plan.node_numbers:
+        lab.node(i).load(images)
+    renewed = replace(lab, tag=tag)
+    _write_down(renewed)
+    return renewed
 
 
 def stop_lab(lab: Lab) -> None:
