@@ -39,9 +39,9 @@ class Drainer:
         written = 0
         for claim in self._claims(family, entity):
             job = self._job(claim)
-            if is_filled:
+            if is_filled or _is_leaving(claim):
                 written += await self._end(job)
-            elif not _is_leaving(claim):
+            else:
                 written += await self._empty(claim, job, is_kept=is_kept)
         return written
 
@@ -75,7 +75,7 @@ class Drainer:
         return 1
 
     async def _end(self, job: Manifest | None) -> int:
-        """Remove the Job of a spool that is filled again: the listener's own indexer does the rest."""
+        """Remove the Job of a spool that is filled again, or of a claim that goes, which waits for ended pods."""
         if job is None or _is_leaving(job):
             return 0
         with contextlib.suppress(ClusterNotFound):

@@ -107,7 +107,12 @@ def manifest(name: str, title: AETitle, node: str) -> dict[str, object]:
             "port": 104,
             "routeLevel": "None",
             "comment": "Made by helm test, which deletes it again.",
-            "listener": {"acknowledge": "Indexed", "spool": {"type": "EmptyDir"}},
+            # ClusterIP whatever the installation's own is: this pod calls from inside.
+            "listener": {
+                "acknowledge": "Indexed",
+                "spool": {"type": "EmptyDir"},
+                "serviceType": "ClusterIP",
+            },
         },
     }
 

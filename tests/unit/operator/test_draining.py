@@ -74,6 +74,18 @@ async def test_claim_of_a_deleted_entity_is_emptied_when_its_pods_are_gone_and_t
     assert ground.cluster.writes[1:] == [Write("delete", "PersistentVolumeClaim", CLAIM)]
 
 
+async def test_job_goes_when_its_claim_is_going_because_that_waits_for_its_pods(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    claim = ground.cluster.of(VOLUME_CLAIM, SPOOL)
+    leaving = {**claim["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    ground.cluster.put(VOLUME_CLAIM, {**claim, "metadata": leaving})
+    await ground.settle()
+    assert ground.cluster.writes[-1] == Write("delete", "Job", "ae-ct1-drain")
+
+
 async def test_pod_of_the_job_itself_is_not_waited_for(ground: Ground) -> None:
     key = await with_spool(ground)
     await delete(ground, key)
