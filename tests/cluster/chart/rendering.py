@@ -97,4 +97,5 @@ def pods(rendered: str) -> Iterator[tuple[str, Object]]:
 def snapshot(rendered: str) -> str:
     """Return what is compared: without CRDs and policies, which are compared with their source."""
     copied = re.compile(r"^kind: (CustomResourceDefinition|ValidatingAdmissionPolicy)", re.MULTILINE)
-    return "\n---\n".join(part for part in rendered.split("\n---\n") if not copied.search(part))
+    kept = "\n---\n".join(part for part in rendered.split("\n---\n") if not copied.search(part))
+    return re.sub(r"[ \t]+$", "", kept, flags=re.MULTILINE).strip() + "\n"

@@ -166,9 +166,9 @@ class Hospital:
 EXAMPLE_PORTS = {"pacs": 11113, "ws_read_1": 11114}
 
 
-def ask(client: httpx.Client, query: str) -> Any:
+def ask(client: httpx.Client, query: str, **variables: object) -> Any:
     """Return the data of a GraphQL query that has no errors."""
-    answer = client.post("/graphql", json={"query": query}).json()
+    answer = client.post("/graphql", json={"query": query, "variables": variables}).json()
     assert "errors" not in answer, answer
     return answer["data"]
 

@@ -23,7 +23,7 @@ NAME, TITLE = "ct-9", "CT_9"
 EFFECTIVE_S = 5.0
 """From an edit that no pod has to be started for until Ready says that every pod has it."""
 
-LIVE: dict[str, dict[str, Any]] = {
+LIVE: dict[str, dict[str, Any] | list[dict[str, Any]]] = {
     "node, sourceRanges": {"sourceRanges": ["10.0.0.0/8"]},
     "networkPolicy": {"networkPolicy": "Disabled"},
     "port": {"port": 4242},
@@ -45,8 +45,7 @@ LIVE: dict[str, dict[str, Any]] = {
     "push.tls.verifyHostname": {"push": {"tls": {"verifyHostname": False}}},
     "updateDatabaseFromDICOM": {"updateDatabaseFromDICOM": True},
     "allowModalityWorklistQuery": {"allowModalityWorklistQuery": True},
-    "suspend": {"suspend": True},
-    "suspend, again": {"suspend": False},
+    "suspend": [{"suspend": True}, {"suspend": False}],
     "study.quietPeriodSeconds": {"study": {"quietPeriodSeconds": 30}},
     "study.maxAgeSeconds": {"study": {"maxAgeSeconds": 600}},
     "timeouts.connectSeconds": {"timeouts": {"connectSeconds": 20}},
@@ -62,8 +61,10 @@ LIVE: dict[str, dict[str, Any]] = {
     "listener.calledTitle": {"listener": {"calledTitle": "AEGATE"}},
     "listener.acknowledge": {"listener": {"acknowledge": "Indexed"}},
     "listener.extraSOPClasses": {"listener": {"extraSOPClasses": ["1.2.3.4"]}},
-    "listener.serviceType": {"listener": {"serviceType": "ClusterIP", "nodePort": None}},
-    "listener.serviceType, again": {"listener": {"serviceType": "NodePort"}},
+    "listener.serviceType": [
+        {"listener": {"serviceType": "ClusterIP", "nodePort": None}},
+        {"listener": {"serviceType": "NodePort"}},
+    ],
     "listener.mode": {"listener": {"mode": "Dedicated"}},
 }
 ROLLS: dict[str, dict[str, Any]] = {
@@ -158,10 +159,12 @@ def test_edit_that_a_running_listener_takes_up(edited: Edited, name: str) -> Non
     with paced_sender(edited.hospital.address(NAME), TITLE, f"live {name}") as sender:
         sender.goes_on()
         before = edited.pods()
-        took_s = edited.patch(LIVE[name])
-        sender.goes_on()
+        edits = LIVE[name]
+        for spec in edits if isinstance(edits, list) else [edits]:
+            took_s = edited.patch(spec)
+            assert took_s <= EFFECTIVE_S, f"{took_s:.1f} s"
+            sender.goes_on()
         assert edited.pods() == before
-    assert took_s <= EFFECTIVE_S, f"{took_s:.1f} s"
 
 
 @pytest.mark.parametrize("name", SCALES)

@@ -12,32 +12,34 @@ from tests.integration.peers import StoreSCP
 from tests.integration.waiting import eventually
 
 CHILDREN = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets")
-WAY = """{
-  studies(first: 10) { nodes { studyInstanceUid } }
-  queueItems(first: 10) { nodes { destinationAe state instancesDone study { studyInstanceUid } } }
+WAY = """query($uid: String!) {
+  studies(first: 2, where: {studyInstanceUid: {eq: $uid}}) { nodes { studyInstanceUid } }
+  queueItems(first: 9, where: {studyInstanceUid: {eq: $uid}}) { nodes { destinationAe state instancesDone } }
 }"""
+
+
+def received(receiver: StoreSCP, study: str) -> dict[str, bytes]:
+    """What a receiver has of a study: pixels by SOP Instance UID."""
+    arrived = [pydicom.dcmread(path) for path in receiver.received()]
+    return {ds.SOPInstanceUID: ds.PixelData for ds in arrived if ds.StudyInstanceUID == study}
 
 
 def test_study_goes_from_a_device_through_a_listener_of_its_own_to_its_receivers(
     example: Hospital, receivers: dict[str, StoreSCP], tmp_path: Path
 ) -> None:
     study = ct_study("of the emergency", 5)
+    uid, sent = study[0].StudyInstanceUID, {ds.SOPInstanceUID: ds.PixelData for ds in study}
     files = [write(ds, tmp_path / f"{n}.dcm") for n, ds in enumerate(study)]
 
     example.send(example.address("ct-er"), "CT_ER", files)
 
     for name, receiver in receivers.items():
-        eventually(lambda r=receiver: len(r.received()) == 5, deadline_s=120, what=f"{name} has 5 images")  # type: ignore[misc]
-    sent = {ds.SOPInstanceUID: ds.PixelData for ds in study}
-    arrived = [pydicom.dcmread(path) for path in receivers["pacs"].received()]
-    assert {ds.SOPInstanceUID: ds.PixelData for ds in arrived} == sent
-
+        eventually(lambda r=receiver: received(r, uid) == sent, deadline_s=120, what=f"{name} has it")  # type: ignore[misc]
     with example.api() as client:
-        told = ask(client, WAY)
-    uid = study[0].StudyInstanceUID
+        told = ask(client, WAY, uid=uid)
     assert [s["studyInstanceUid"] for s in told["studies"]["nodes"]] == [uid]
-    items = {i["destinationAe"]: i for i in told["queueItems"]["nodes"]}
-    assert {name: (i["state"], i["instancesDone"]) for name, i in items.items()} == {
+    items = {i["destinationAe"]: (i["state"], i["instancesDone"]) for i in told["queueItems"]["nodes"]}
+    assert items == {
         f"{example.namespace}/pacs": ("COMPLETED", 5),
         f"{example.namespace}/ws-read-1": ("COMPLETED", 5),
     }
@@ -59,14 +61,13 @@ def test_devices_without_a_listener_of_their_own_share_a_pool(
     for number in (1, 2):
         example.add_ae(f"xa-{number}", listener={"mode": "Shared"}, study={"quietPeriodSeconds": 1})
     example.wait_until_ready("xa-1", "xa-2")
-    before = len(receivers["pacs"].received())
 
-    file = write(ct_study("through the pool", 1)[0], tmp_path / "1.dcm")
-    example.send(example.pool_address("default"), "XA_2", [file])
+    image = ct_study("through the pool", 1)[0]
+    example.send(example.pool_address("default"), "XA_2", [write(image, tmp_path / "1.dcm")])
 
-    eventually(
-        lambda: len(receivers["pacs"].received()) == before + 1, deadline_s=120, what="the archive has it"
-    )
+    sent = {image.SOPInstanceUID: image.PixelData}
+    archive, uid = receivers["pacs"], image.StudyInstanceUID
+    eventually(lambda: received(archive, uid) == sent, deadline_s=120, what="the archive has it")
     assert not [name for name in example.uids("deployments") if "xa-" in name]
 
 
