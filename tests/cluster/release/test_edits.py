@@ -68,14 +68,14 @@ LIVE: dict[str, dict[str, Any] | list[dict[str, Any]]] = {
     "listener.mode": {"listener": {"mode": "Dedicated"}},
 }
 ROLLS: dict[str, dict[str, Any]] = {
-    "listener.longestAssociationSeconds": {"listener": {"longestAssociationSeconds": 50}},
+    "listener.longestAssociationSeconds": {"listener": {"longestAssociationSeconds": 900}},
     "listener.pod.resources.requests, listener.pod.resources.limits": {
         "listener": {"pod": {"resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "600Mi"}}}}
     },
     "listener.pod.nodeSelector": {"listener": {"pod": {"nodeSelector": {"kubernetes.io/os": "linux"}}}},
     "listener.pod.tolerations": {"listener": {"pod": {"tolerations": [{"key": "x", "operator": "Exists"}]}}},
     "listener.pod.priorityClassName": {"listener": {"pod": {"priorityClassName": "system-cluster-critical"}}},
-    "listener.spool.type": {"listener": {"spool": {"type": "EmptyDir"}}},
+    "listener.spool.type": {"listener": {"acknowledge": "Indexed", "spool": {"type": "EmptyDir"}}},
 }
 SCALES: dict[str, dict[str, Any]] = {"listener.replicas": {"listener": {"replicas": 2}}}
 """Pods come, and none goes."""
