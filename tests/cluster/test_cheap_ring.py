@@ -106,15 +106,17 @@ def test_deleted_pod_gets_sigterm_ends_and_is_replaced(cheap_lab: Lab, listener:
 
 def test_process_that_ignores_sigterm_is_killed_after_its_grace(cheap_lab: Lab, space: str) -> None:
     code = (
-        "import signal\nsignal.signal(15, lambda *_: print('heard', flush=True))\nwhile True: signal.pause()"
+        "import signal\nsignal.signal(15, lambda *_: print('heard', flush=True))\nprint('deaf', flush=True)\n"
+        "while True: signal.pause()\n"
     )
-    spec = pod("deaf", python(code + "\n"), terminationGracePeriodSeconds=1)
+    spec = pod("deaf", python(code), terminationGracePeriodSeconds=1)
     cheap_lab.apply(spec, f"--namespace={space}")
     cheap_lab.kubectl("wait", f"--namespace={space}", "pod/deaf", "--for=condition=Ready", WAIT)
+    eventually(lambda: log_of(cheap_lab, space, "deaf") == "deaf\n", deadline_s=60, what="it has its handler")
 
     cheap_lab.kubectl("delete", f"--namespace={space}", "pod/deaf", WAIT)
 
-    assert log_of(cheap_lab, space, "deaf") in ("heard\n", "")  # the signal may come before the handler
+    assert log_of(cheap_lab, space, "deaf") == "deaf\nheard\n"
 
 
 def test_container_that_keeps_ending_is_started_again_and_said_to_crash(cheap_lab: Lab, space: str) -> None:
