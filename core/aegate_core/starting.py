@@ -6,10 +6,10 @@ import os
 import signal
 
 
-def end_at_once_on_sigterm() -> None:
-    """Let SIGTERM end this process with code 0, until it has a handler of its own; also process 1 of a container.
+def end_at_once_on_sigterm(code: int = 0) -> None:
+    """Let SIGTERM end this process with ``code``, until it has a handler of its own; also process 1 of a container.
 
     No SystemExit: it comes up in whatever is imported just then, and where that catches everything, or in a callback
     whose exceptions nobody hears, it is lost, and the signal with it. So a listener outlived its supervisor.
     """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))

@@ -51,6 +51,8 @@ class Pod:
     """The label that names its AE."""
     pool: str = ""
     """The pool that it is of."""
+    claims: frozenset[str] = frozenset()
+    """PersistentVolumeClaims that it mounts; none, once it has ended."""
     is_draining: bool = False
     """It is of a Job that empties a spool, not of a listener."""
     words: tuple[tuple[str, str], ...] = ()
@@ -83,9 +85,18 @@ def read_pod(manifest: Mapping[str, object]) -> Pod:
         revision=str(annotations.get(REVISION, "")),
         entity_label=str(labels.get(AE_LABEL, "")),
         pool=str(labels.get(POOL_LABEL, "")),
+        claims=frozenset() if phase in ("Succeeded", "Failed") else claims_of(manifest),
         is_draining=labels.get("app.kubernetes.io/name") == DRAIN_APP,
         words=tuple(_words(conditions, status)),
     )
+
+
+def claims_of(pod: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of the claims that a pod, or a pod template, mounts."""
+    mounted = (
+        members(v.get("persistentVolumeClaim")) for v in _items(members(pod.get("spec")).get("volumes"))
+    )
+    return frozenset(str(claim["claimName"]) for claim in mounted if claim.get("claimName"))
 
 
 def _words(

@@ -29,7 +29,6 @@ from aegate_core.stores.cluster.kinds import (
     DEPLOYMENT,
     EVENT,
     SERVICE,
-    VOLUME_CLAIM,
     Kind,
 )
 from aegate_core.stores.cluster.occasions import Occasion, event_manifest
@@ -163,6 +162,7 @@ class Reconciler:
         """Apply the children, remove what is wished no longer, and see how the listener is."""
         wished = children(ae, self._surface.installation)
         now, later = self._by_turn(manifest, ae, wished)
+        await self._drainer.stop(family(ae.key), ae.key.name, now)
         written = await self._children.bring(ae, now, was_complete=_speaks_of_now(manifest))
         removed = await self._children.prune(ae.metadata.uid, family(ae.key), wished)
         deployment = next((child for child in wished if child.kind == DEPLOYMENT.name), None)
@@ -177,21 +177,8 @@ class Reconciler:
 
     async def _drain(self, key: ResourceKey, wished: Sequence[Child]) -> Written:
         """Empty the spool of an AE that is gone, or that fills it no more."""
-        kinds = {child.kind for child in wished}
-        is_kept = VOLUME_CLAIM.name in kinds
-        facts = self._outcomes.facts.get(key)
-        is_rolling = facts is not None and facts.rollout is not RolloutState.COMPLETE
-        pods = self._surface.cache.pods(family(key)).values()
-        if (
-            DEPLOYMENT.name in kinds
-        ):  # without a claim its newest pods have another spool; older ones may have this
-            is_filled = is_kept or is_rolling or any(pod.is_leaving for pod in pods)
-        else:
-            is_filled = bool(pods)
         try:
-            return Written(
-                await self._drainer.look(family(key), key.name, is_filled=is_filled, is_kept=is_kept)
-            )
+            return Written(await self._drainer.look(family(key), key.name, wished))
         except ClusterUnavailable:
             raise
         except ClusterError as error:

@@ -8,6 +8,7 @@ import sys
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
 from aegate_core.starting import end_at_once_on_sigterm
+from aegate_scp.indexer.exit_codes import NOT_EMPTY
 
 UNTIL_EMPTY = "--until-empty"
 """End with 0 when nothing is left in the spool, and remove its folders; for what an ApplicationEntity left behind."""
@@ -15,7 +16,7 @@ UNTIL_EMPTY = "--until-empty"
 
 def main() -> int:
     """Run the indexer; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
-    end_at_once_on_sigterm()
+    end_at_once_on_sigterm(NOT_EMPTY if UNTIL_EMPTY in sys.argv else 0)
     forbid_core_dumps()
     leave_pixel_libraries_out()
     from aegate_scp.indexer.process import run

@@ -25,6 +25,7 @@ from aegate_core.events import (
 from aegate_core.health import HealthServer, ProcessState
 from aegate_core.watchdog import Watchdog
 from aegate_scp.indexer.database import LOOK_EVERY_S, current_url, until_other_url
+from aegate_scp.indexer.exit_codes import NOT_EMPTY
 from aegate_scp.indexer.loop import Indexer
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.indexer.settings import IndexerSettings, read_settings
@@ -45,13 +46,14 @@ class IndexerProcess:
         self._trouble = ""
         self._state: ProcessState | None = None
         self._signal = ""
+        self._is_empty = False
         self._stopping = asyncio.Event()
         self._health = HealthServer(
             settings.health_address, registry=self._metrics.registry, alive=self._alive, ready=self._ready
         )
 
     async def run(self) -> int:
-        """Return the exit code: 0 after a stop, 2 when it cannot work at all."""
+        """Return the exit code: 0 after a stop, NOT_EMPTY where the spool was to be emptied, 2 when it cannot work."""
         log(PROCESS_STARTED, process="indexer", pid=os.getpid(), version=version("aegate-scp"))
         self._health.start()
         self._say("starting")
@@ -69,7 +71,7 @@ class IndexerProcess:
             self._health.stop()
         self._say("stopping", "stopped")
         log(PROCESS_STOPPED, process="indexer", reason=self._signal or "nothing is left")
-        return 0
+        return NOT_EMPTY if self._settings.duty.is_until_empty and not self._is_empty else 0
 
     async def _wait_for_url(self) -> str:
         """Return where the database is, as soon as that is known; '' when told to stop before."""
@@ -108,6 +110,7 @@ class IndexerProcess:
                 looking.cancel()
                 await asyncio.gather(looking, return_exceptions=True)
             if indexer.is_done:
+                self._is_empty = True
                 self._stopping.set()
 
     async def _stop_at_other_url(self, indexer: Indexer, url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ from aegate_core.database import open_database
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.health import ProcessState, read_state
 from aegate_core.stores.spool import SpoolFolder, sweep
+from aegate_scp.indexer.exit_codes import NOT_EMPTY
 from tests import dicom
 from tests.integration.intake.hospital import Place
 from tests.integration.processes import process
@@ -105,6 +107,24 @@ async def test_it_waits_for_the_database_and_loses_nothing(place: Place) -> None
         assert drain.ends() == 0
     assert await place.count("arrival") == COUNT
     assert list((place.root / "spool").iterdir()) == []
+
+
+async def test_told_to_stop_before_the_spool_is_empty_it_has_not_succeeded(place: Place) -> None:
+    receive(place)
+    place.spool.close()
+    with draining(place, "postgres://aegate@127.0.0.1:1/aegate") as drain:
+        eventually(lambda: drain.says("127.0.0.1:1 does not answer"), deadline_s=60)
+        drain.child.terminate()
+        assert drain.ends() == NOT_EMPTY
+    assert len(place.spooled()) == COUNT
+
+
+async def test_told_to_stop_while_it_imports_it_has_not_succeeded(place: Place) -> None:
+    receive(place)
+    place.spool.close()
+    with draining(place) as drain:
+        drain.child.terminate()
+        assert drain.ends() in (NOT_EMPTY, -signal.SIGTERM)
 
 
 async def test_killed_in_the_middle_it_goes_on_where_it_was(place: Place) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import ClusterConflict, ClusterError, ClusterNotFound
-from aegate_core.stores.cluster.client import Manifest, key_of
+from aegate_core.stores.cluster.client import Listing, Manifest, key_of
 from aegate_core.stores.cluster.kinds import DEPLOYMENT, EVENT, Kind
 
 
@@ -38,6 +38,17 @@ class FakeCluster:
     async def get(self, kind: Kind, key: ResourceKey) -> Manifest:
         self._check("get", kind, key)
         return copy.deepcopy(self._found(kind, key))
+
+    async def list(self, kind: Kind, *, namespace: str = "", labels: str = "") -> Listing:
+        name, _, value = labels.partition("=")
+        found = [
+            copy.deepcopy(manifest)
+            for (of, key), manifest in self.objects.items()
+            if of == kind
+            and key.namespace == namespace
+            and manifest["metadata"].get("labels", {}).get(name) == value
+        ]
+        return Listing(tuple(found), str(next(self._versions)))
 
     async def apply(self, kind: Kind, manifest: Mapping[str, Any], *, subresource: str = "") -> Manifest:
         key = key_of(manifest)

@@ -12,7 +12,7 @@ from aegate_core.errors import AegateError
 from aegate_core.resources.crds import CRD, load_crds
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.stores.cluster.client import ClusterClient
-from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, POD
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, POD
 from aegate_core.stores.cluster.occasions import Reporter
 from aegate_operator.cache import DECLARED, WATCHED, Cache
 from aegate_operator.declared import Declared
@@ -131,9 +131,17 @@ class Ground:
         labels = {AE_LABEL: key.name}
         manifest = {
             "metadata": {"namespace": key.namespace, "name": name, "labels": labels},
+            "spec": {"volumes": self._volumes(key)},
             "status": {"podIP": "10.0.0.1", "phase": "Running", "conditions": [ready], **status},
         }
         self.cluster.put(POD, manifest)
+
+    def _volumes(self, key: ResourceKey) -> list[Any]:
+        """The volumes of the AE's Deployment, if it has one."""
+        name = ResourceKey(key.namespace, base_name(key.name))
+        deployment = self.cluster.objects.get((DEPLOYMENT, name))
+        volumes: list[Any] = deployment["spec"]["template"]["spec"]["volumes"] if deployment else []
+        return volumes
 
     def revision(self, key: ResourceKey) -> str:
         """What a listener reports that has the AE's ConfigMap in force."""

@@ -202,3 +202,79 @@ async def test_a_second_look_writes_nothing(ground: Ground) -> None:
     ground.queue.add(ResourceRef("ApplicationEntity", key))
     await ground.settle()
     assert ground.cluster.writes == []
+
+
+async def test_claim_that_was_restored_and_waits_for_its_volume_is_not_taken_for_empty(
+    ground: Ground,
+) -> None:
+    key = await with_spool(ground)
+    claim = ground.cluster.of(VOLUME_CLAIM, SPOOL)
+    ground.cluster.put(VOLUME_CLAIM, {**claim, "spec": {**claim["spec"], "volumeName": "pv-7"}})
+    phase(ground, "Pending")
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    assert ground.cluster.writes == [Write("apply", "Job", "ae-ct1-drain")]
+
+
+async def test_word_of_a_job_of_an_earlier_claim_does_not_count(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    job = ground.cluster.of(JOB, DRAIN)
+    owner = {**job["metadata"]["ownerReferences"][0], "uid": "of-another-life"}
+    done = {"conditions": [{"type": "Complete", "status": "True"}]}
+    ground.cluster.put(
+        JOB, {**job, "metadata": {**job["metadata"], "ownerReferences": [owner]}, "status": done}
+    )
+    await ground.settle()
+    assert ground.cluster.names(VOLUME_CLAIM) == ["radiology/ae-ct1-spool"]
+    assert "is not this claim's" in ground.errors[ResourceRef("ApplicationEntity", key)]
+
+
+async def test_claim_that_a_deployment_mounts_which_may_not_roll_yet_is_left_alone(ground: Ground) -> None:
+    key = await with_spool(ground)
+    ground.cluster.refuse = lambda verb, kind, name: (
+        ClusterRefused("apply Deployment: denied") if (verb, kind) == ("apply", DEPLOYMENT) else None
+    )
+    ground.add_ae("ct1", listener={"acknowledge": "Indexed", "spool": {"type": "EmptyDir"}})
+    await ground.settle()
+    assert ground.cluster.names(JOB) == []
+    assert ground.cluster.names(VOLUME_CLAIM) == ["radiology/ae-ct1-spool"]
+    assert key
+
+
+async def test_job_of_a_disabled_entity_goes_before_its_pods_come(ground: Ground) -> None:
+    key = await with_spool(ground)
+    ground.add_ae("ct1", enabled=False)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    await complete(ground)
+    ground.cluster.writes.clear()
+
+    ground.add_ae("ct1", enabled=True)
+    await ground.settle()
+    kinds = [(w.verb, w.kind) for w in ground.cluster.writes]
+    assert kinds.index(("delete", "Job")) < kinds.index(("apply", "Deployment"))
+
+
+async def test_claim_stays_when_the_entity_is_there_again_and_no_watch_has_told(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    filled = {"title": "CT1", "node": "10.1.2.3", "port": 104}
+    back = {"metadata": {"namespace": key.namespace, "name": key.name}, "spec": filled}
+    ground.cluster.put(APPLICATION_ENTITY, back, is_told=False)
+    await complete(ground)
+    assert ground.cluster.names(VOLUME_CLAIM) == ["radiology/ae-ct1-spool"]
+
+
+async def test_pod_that_has_ended_fills_nothing(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    name = pod_name(key)
+    ground.cluster.put(POD, {**ground.cluster.of(POD, name), "status": {"phase": "Failed"}})
+    await ground.settle()
+    assert ground.cluster.writes == [Write("apply", "Job", "ae-ct1-drain")]
