@@ -95,6 +95,10 @@ class Declared:
             self._judged[ref] = judged
         return judged.error
 
+    def has_judged(self, ref: ResourceRef) -> bool:
+        """Whether it is known if a resource may be put in force: after its own first look."""
+        return ref in self._judged or ref in self._unreadable
+
     def right(self) -> list[Resource]:
         """Return what may be put in force."""
         wrong = self.wrong()

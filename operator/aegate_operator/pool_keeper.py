@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 
 from aegate_core.dicom.identifiers import ResourceKey
-from aegate_core.errors import ClusterError, ClusterUnavailable
+from aegate_core.errors import ClusterError, ClusterRefused, ClusterUnavailable
 from aegate_core.events import CHILD_APPLIED, Log
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.values import ApplicationEntity
@@ -52,6 +52,7 @@ class PoolKeeper:
         self._installation = installation = surface.installation
         self._children = children
         self._facts_of = facts_of
+        self._wrong: Mapping[ResourceRef, str] = {}
         self._views = {pool.name: PoolView(pool) for pool in installation.pools.values()}
 
     def look(self, ae: ApplicationEntity) -> Facts | None:
@@ -79,14 +80,18 @@ class PoolKeeper:
     async def reconcile(self, name: str) -> bool:
         """Write what differs, ask the pods, and have those AEs looked at of which something else is true now.
 
-        Raises ClusterUnavailable.
+        Raises ClusterUnavailable, and ClusterRefused when not all could be written: the same again, later.
         """
         pool = self._installation.pools[name]
         view, family = self._views[name], family_of_pool(pool, self._installation)
+        if not all(self._declared.has_judged(_ref(ae.key)) for ae in self._members(pool)):
+            self._soon(pool)  # right after a start: what may not be put in force is not known yet
+            return False
+        self._wrong = self._declared.wrong()
         lines = [dict[ResourceKey, str]() for _ in range(pool.shares)]
         for key, line in self._lines(pool):
             lines[share_of(key, pool)][key] = line
-        written = 0
+        written, refusals = 0, list[str]()
         for share, told in enumerate(lines):
             try:
                 written += await self._write(pool, share, told)
@@ -94,6 +99,7 @@ class PoolKeeper:
                 raise
             except ClusterError as error:
                 view.refuse(share, error.message)
+                refusals.append(error.message)
             else:
                 view.wish(share, told)
         revisions = self._revisions(pool)
@@ -107,24 +113,31 @@ class PoolKeeper:
                 ae.key
             ):
                 self._enqueue(_ref(ae.key))
+        if refusals:
+            raise ClusterRefused(" ".join(refusals))
         return written > 0
 
     def _lines(self, pool: Pool) -> Iterator[tuple[ResourceKey, str]]:
         """Give what is wished of each AE; one that is suspended, or cannot be put in force, stays as it is told now."""
-        wrong = self._declared.wrong()
-        live: dict[int, Mapping[ResourceKey, str]] = {}
+        kept = dict(self._kept(pool))
+        yield from kept.items()
         for ae in self._members(pool):
-            if not ae.suspend and _ref(ae.key) not in wrong:
-                owner = self._declared.neighbours.owner(ae.title)
-                if owner is None or owner.key == ae.key:
-                    yield ae.key, line_of(ae, pool, self._installation)
-                continue
-            share = share_of(ae.key, pool)
-            if share not in live:
-                key = config_map_key(pool, share, self._installation)
-                live[share] = lines_in(self._cache.get(CONFIG_MAP, key), share)
-            if line := live[share].get(ae.key):
-                yield ae.key, line
+            owner = self._declared.neighbours.owner(ae.title)
+            if ae.key not in kept and not self._is_frozen(ae.key) and (owner is None or owner.key == ae.key):
+                yield ae.key, line_of(ae, pool, self._installation)
+
+    def _kept(self, pool: Pool) -> Iterator[tuple[ResourceKey, str]]:
+        """Give what is told now of AEs that are there and are left as they are."""
+        for share in range(pool.shares):
+            live = self._cache.get(CONFIG_MAP, config_map_key(pool, share, self._installation))
+            for key, line in lines_in(live, share).items():
+                if self._cache.get(APPLICATION_ENTITY, key) is not None and self._is_frozen(key):
+                    yield key, line
+
+    def _is_frozen(self, key: ResourceKey) -> bool:
+        """Whether an AE is suspended, cannot be read, or is refused by a rule."""
+        ae = self._declared.get(_ref(key))
+        return not isinstance(ae, ApplicationEntity) or ae.suspend or _ref(key) in self._wrong
 
     def _members(self, pool: Pool) -> Iterator[ApplicationEntity]:
         for ae in self._declared.entities():

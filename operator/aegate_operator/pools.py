@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from aegate_core.decisions.listener_config import (
@@ -137,10 +137,19 @@ def checked(pool: Pool, share: int, manifest: Manifest) -> Manifest:
 @dataclass
 class _Share:
     wished: Lines = field(default_factory=dict)
+    known: dict[str, Lines] = field(default_factory=dict)
+    """By revision: what is wished, and what pods have in force that have not taken that up yet."""
     served: Lines = field(default_factory=dict)
-    """The newest that every ready pod has in force."""
+    """What every ready pod has in force."""
     trouble: str = ""
     """Why it could not be written."""
+
+    def see(self, revision: str, in_force: Sequence[str]) -> None:
+        """Take note of what the ready pods have; ``revision``: of what they should have."""
+        self.known = {r: lines for r, lines in self.known.items() if r in in_force}
+        self.known[revision] = self.wished
+        first, *others = [self.known.get(r, {}) for r in dict.fromkeys(in_force)] or [{}]
+        self.served = {key: line for key, line in first.items() if all(o.get(key) == line for o in others)}
 
 
 @dataclass
@@ -172,38 +181,29 @@ class PoolView:
     def see(self, pods: Iterable[Pod], reports: Mapping[str, Report], revisions: Mapping[str, str]) -> None:
         """Take note of how the pods are; ``revisions``: what they should have in force, by file."""
         self.pods, self.reports, self.has_been_seen = tuple(pods), dict(reports), True
-        ready = self._ready()
+        said = [reports.get(pod.uid, Report()).entities for pod in self._ready()]
         for number, share in enumerate(self.shares):
             file = file_of(number)
-            if ready and all(self._has(pod, file, revisions.get(file, "")) for pod in ready):
-                share.served = share.wished
+            share.see(revisions.get(file, ""), [entities.get(file, "") for entities in said])
 
     def facts(self, ae: ApplicationEntity, line: str) -> Facts:
-        """Return how the listener of an AE in this pool is."""
+        """Return how the listener of an AE in this pool is; no counts: each would be a write for all of its AEs."""
         ready, share = self._ready(), self.shares[share_of(ae.key, self.pool)]
-        troubles = [share.trouble] if share.trouble else []
+        said = None
         if not ready:
-            troubles.append(f"Pool {self.pool.name} has no pod that is ready.")
-            troubles += [f"Pod {p.key.name}: {r}: {m}." for p in self.pods for r, m in p.words]
+            said = f"Pool {self.pool.name} has no pod that is ready."
         elif share.served.get(ae.key) != line:
-            troubles.append(f"Not every pod of pool {self.pool.name} serves this generation.")
-        said = " ".join(troubles) or None
+            said = share.trouble or f"Not every pod of pool {self.pool.name} serves this generation."
         problem = next((r for p in ready if (r := self.reports.get(p.uid)) and r.certificate_problem), None)
         return Facts(
             trouble=said,
             progress=said,
             fault=Fault(Reason.CERTIFICATE_INVALID, problem.certificate_message) if problem else None,
-            replicas=len(self.pods),
-            ready_replicas=0 if said else len(ready),
             is_certain=self.is_certain,
         )
 
     def _ready(self) -> list[Pod]:
         return [pod for pod in self.pods if pod.is_ready and not pod.is_leaving]
-
-    def _has(self, pod: Pod, file: str, revision: str) -> bool:
-        report = self.reports.get(pod.uid)
-        return report is not None and report.entities.get(file, "") == revision
 
 
 def family_of_pool(pool: Pool, installation: Installation) -> Family:

@@ -18,7 +18,7 @@ from aegate_core.resources.conditions import (
     find_condition,
     with_transition_times,
 )
-from aegate_core.resources.values import ApplicationEntity
+from aegate_core.resources.values import ApplicationEntity, ListenerMode
 from aegate_core.stores.cluster.client import Manifest
 from aegate_core.stores.cluster.occasions import Occasion
 from aegate_operator.declared import conditions_in, generation_of
@@ -52,7 +52,7 @@ def listener_status(ae: ApplicationEntity, facts: Facts | None, endpoint: str) -
     status: dict[str, object] = {"mode": ae.listener_mode.value}
     if endpoint:
         status["endpoint"] = endpoint
-    if facts is not None:
+    if facts is not None and ae.listener_mode is not ListenerMode.SHARED:
         status |= {"replicas": facts.replicas, "readyReplicas": facts.ready_replicas}
     return status
 

@@ -116,7 +116,10 @@ pools must have names of 1 to 30 lower case letters, digits and -, got {{ quote 
 {{- if and (gt (int $pool.replicas) 1) (eq $pool.spool.accessMode "ReadWriteOnce") (ne $pool.spool.type "EmptyDir") }}
 pools.{{ $name }}.replicas must be 1 with spool.accessMode ReadWriteOnce, got {{ $pool.replicas }}: one node mounts such a volume; take ReadWriteMany, or one pod
 {{- end }}
-{{- if and $pool.tls (not $pool.tls.secretName) }}
+{{- if gt (len (include "aegate.poolName" (list $ $name))) 63 }}
+pools.{{ $name }} has too long a name beside release {{ $.Release.Name }}: together they are a Service of at most 63 characters; shorten one
+{{- end }}
+{{- if and (hasKey $pool "tls") (not (get ($pool.tls | default dict) "secretName")) }}
 pools.{{ $name }}.tls.secretName must name a Secret with tls.crt and tls.key, got none: set it, or leave tls out
 {{- end }}
 {{- if and $pool.nodePort (eq $pool.serviceType "ClusterIP") }}

@@ -25,12 +25,12 @@
 {{/* What selects a pool's pods, for ever the same. */}}
 {{- define "aegate.poolSelector" -}}
 {{ include "aegate.selector" (list (index . 0) "pool") }}
-aegate.dev/pool: {{ index . 1 }}
+aegate.dev/pool: {{ index . 1 | quote }}
 {{- end -}}
 
 {{- define "aegate.poolLabels" -}}
 {{ include "aegate.labels" (list (index . 0) "pool") }}
-aegate.dev/pool: {{ index . 1 }}
+aegate.dev/pool: {{ index . 1 | quote }}
 {{- end -}}
 
 {{/* What the operator is told of the pools. */}}

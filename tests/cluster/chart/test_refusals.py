@@ -53,6 +53,7 @@ WRONG = [
     # Pools.
     (("pools.a.replicas=2", "pools.a.spool.accessMode=ReadWriteOnce"), "pools.a.replicas must be 1 with spool.access"),
     (("pools.a.tls.clientAuth=None",), "pools.a.tls.secretName must name a Secret with tls.crt and tls.key, got none"),
+    (("pools.a.tls.secretName=",), "pools.a.tls.secretName must name a Secret with tls.crt and tls.key, got none"),
     (("pools.a.nodePort=30001",), "pools.a.nodePort needs serviceType NodePort or LoadBalancer, got ClusterIP"),
     (("pools.a.sourceRanges={10.0.0.0}",), 'pools.a.sourceRanges must hold CIDRs such as 10.0.0.0/8, got "10.0.0.0"'),
     (("pools.a.shares=16", "watchNamespaces={x}"), "pools need pacs among watchNamespaces, got x"),

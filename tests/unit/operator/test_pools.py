@@ -89,7 +89,7 @@ async def test_entity_is_ready_when_every_pod_serves_its_line(ground: Ground) ->
     await serve(ground, "pool-a", "pool-b")
     assert ground.conditions(key)["Ready"] == ("True", "Ready")
     status = ground.cluster.of(APPLICATION_ENTITY, key)["status"]["listener"]
-    assert status == {"mode": "Shared", "endpoint": POOL.endpoint, "replicas": 2, "readyReplicas": 2}
+    assert status == {"mode": "Shared", "endpoint": POOL.endpoint}
 
     ground.add_ae("ct1", comment="nobody's business")
     await settle(ground)
@@ -175,10 +175,35 @@ async def test_title_has_one_owner_in_a_pool_too(ground: Ground) -> None:
 async def test_suspended_or_unreadable_entity_stays_as_the_pool_is_told_now(ground: Ground) -> None:
     await added(ground, "ct1", "ct2")
     before = config_maps(ground)
-    ground.add_ae("ct1", suspend=True, node="10.9.9.9")
+    ground.add_ae("ct1", suspend=True, node="10.9.9.9", enabled=False)
     ground.add_ae("ct2", node="not a node !")
     await settle(ground)
     assert config_maps(ground) == before
+    again = Ground(ground.cluster, WITH_POOL)
+    await settle(again)
+    assert config_maps(again) == before, "also after a restart"
+
+
+async def test_entity_whose_manifest_nobody_can_read_any_more_stays_in_its_pool(ground: Ground) -> None:
+    [key] = await added(ground, "ct1")
+    ground.cluster.saw = lambda kind, event, manifest: None
+    live = ground.cluster.of(APPLICATION_ENTITY, key)
+    ground.cluster.put(APPLICATION_ENTITY, {**live, "spec": {**live["spec"], "port": "many"}})
+    again = Ground(ground.cluster, WITH_POOL)
+    await settle(again)
+    assert told(again) == {"radiology/ct1": "CT1"}
+
+
+async def test_pod_that_comes_without_the_files_makes_nobody_served(ground: Ground) -> None:
+    [key] = await added(ground, "ct1")
+    await serve(ground, "pool-a")
+    assert ground.conditions(key)["Ready"] == ("True", "Ready")
+    await serve(ground, "pool-b")
+    ground.reader.said["pool-b"] = Report("of the chart", "ready")
+    ground.clock.pass_(120)
+    await ground.ask_pods()
+    await settle(ground)
+    assert ground.conditions(key)["Ready"] == ("False", "ListenerNotReady")
 
 
 async def test_unknown_pool_is_said(ground: Ground) -> None:
@@ -200,6 +225,7 @@ async def test_full_pool_is_said_and_what_it_serves_stays(
     other = next(n for n in names if share_of(ResourceKey("radiology", n), POOL) == share)
     [second] = await added(ground, other)
     assert "raise pools.default.shares" in ground.message(second)
+    assert ground.conditions(first)["Ready"] == ("True", "Ready"), "it is served"
     assert told(ground) == {"radiology/ct1": "CT1"}
     assert LARGEST_BYTES < 1_000_000
 
@@ -223,7 +249,10 @@ def test_installation_names_its_pools() -> None:
     }
 
 
-async def test_pool_that_holds_ten_thousand_is_written_in_a_few_writes() -> None:
+async def test_pool_that_holds_ten_thousand_is_written_in_a_few_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aegate_operator.declared.Declared.has_judged", lambda self, ref: True)
     pool = replace(POOL, shares=16)
     ground = Ground(installation=replace(INSTALLATION, pools={"default": pool}))
     for i in range(10_000):
