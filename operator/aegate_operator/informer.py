@@ -75,14 +75,18 @@ class Informer:
             self._gone(scope.kind, ghost)
         return len(ghosts)
 
+    def declared(self) -> list[ResourceRef]:
+        """Return the resources that there are."""
+        return [ResourceRef(kind.name, key) for kind in DECLARED for key in self._cache.keys(kind)]
+
     def everything(self) -> list[ResourceRef]:
-        """Return all resources that there are to be looked at, and AEs that are gone and left a spool."""
-        declared = [ResourceRef(kind.name, key) for kind in DECLARED for key in self._cache.keys(kind)]
+        """Return all that is to be looked at: resources, pools, and AEs that are gone and left a spool."""
         claims = (self._cache.get(VOLUME_CLAIM, key) for key in self._cache.keys(VOLUME_CLAIM))
-        left = {_entity_of_claim(claim) for claim in claims if claim is not None}
-        return [*declared, *self._pools] + [
-            ref for ref in sorted(left, key=str) if self._cache.get(APPLICATION_ENTITY, ref.key) is None
-        ]
+        spools = {_entity_of_claim(claim) for claim in claims if claim is not None}
+        left = (
+            ref for ref in sorted(spools, key=str) if self._cache.get(APPLICATION_ENTITY, ref.key) is None
+        )
+        return [*self.declared(), *self._pools, *left]
 
     def _came(self, kind: Kind, manifest: Manifest) -> None:
         if kind not in DECLARED:

@@ -61,7 +61,7 @@ async def test_from_applied_to_ready_to_gone(ward: Ward, radiology: str) -> None
         for kind in OWNED:
             await ward.until_gone(kind, child(key))
         await eventually_async(
-            lambda: key not in {r.key for r in operator.informer.everything()}, deadline_s=30
+            lambda: key not in {r.key for r in operator.informer.declared()}, deadline_s=30
         )
 
 

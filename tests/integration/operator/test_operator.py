@@ -18,6 +18,7 @@ from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.stores.cluster.connection import ClusterConnection
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind
 from aegate_operator.assembly import Operator, Times
+from aegate_operator.cache import WATCHED
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import revision
 from aegate_operator.manifests.child import AE_LABEL
@@ -115,7 +116,7 @@ async def test_from_applied_to_ready_to_gone(server: ApiServer, settings: Operat
         for plural in CHILDREN:
             assert server.requests["patch", plural] == 1
         server.cluster.lose(APPLICATION_ENTITY, key)
-        await eventually_async(lambda: operator.informer.everything() == [], deadline_s=30)
+        await eventually_async(lambda: operator.informer.declared() == [], deadline_s=30)
     assert server.requests["patch", "deployments"] == 1
     assert server.requests["update", "deployments"] == 0
 
@@ -158,7 +159,7 @@ async def test_an_api_server_that_goes_away_and_comes_back_with_a_compacted_hist
         server.compact()
         await server.start()
         await comes_up(server, new)
-        await eventually_async(lambda: len(operator.informer.everything()) == 2, deadline_s=60)
+        await eventually_async(lambda: len(operator.informer.declared()) == 2, deadline_s=60)
         assert operator.liveness.trouble() is None
         assert condition(server, kept) == ("True", "Ready")
 
@@ -175,7 +176,7 @@ async def test_a_deletion_that_a_relist_swallows_is_noticed(
         server.cluster.lose(APPLICATION_ENTITY, lost)
         server.compact()
         server.is_mute = False
-        await eventually_async(lambda: len(operator.informer.everything()) == 1, deadline_s=60)
+        await eventually_async(lambda: len(operator.informer.declared()) == 1, deadline_s=60)
         assert operator.metrics.ghosts._value.get() == 1
 
 
@@ -183,7 +184,7 @@ async def test_bookmarks_keep_a_quiet_watch_young_and_silence_ages_it(
     server: ApiServer, settings: OperatorSettings
 ) -> None:
     async with operating(server, settings) as operator:
-        await eventually_async(lambda: len(operator.liveness.silence_s()) == 10, deadline_s=30)
+        await eventually_async(lambda: len(operator.liveness.silence_s()) == len(WATCHED), deadline_s=30)
 
         def oldest() -> float:
             operator.board.look()
@@ -205,7 +206,7 @@ async def test_namespaced_it_asks_for_nothing_else(server: ApiServer, settings: 
         keys = [add_ae(server, "ct1", "radiology"), add_ae(server, "mr1", "cardiology")]
         await asyncio.gather(*(comes_up(server, key) for key in keys))
         assert condition(server, stranger) is None
-        assert {ref.key for ref in operator.informer.everything()} == set(keys)
+        assert {ref.key for ref in operator.informer.declared()} == set(keys)
 
 
 async def test_it_never_loops_hot_over_what_is_refused(server: ApiServer, settings: OperatorSettings) -> None:

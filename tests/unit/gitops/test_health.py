@@ -14,7 +14,7 @@ from aegate_core.resources.parse import parse_resource
 from aegate_core.resources.reference import ref_of
 from aegate_operator.status import stalled
 
-ARGO_CD = Path(__file__).parents[3] / "examples" / "gitops" / "argocd"
+ARGO_CD = Path(__file__).parents[3] / "docs" / "operations" / "examples" / "argocd"
 SCRIPT = (ARGO_CD / "health.lua").read_text()
 NEW = "Progressing"
 
