@@ -17,6 +17,7 @@ from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, JOB, POD, VOLUME_CLAIM
 from aegate_operator.cache import Cache, Family, is_controlled_by
+from aegate_operator.compare import WISHED, stamped
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import Child, drain_job, entity_of
 from aegate_operator.manifests.child import AE_LABEL, base_name
@@ -88,12 +89,14 @@ class Drainer:
             )
         if not _can_hold_anything(claim):
             return 0 if is_kept else await self._remove(claim, family)
+        wished = stamped(drain_job(claim, self._installation).manifest)
         if job is None:
-            wished = drain_job(claim, self._installation)
-            self._cache.put(JOB, await self._client.apply(JOB, dict(wished.manifest)))
+            self._cache.put(JOB, await self._client.apply(JOB, wished))
             log(SPOOL_DRAINING, namespace=key.namespace, name=entity_of(claim))
             return 1
-        if is_kept or not _is_complete(job) or _is_leaving(job):
+        if not _is_complete(job):  # a Job cannot be changed: one of another image or Secret is another Job
+            return 0 if _stamp(job) == _stamp(wished) else await self._end(job)
+        if is_kept or _is_leaving(job):
             return 0
         live = await self._client.get(JOB, key_of(job))
         if not _is_complete(live) or _is_leaving(live) or not is_controlled_by(live, _uid(claim)):
@@ -148,6 +151,10 @@ def _can_hold_anything(claim: Mapping[str, object]) -> bool:
     spec = members(claim.get("spec"))
     is_bound = members(claim.get("status")).get("phase") != "Pending"
     return is_bound or any(spec.get(name) for name in ("volumeName", "dataSource", "dataSourceRef"))
+
+
+def _stamp(manifest: Mapping[str, object]) -> object:
+    return members(members(manifest.get("metadata")).get("annotations")).get(WISHED)
 
 
 def _is_complete(job: Mapping[str, object]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from aegate_core.resources.reference import ResourceRef
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, JOB, POD, VOLUME_CLAIM
 from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP
 from tests.unit.operator.fake_cluster import Write
-from tests.unit.operator.ground import Ground
+from tests.unit.operator.ground import INSTALLATION, Ground
 from tests.unit.operator.test_reconcile import served
 
 CLAIM, SPOOL, DRAIN = (
@@ -278,3 +279,21 @@ async def test_pod_that_has_ended_fills_nothing(ground: Ground) -> None:
     ground.cluster.put(POD, {**ground.cluster.of(POD, name), "status": {"phase": "Failed"}})
     await ground.settle()
     assert ground.cluster.writes == [Write("apply", "Job", "ae-ct1-drain")]
+
+
+async def test_job_of_an_older_image_is_made_anew(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    old = ground.cluster.of(JOB, DRAIN)["metadata"]["uid"]
+
+    newer = Ground(ground.cluster, replace(INSTALLATION, image="localhost/aegate:2"))
+    await newer.settle()
+    job = newer.cluster.of(JOB, DRAIN)
+    assert job["metadata"]["uid"] != old
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "localhost/aegate:2"
+    newer.cluster.writes.clear()
+    newer.queue.add(ResourceRef("ApplicationEntity", key))
+    await newer.settle()
+    assert newer.cluster.writes == []
