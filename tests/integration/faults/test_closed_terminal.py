@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import termios
 from contextlib import suppress
@@ -24,6 +25,7 @@ def test_closed_terminal_stops_all_in_good_order(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
 
     def own_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
     child = subprocess.Popen(
