@@ -24,7 +24,8 @@ def operator_lab(say: Callable[[str], None]) -> Iterator[Lab]:
     """A control plane with our CRDs and the operator's account."""
     with running_lab(LabSettings(processes=0), say) as lab:
         crds = [
-            YAML(typ="safe", pure=True).load(file.read_text()) for file in sorted((ROOT / "crds").iterdir())
+            YAML(typ="safe", pure=True).load(file.read_text())
+            for file in sorted((ROOT / "crds").glob("*.yaml"))
         ]
         apply_all(lab, [*crds, *rights()])
         for crd in ("applicationentities", "imageroutes", "patientpartitions"):
