@@ -106,6 +106,11 @@ async def test_entity_is_ready_when_every_pod_serves_its_line(ground: Ground) ->
     await serve(ground, "pool-b")
     assert ground.conditions(key)["Ready"] == ("True", "Ready")
 
+    ground.add_ae("ct1", node="10.9.9.10")
+    await settle(ground)
+    await serve(ground, "pool-b")
+    assert ground.conditions(key)["Ready"] == ("False", "ListenerNotReady"), "pool-a has the old line"
+
 
 async def test_edit_of_one_writes_one_config_map_and_makes_nobody_elses_condition_flicker(
     ground: Ground,
