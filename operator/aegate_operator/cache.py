@@ -57,7 +57,7 @@ class Cache:
 
     def put(self, kind: Kind, manifest: Manifest) -> bool:
         """Take up an object; False when it is known in this version or a newer one."""
-        key, uid, version = key_of(manifest), _uid(manifest), version_of(manifest)
+        key, uid, version = key_of(manifest), uid_of(manifest), version_of(manifest)
         before = self._known[kind].get(key)
         if before is not None and before.version >= version:
             return False
@@ -72,7 +72,7 @@ class Cache:
         """Forget an object that is gone; False when another life of its name is known by now."""
         key = key_of(manifest)
         known = self._known[kind].get(key)
-        if known is None or known.uid != _uid(manifest):
+        if known is None or known.uid != uid_of(manifest):
             return False
         del self._known[kind][key]
         family = family_of(manifest)
@@ -176,5 +176,11 @@ def controller_of(manifest: Mapping[str, object]) -> str:
     return ""
 
 
-def _uid(manifest: Mapping[str, object]) -> str:
+def is_leaving(manifest: Mapping[str, object]) -> bool:
+    """Whether the object is about to be deleted."""
+    return bool(members(manifest.get("metadata")).get("deletionTimestamp"))
+
+
+def uid_of(manifest: Mapping[str, object]) -> str:
+    """Return the object's uid; empty where there is none."""
     return str(members(manifest.get("metadata")).get("uid", ""))

@@ -16,7 +16,7 @@ from aegate_core.resources.values import ApplicationEntity
 from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
 from aegate_core.stores.cluster.kinds import POD, Kind
-from aegate_operator.cache import CHILDREN, OWNED, Cache, Family, controller_of, is_controlled_by
+from aegate_operator.cache import CHILDREN, OWNED, Cache, Family, controller_of, is_controlled_by, is_leaving
 from aegate_operator.compare import WISHED, differences, stamped
 from aegate_operator.manifests import Child
 from aegate_operator.metrics import OperatorMetrics
@@ -75,7 +75,7 @@ class ChildWriter:
             if kind in OWNED
             and is_controlled_by(manifest, uid)
             and (kind.name, key_of(manifest).name) not in names
-            and not _is_leaving(manifest)
+            and not is_leaving(manifest)
         ]
         for kind, manifest in unwanted:
             await self._delete(kind, manifest)
@@ -159,10 +159,6 @@ def _refuse_stranger(kind: Kind, live: Manifest, ae: ApplicationEntity) -> None:
     if controller or (kind in OWNED and labels.get(MANAGED_BY) != OURS):
         whose = f"belongs to {controller}" if controller else "is not of aegate"
         raise ClusterConflict(f"{kind} {key_of(live)} {whose} and is left alone: delete or rename it")
-
-
-def _is_leaving(manifest: Manifest) -> bool:
-    return bool(members(manifest["metadata"]).get("deletionTimestamp"))
 
 
 def _template(manifest: Mapping[str, object]) -> Mapping[str, object]:

@@ -16,7 +16,7 @@ from aegate_core.events import SPOOL_DRAINED, SPOOL_DRAINING, Log
 from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, JOB, POD, VOLUME_CLAIM
-from aegate_operator.cache import Cache, Family, is_controlled_by
+from aegate_operator.cache import Cache, Family, is_controlled_by, is_leaving, uid_of
 from aegate_operator.compare import WISHED, stamped
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import Child, drain_job, entity_of
@@ -53,7 +53,7 @@ class Drainer:
         written = 0
         for claim in self._claims(family, entity):
             name, job = key_of(claim).name, self._job(claim)
-            if name in filled or _is_leaving(claim):
+            if name in filled or is_leaving(claim):
                 written += await self._end(job)
             else:
                 written += await self._empty(claim, job, family, is_kept=name in kept)
@@ -81,8 +81,8 @@ class Drainer:
 
     async def _empty(self, claim: Manifest, job: Manifest | None, family: Family, *, is_kept: bool) -> int:
         key = key_of(claim)
-        if job is not None and not is_controlled_by(job, _uid(claim)):
-            if _is_leaving(job):
+        if job is not None and not is_controlled_by(job, uid_of(claim)):
+            if is_leaving(job):
                 return 0
             raise ClusterConflict(
                 f"Job {key_of(job)} is not this claim's: delete it, or what {key} holds stays out of the index"
@@ -96,10 +96,10 @@ class Drainer:
             return 1
         if not _is_complete(job):  # a Job cannot be changed: one of another image or Secret is another Job
             return 0 if _stamp(job) == _stamp(wished) else await self._end(job)
-        if is_kept or _is_leaving(job):
+        if is_kept or is_leaving(job):
             return 0
         live = await self._client.get(JOB, key_of(job))
-        if not _is_complete(live) or _is_leaving(live) or not is_controlled_by(live, _uid(claim)):
+        if not _is_complete(live) or is_leaving(live) or not is_controlled_by(live, uid_of(claim)):
             return 0
         return await self._remove(claim, family)
 
@@ -110,7 +110,7 @@ class Drainer:
             return 0
         version = str(members(claim["metadata"]).get("resourceVersion", ""))
         with contextlib.suppress(ClusterNotFound):
-            await self._client.delete(VOLUME_CLAIM, key, uid=_uid(claim), resource_version=version)
+            await self._client.delete(VOLUME_CLAIM, key, uid=uid_of(claim), resource_version=version)
         log(SPOOL_DRAINED, namespace=key.namespace, name=entity_of(claim))
         return 1
 
@@ -122,17 +122,17 @@ class Drainer:
             live: Manifest | None = await self._client.get(APPLICATION_ENTITY, entity)
         except ClusterNotFound:
             live = None
-        if (live and _uid(live)) != (known and _uid(known)):
+        if (live and uid_of(live)) != (known and uid_of(known)):
             return True
         pods = await self._client.list(POD, namespace=key.namespace, labels=f"{AE_LABEL}={family.name}")
         return any(key.name in pod.claims for pod in map(read_pod, pods.items) if not pod.is_draining)
 
     async def _end(self, job: Manifest | None) -> int:
         """Remove the Job of a spool that is filled again, or of a claim that goes, which waits for ended pods."""
-        if job is None or _is_leaving(job):
+        if job is None or is_leaving(job):
             return 0
         with contextlib.suppress(ClusterNotFound):
-            await self._client.delete(JOB, key_of(job), uid=_uid(job))
+            await self._client.delete(JOB, key_of(job), uid=uid_of(job))
         self._cache.remove(JOB, job)
         return 1
 
@@ -163,11 +163,3 @@ def _is_complete(job: Mapping[str, object]) -> bool:
         members(c).get("type") == "Complete" and members(c).get("status") == "True"
         for c in (conditions if isinstance(conditions, list) else [])
     )
-
-
-def _is_leaving(manifest: Mapping[str, object]) -> bool:
-    return bool(members(manifest["metadata"]).get("deletionTimestamp"))
-
-
-def _uid(manifest: Mapping[str, object]) -> str:
-    return str(members(manifest["metadata"]).get("uid", ""))

@@ -32,7 +32,7 @@ from aegate_core.stores.cluster.kinds import (
     Kind,
 )
 from aegate_core.stores.cluster.occasions import Occasion, event_manifest
-from aegate_operator.cache import DECLARED, Family
+from aegate_operator.cache import DECLARED, Family, is_leaving
 from aegate_operator.children import ChildWriter, Written
 from aegate_operator.declared import conditions_in, generation_of
 from aegate_operator.draining import Drainer
@@ -108,7 +108,7 @@ class Reconciler:
         manifest = self._surface.cache.get(kind, ref.key)
         if manifest is None:
             return await self._forget(ref)
-        if _is_leaving(manifest):
+        if is_leaving(manifest):
             return False  # with its children already going, to make them anew would be a fight without end
         error = self._surface.declared.error(ref, manifest)
         if error is not None:
@@ -346,8 +346,3 @@ def _speaks_of_now(manifest: Manifest) -> bool:
     return (
         accepted is not None and accepted.is_true and accepted.observed_generation == generation_of(manifest)
     )
-
-
-def _is_leaving(manifest: Manifest) -> bool:
-    metadata = manifest["metadata"]
-    return isinstance(metadata, dict) and bool(metadata.get("deletionTimestamp"))
