@@ -28,7 +28,10 @@ def bill_of_materials(name: str, version: str, root: Path, sites: list[Path]) ->
     image = Component(
         name=name, version=version, type=ComponentType.CONTAINER, purl=PackageURL("oci", name=name)
     )
-    bom = Bom(components=[*_debian(root), *_python(sites)])
+    components = [*_debian(root), *_python(sites)]
+    for component in (image, *components):
+        component.bom_ref.value = str(component.purl)  # else a random one
+    bom = Bom(components=components)
     bom.metadata.component = image
     bom.register_dependency(image, bom.components)
     known = ",".join(sorted(str(c.purl) for c in bom.components))
