@@ -25,6 +25,8 @@ INTERVAL_S = 600.0
 SPREAD_S = 60.0
 """Over how long the compares after a resync are spread."""
 RETRY_S = 2.0
+GATHER_S = 2.0
+"""After an API server was away all watches begin anew, each in its own time: one list serves them all."""
 LABELS = "app.kubernetes.io/managed-by=aegate-operator"
 """Of all children and their pods: asked of the API server, so that nobody else's objects come."""
 
@@ -38,6 +40,7 @@ class ResyncTimes:
     interval_s: float = INTERVAL_S
     spread_s: float = SPREAD_S
     retry_s: float = RETRY_S
+    gather_s: float = GATHER_S
     jitter: Callable[[], float] = random.random
 
     def next_s(self) -> float:
@@ -93,6 +96,7 @@ class Resync:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), delay_s)
+                await asyncio.sleep(self._times.gather_s)
             self._wanted.clear()
             if await self._try():
                 for ref in self._informer.everything():

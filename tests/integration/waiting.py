@@ -12,8 +12,11 @@ T = TypeVar("T")
 
 POLL_S = 0.02
 
+What = str | Callable[[], str]
+"""What was waited for: a sentence, or what makes one when it did not come."""
 
-def eventually(condition: Callable[[], T], *, deadline_s: float = 10, what: str = "") -> T:
+
+def eventually(condition: Callable[[], T], *, deadline_s: float = 10, what: What = "") -> T:
     """Return the first true value of ``condition()``. Raises AssertionError when there is none in time."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
@@ -25,16 +28,16 @@ def eventually(condition: Callable[[], T], *, deadline_s: float = 10, what: str 
 
 @overload
 async def eventually_async(
-    condition: Callable[[], Awaitable[T]], *, deadline_s: float = 10, what: str = ""
+    condition: Callable[[], Awaitable[T]], *, deadline_s: float = 10, what: What = ""
 ) -> T: ...
 
 
 @overload
-async def eventually_async(condition: Callable[[], T], *, deadline_s: float = 10, what: str = "") -> T: ...
+async def eventually_async(condition: Callable[[], T], *, deadline_s: float = 10, what: What = "") -> T: ...
 
 
 async def eventually_async(
-    condition: Callable[[], Awaitable[T] | T], *, deadline_s: float = 10, what: str = ""
+    condition: Callable[[], Awaitable[T] | T], *, deadline_s: float = 10, what: What = ""
 ) -> T:
     """Return the first true value of ``condition()``, awaited if need be, without blocking the event loop."""
     end = time.monotonic() + deadline_s
@@ -48,6 +51,6 @@ async def eventually_async(
         await asyncio.sleep(POLL_S)
 
 
-def _not_yet(condition: object, value: object, deadline_s: float, what: str) -> str:
-    name = what or getattr(condition, "__qualname__", repr(condition))
+def _not_yet(condition: object, value: object, deadline_s: float, what: What) -> str:
+    name = (what() if callable(what) else what) or getattr(condition, "__qualname__", repr(condition))
     return f"not within {deadline_s} s: {name} (last value: {value!r})"

@@ -76,15 +76,20 @@ class Ward:
 
     @asynccontextmanager
     async def operating(
-        self, installation: Installation = INSTALLATION, times: Times = TIMES
+        self, installation: Installation = INSTALLATION, times: Times = TIMES, *, server: str = ""
     ) -> AsyncIterator[Operator]:
-        """An operator at work that has looked at everything once; whatever ends it fails the test."""
+        """An operator at work that has looked at everything once; whatever ends it fails the test.
+
+        ``server``: how it reaches the API server, where a test stands in between.
+        """
         if not self.database.exists():
             shutil.copyfile(self.sqlite_template, self.database)
         settings = OperatorSettings(installation, f"sqlite://{self.database}", "operator-0")
         stop = asyncio.Event()
         async with open_database(settings.database_url) as db:
-            operator = Operator(settings, account_of(self.lab), db, self.listeners, times=times)
+            connection = account_of(self.lab)
+            connection = replace(connection, server=server) if server else connection
+            operator = Operator(settings, connection, db, self.listeners, times=times)
             running = asyncio.create_task(operator.run(stop))
             try:
                 await eventually_async(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,14 +63,18 @@ class PacedSender:
 
 
 @contextmanager
-def paced_sender(address: tuple[str, int], title: str, study: str) -> Iterator[PacedSender]:
+def paced_sender(
+    address: tuple[str, int], title: str, study: str, *, tls: ssl.SSLContext | None = None
+) -> Iterator[PacedSender]:
     """Associate and send during the block; released at its end. Raises AssertionError when that was not possible."""
     device = AE(ae_title=title)
     device.add_requested_context(CTImageStorage)
     device.dimse_timeout = device.acse_timeout = 60
     aborts: list[str] = []
     handlers: list[Any] = [(evt.EVT_ABORTED, lambda event: aborts.append(str(event.event.name)))]
-    association = device.associate(*address, ae_title="AEGATE", evt_handlers=handlers)
+    association = device.associate(
+        *address, ae_title="AEGATE", evt_handlers=handlers, tls_args=(tls, "localhost") if tls else None
+    )
     assert association.is_established, (
         f"{title} is not admitted at {address}: {association.acceptor.primitive}"
     )

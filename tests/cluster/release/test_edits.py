@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.cluster.lab.lab import KubectlFailed
+from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import Hospital
 from tests.cluster.release.paced import paced_sender
-from tests.integration.processes import process
-from tests.integration.waiting import eventually
 
 CRD = Path(__file__).parents[3] / "crds" / "applicationentity.yaml"
 NAME, TITLE = "ct-9", "CT_9"
@@ -66,6 +63,14 @@ LIVE: dict[str, dict[str, Any] | list[dict[str, Any]]] = {
         {"listener": {"serviceType": "NodePort"}},
     ],
     "listener.mode": {"listener": {"mode": "Dedicated"}},
+    "ability": [{"ability": "Print", "push": None}],
+    "print.displayFormat": {"print": {"displayFormat": "STANDARD\\2,3"}},
+    "print.filmSize": {"print": {"filmSize": "A4"}},
+    "print.orientation": {"print": {"orientation": "LANDSCAPE"}},
+    "print.medium": {"print": {"medium": "PAPER"}},
+    "print.copies": {"print": {"copies": 2}},
+    "print.color": {"print": {"color": True}},
+    "print.callingTitle": [{"print": {"callingTitle": "GATE"}}, {"ability": "Push", "print": None}],
 }
 ROLLS: dict[str, dict[str, Any]] = {
     "listener.longestAssociationSeconds": {"listener": {"longestAssociationSeconds": 900}},
@@ -82,59 +87,16 @@ SCALES: dict[str, dict[str, Any]] = {"listener.replicas": {"listener": {"replica
 ELSEWHERE = {
     "title": "refused: test_refused",
     "patientPartition": "refused: test_refused",
-    "enabled": "not tried in pods yet; the operator's part: tests/unit/operator/test_draining.py",
-    "listener.pool": "goes with mode Shared: not tried under an association yet",
+    "enabled": "test_edits_of_the_way_in.py",
+    "listener.pool": "test_edits_of_the_way_in.py, by mode",
     "listener.loadBalancerClass": "goes with a LoadBalancer, which a lab has not",
-    "listener.spool.accessMode": "a claim's cannot be changed: what is said then is not tried yet",
-    "listener.spool.storageClassName": "a claim's cannot be changed: what is said then is not tried yet",
-    "listener.spool.size": "needs a StorageClass that expands, which a lab has not",
-    "listener.tls.secretName": "not tried in pods yet",
-    "listener.tls.clientAuth": "not tried in pods yet",
-    "listener.tls.caSecretName": "not tried in pods yet",
-    "ability": "not tried in pods yet",
-    "print": "not tried in pods yet",
+    "listener.spool.accessMode": "a claim's cannot be changed: test_a_claim_cannot_be_changed",
+    "listener.spool.storageClassName": "a claim's cannot be changed: test_a_claim_cannot_be_changed",
+    "listener.spool.size": "needs a StorageClass that expands, which a lab has not: test_a_claim_cannot_be_changed",
+    "listener.tls.secretName": "test_edits_of_the_way_in.py",
+    "listener.tls.clientAuth": "test_edits_of_the_way_in.py",
+    "listener.tls.caSecretName": "test_edits_of_the_way_in.py",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Edited:
-    """The AE of these tests."""
-
-    hospital: Hospital
-
-    def patch(self, spec: dict[str, Any]) -> float:
-        """Merge ``spec`` and return how many seconds it took until Ready spoke of it."""
-        self.hospital.kubectl(
-            "patch", "applicationentity", NAME, "--type=merge", f"--patch={json.dumps({'spec': spec})}"
-        )
-        patched = time.monotonic()
-        eventually(self.is_effective, deadline_s=120, what=f"{spec} is effective: {self.conditions()}")
-        # From when kubectl has ended: it takes a second of a busy machine itself.
-        return time.monotonic() - patched
-
-    def is_effective(self) -> bool:
-        """Whether Ready says that the newest spec is served, or that nobody looks (suspend)."""
-        live = self.hospital.get("applicationentity", NAME)
-        ready = next(c for c in live["status"]["conditions"] if c["type"] == "Ready")
-        is_current = ready.get("observedGeneration") == live["metadata"]["generation"]
-        return is_current and (ready["status"] == "True" or bool(live["spec"].get("suspend")))
-
-    def conditions(self) -> list[tuple[str, str, str, str]]:
-        """Return type, status, reason and message of each condition."""
-        live = self.hospital.get("applicationentity", NAME)
-        return [(c["type"], c["status"], c["reason"], c["message"]) for c in live["status"]["conditions"]]
-
-    def pods(self) -> dict[str, tuple[str, int, bool]]:
-        """Return uid, restarts and whether it is to end, of each pod of the listener."""
-        found = self.hospital.get("pods", f"--selector=aegate.dev/ae={NAME}")["items"]
-        return {
-            p["metadata"]["name"]: (
-                p["metadata"]["uid"],
-                sum(c["restartCount"] for c in p["status"].get("containerStatuses", [])),
-                "deletionTimestamp" in p["metadata"],
-            )
-            for p in found
-        }
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +104,7 @@ def edited(installed: Hospital) -> Iterator[Edited]:
     """An AE whose device is this machine."""
     installed.add_ae(NAME)
     installed.wait_until_ready(NAME)
-    yield Edited(installed)
+    yield Edited(installed, NAME)
     installed.kubectl("delete", "applicationentity", NAME)
 
 
@@ -180,34 +142,14 @@ def test_edit_that_adds_pods(edited: Edited, name: str) -> None:
 def test_edit_that_needs_new_pods_waits_for_the_open_association(
     edited: Edited, name: str, tmp_path: Path
 ) -> None:
-    hospital, log = edited.hospital, tmp_path / "pods.log"
-    watching = [
-        "kubectl",
-        "get",
-        "pods",
-        f"--namespace={hospital.namespace}",
-        f"--selector=aegate.dev/ae={NAME}",
-    ]
-    with (
-        process([*watching, "--watch", "--output=jsonpath={.metadata.name} {.status}{\"\\n\"}"], log=log,
-                environ=hospital.lab.environ),
-        paced_sender(hospital.address(NAME), TITLE, f"rolls {name}") as sender,
-    ):  # fmt: skip
+    address = edited.hospital.address(NAME)
+    with old_pods_end_well(edited, tmp_path), paced_sender(address, TITLE, f"rolls {name}") as sender:
         sender.goes_on()
         old = edited.pods()
         edited.patch(ROLLS[name])
         sender.goes_on()
         ending = {pod for pod, (_, _, is_ending) in edited.pods().items() if is_ending}
         assert ending and ending <= old.keys()
-        sender.stop()
-        eventually(
-            lambda: not old.keys() & edited.pods().keys(), deadline_s=120, what="the old pods are gone"
-        )
-        ends = _last_statuses(log)
-    for pod in old:
-        assert {c["name"]: c["state"]["terminated"]["exitCode"] for c in ends[pod]["containerStatuses"]} == {
-            "receiver": 0
-        }
 
 
 @pytest.mark.parametrize(
@@ -220,6 +162,27 @@ def test_refused(edited: Edited, spec: dict[str, Any], word: str) -> None:
         )
 
 
+CLAIM: dict[str, tuple[dict[str, str], str]] = {
+    "accessMode": ({"accessMode": "ReadWriteOnce"}, "spec is immutable"),
+    "storageClassName": ({"storageClassName": "fast"}, "spec is immutable"),
+    "size": ({"size": "2Gi"}, "only dynamically provisioned pvc can be resized"),
+}
+
+
+@pytest.mark.parametrize("name", CLAIM)
+def test_a_claim_cannot_be_changed(edited: Edited, name: str) -> None:
+    """What the API server says of it stands in Ready; the listener goes on, and all is well when it is taken back."""
+    change, words = CLAIM[name]
+    with paced_sender(edited.hospital.address(NAME), TITLE, f"claim {name}") as sender:
+        before = edited.pods()
+        edited.patch({"listener": {"spool": change}}, reason="ListenerNotReady")
+        assert words in edited.message()
+        sender.goes_on()
+        edited.patch({"listener": {"spool": None}})
+        assert edited.pods() == before
+        sender.goes_on()
+
+
 def _fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:
     """Give the path of each field that has no fields."""
     if "properties" not in schema:
@@ -227,12 +190,3 @@ def _fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:
         return
     for name, below in schema["properties"].items():
         yield from _fields(below, f"{path}.{name}" if path else name)
-
-
-def _last_statuses(log: Path) -> dict[str, Any]:
-    """Return the last status that the watch has told, by pod."""
-    found = {}
-    for line in log.read_text().splitlines():
-        name, _, status = line.partition(" ")
-        found[name] = json.loads(status)
-    return found

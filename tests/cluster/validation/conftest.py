@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cluster.lab.lab import Lab
+from tests.cluster.lab.starting import LabSettings, running_lab
 from tests.cluster.validation.api_server import ApiServer
 from tests.cluster.validation.installing import OldObjects, install, install_without_rules
 from tests.crd_cases.table import load_cases
 
 
-class Cluster(Protocol):
-    """What these tests need of a cluster."""
-
-    @property
-    def kubeconfig(self) -> Path:
-        """How to get in."""
-
-    def kubectl(self, *arguments: str | Path, stdin: str = "") -> str:
-        """Return what kubectl prints. Raises AssertionError with what it said."""
+@pytest.fixture(scope="package")
+def cluster(say: Callable[[str], None]) -> Iterator[Lab]:
+    """A lab of these tests' own: they put CRDs without rules in force, and admission policies."""
+    with running_lab(LabSettings(), say) as lab:
+        yield lab
 
 
-@dataclass(frozen=True, slots=True)
-class GivenCluster:
-    """The cluster of ``KUBECONFIG``."""
-
-    kubeconfig: Path
-
-    def kubectl(self, *arguments: str | Path, stdin: str = "") -> str:
-        program = shutil.which("kubectl") or os.environ["KUBECTL"]
-        done = subprocess.run(
-            [program, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
-        )
-        assert done.returncode == 0, done.stderr or done.stdout
-        return done.stdout
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    return GivenCluster(Path(os.environ["KUBECONFIG"]))
-
-
-@pytest.fixture(scope="session")
-def api(cluster: Cluster) -> Iterator[ApiServer]:
+@pytest.fixture(scope="package")
+def api(cluster: Lab) -> Iterator[ApiServer]:
     server = ApiServer(cluster.kubeconfig)
     yield server
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stored(api: ApiServer) -> OldObjects:
     """The old versions of updates, those from before the rules stored already; our CRDs are in force."""
     install_without_rules(api)

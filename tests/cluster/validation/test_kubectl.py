@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.lab.lab import Lab
 from tests.cluster.validation.api_server import PLURALS, ApiServer
-from tests.cluster.validation.conftest import Cluster
 from tests.cluster.validation.installing import OldObjects, make_namespace
 
 NAMESPACE = "people"
@@ -48,7 +48,7 @@ spec: {allowedCIDRs: [10.0.0.0/8], requireTLS: true}
 class People:
     """kubectl in a namespace of its own."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Lab) -> None:
         self._cluster = cluster
 
     def kubectl(self, *arguments: str | Path, stdin: str = "") -> str:
@@ -70,7 +70,7 @@ class People:
 
 
 @pytest.fixture
-def people(cluster: Cluster, api: ApiServer, stored: OldObjects) -> Iterator[People]:
+def people(cluster: Lab, api: ApiServer, stored: OldObjects) -> Iterator[People]:
     make_namespace(api, NAMESPACE)
     yield People(cluster)
     cluster.kubectl("--namespace", NAMESPACE, "delete", "ae,iroute,ppart", "--all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from aegate_operator.declared import Declared
 from aegate_operator.informer import Informer
 from aegate_operator.metrics import OperatorMetrics
 from aegate_operator.resync import LABELS, Resync, ResyncTimes, scopes
+from tests.integration.waiting import eventually_async
 from tests.unit.operator.ground import CRDS
 
 
@@ -52,7 +54,11 @@ def made(lists: Lists, *namespaces: str) -> tuple[Resync, Informer, OperatorMetr
     informer = Informer(Cache(), Declared(CRDS), [].append)
     metrics = OperatorMetrics()
     resync = Resync(
-        cast(ClusterClient, lists), informer, metrics, scopes(namespaces), ResyncTimes(retry_s=0.01)
+        cast(ClusterClient, lists),
+        informer,
+        metrics,
+        scopes(namespaces),
+        ResyncTimes(retry_s=0.01, gather_s=0.05),
     )
     return resync, informer, metrics
 
@@ -93,6 +99,22 @@ async def test_each_namespace_is_asked_by_itself() -> None:
     await resync.first()
     assert len(lists.asked) == 22
     assert {namespace for _, namespace, _ in lists.asked} == {"radiology", "cardiology"}
+
+
+async def test_watches_that_begin_anew_one_after_the_other_share_a_list() -> None:
+    lists = Lists("ct1")
+    resync, _, _ = made(lists)
+    rounds: list[int] = []
+    running = asyncio.create_task(
+        resync.run(enqueue=lambda ref, delay_s: None, done=lambda: rounds.append(len(lists.asked)))
+    )
+    for _ in range(5):
+        resync.soon()
+        await asyncio.sleep(0)
+    await eventually_async(lambda: rounds)
+    running.cancel()
+    assert rounds == [11]
+    assert not resync._wanted.is_set()
 
 
 @pytest.mark.parametrize(("jitter", "after_s"), [(0.0, 540.0), (0.5, 600.0), (1.0, 660.0)])

@@ -1,0 +1,144 @@
+"""The way in changes under an open association: to TLS, to a pool, to none at all. What is open goes on to its end."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.release.edited import Edited, old_pods_end_well
+from tests.cluster.release.hospital import Hospital
+from tests.cluster.release.paced import paced_sender
+from tests.dicom import Instance, ct, write
+from tests.integration.identities import Authority, Identity
+from tests.integration.peers import run_dcmtk
+from tests.integration.waiting import eventually
+
+NAME, TITLE = "ct-7", "CT_7"
+POOL = "default"
+
+
+@pytest.fixture(scope="module")
+def entity(installed: Hospital) -> Iterator[Edited]:
+    """An AE whose device is this machine."""
+    installed.add_ae(NAME)
+    installed.wait_until_ready(NAME)
+    yield Edited(installed, NAME)
+    installed.kubectl("delete", "applicationentity", NAME)
+
+
+def is_taken(address: tuple[str, int], file: Path, *tls: str | Path) -> bool:
+    host, port = address
+    return run_dcmtk("storescu", "-aet", TITLE, "-aec", "AEGATE", *tls, host, str(port), file).returncode == 0
+
+
+def test_no_listener_while_it_is_not_enabled(entity: Edited, tmp_path: Path) -> None:
+    address = entity.hospital.address(NAME)
+    with old_pods_end_well(entity, tmp_path), paced_sender(address, TITLE, "disabled") as sender:
+        sender.goes_on()
+        entity.patch({"enabled": False}, reason="Disabled")
+        eventually(lambda: all(ending for _, _, ending in entity.pods().values()), what="its pods are to end")
+        sender.goes_on()
+    file = write(ct(Instance(study="not enabled")), tmp_path / "1.dcm")
+    assert not is_taken(address, file)
+    entity.patch({"enabled": True})
+    assert is_taken(entity.hospital.address(NAME), file)
+
+
+def test_a_pool_takes_over_and_gives_back(entity: Edited, tmp_path: Path) -> None:
+    hospital = entity.hospital
+    own, pool = hospital.address(NAME), hospital.pool_address(POOL)
+    file = write(ct(Instance(study="shared")), tmp_path / "1.dcm")
+    with old_pods_end_well(entity, tmp_path), paced_sender(own, TITLE, "to the pool") as sender:
+        sender.goes_on()
+        entity.patch({"listener": {"mode": "Shared"}})
+        assert is_taken(pool, file)
+        sender.goes_on()
+    with paced_sender(pool, TITLE, "from the pool") as sender:
+        sender.goes_on()
+        entity.patch({"listener": {"mode": "Dedicated"}})
+        sender.goes_on()
+    assert is_taken(hospital.address(NAME), file)
+    assert not is_taken(pool, file)
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Of the listener, of its device, and of a device that another authority vouches for."""
+
+    listener: Identity
+    device: Identity
+    other: Identity
+
+
+@pytest.fixture(scope="module")
+def identities(installed: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Identities:
+    """Certificates; the listener's is not in the cluster yet."""
+    folder = tmp_path_factory.mktemp("identities")
+    hospital, vendor = Authority.make(folder / "hospital"), Authority.make(folder / "vendor")
+    listener = hospital.issue(folder / "listener")
+    installed.kubectl(
+        "create", "secret", "generic", "vendor-ca", f"--from-file=ca.crt={vendor.folder}/ca.crt"
+    )
+    return Identities(
+        listener, hospital.issue(folder / "device", "ct7"), vendor.issue(folder / "other", "ct7")
+    )
+
+
+def make_secret(hospital: Hospital, name: str, identity: Identity) -> None:
+    files = [f"--from-file={f.name}={f}" for f in (identity.certificate, identity.key, identity.ca)]
+    hospital.kubectl("create", "secret", "generic", name, *files)
+
+
+def tls_of(identity: Identity, trusted: Identity) -> tuple[str | Path, ...]:
+    return "+tls", identity.key, identity.certificate, "+cf", trusted.ca
+
+
+def client_context(identity: Identity, trusted: Identity) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=trusted.ca)
+    context.load_cert_chain(identity.certificate, identity.key)
+    return context
+
+
+def test_tls(entity: Edited, identities: Identities, tmp_path: Path) -> None:
+    """From plain to TLS, whose Secret comes late, to another client CA, to no client certificate, and back."""
+    hospital, file = entity.hospital, write(ct(Instance(study="tls")), tmp_path / "1.dcm")
+    good, other = (
+        tls_of(identities.device, identities.listener),
+        tls_of(identities.other, identities.listener),
+    )
+    anonymous = ("+tla", "+cf", identities.listener.ca)
+
+    def taken() -> list[bool]:
+        address = hospital.address(NAME)
+        return [is_taken(address, file, *how) for how in ((), anonymous, good, other)]
+
+    with old_pods_end_well(entity, tmp_path), paced_sender(hospital.address(NAME), TITLE, "plain") as sender:
+        sender.goes_on()
+        spec: dict[str, Any] = {"listener": {"tls": {"secretName": "ct-7-tls"}}}
+        entity.patch(spec, type="ResolvedRefs", reason="SecretNotFound")
+        sender.goes_on()
+        make_secret(hospital, "ct-7-tls", identities.listener)
+        eventually(entity.is_effective, deadline_s=180, what="its Secret is taken up")
+        sender.goes_on()
+    assert taken() == [False, False, True, False]
+
+    context = client_context(identities.device, identities.listener)
+    with paced_sender(hospital.address(NAME), TITLE, "tls", tls=context) as sender:
+        for change, expected in (
+            ({"clientAuth": "None"}, [False, True, True, True]),
+            ({"clientAuth": "Request"}, [False, True, True, False]),
+            ({"clientAuth": "Require", "caSecretName": "vendor-ca"}, [False, False, False, True]),
+        ):
+            sender.goes_on()
+            entity.patch({"listener": {"tls": change}})
+            assert taken() == expected, change
+            sender.goes_on()
+
+    with old_pods_end_well(entity, tmp_path / "plain"):
+        entity.patch({"listener": {"tls": None}})
+    assert taken() == [True, False, False, False]
