@@ -106,7 +106,8 @@ class Child:
             log(CHILD_EXITED, process=self.spec.name, code=self.last_exit, retry_s=delay_s)
             self.waits_until = time.monotonic() + delay_s
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await self._stopping.wait()
             self.waits_until = None
 
     async def _start(self) -> asyncio.subprocess.Process:

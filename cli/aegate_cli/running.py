@@ -81,7 +81,8 @@ async def _bring_up_schema(url: str, stop: asyncio.Event) -> bool:
                 log(DATABASE_AWAY, error=error.message, retry_s=DATABASE_RETRY_S)
                 is_said = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), DATABASE_RETRY_S)
+                async with asyncio.timeout(DATABASE_RETRY_S):
+                    await stop.wait()
         else:
             return True
     return False

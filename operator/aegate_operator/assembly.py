@@ -200,7 +200,8 @@ class Operator:
 
     async def _project(self) -> None:
         try:
-            await asyncio.wait_for(self._met_all.wait(), FIRST_PASS_S)
+            async with asyncio.timeout(FIRST_PASS_S):
+                await self._met_all.wait()
         except TimeoutError:
             self._met_all.set()  # some AE keeps failing: the rows of all others must not wait for it
         await self.projection.run()

@@ -88,7 +88,8 @@ class Projection:
         self._marked.set()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._marked.wait(), self._times.look_s)
+                async with asyncio.timeout(self._times.look_s):
+                    await self._marked.wait()
             is_marked = self._marked.is_set()
             self._marked.clear()
             began = time.monotonic()

@@ -95,7 +95,8 @@ class Resync:
         delay_s = self._times.next_s()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await self._wanted.wait()
                 await asyncio.sleep(self._times.gather_s)
             self._wanted.clear()
             if await self._try():

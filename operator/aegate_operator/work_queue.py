@@ -138,7 +138,8 @@ class WorkQueue(Generic[K]):
             self._wake.clear()
             delay_s = self._heap[0][0] - self._clock() if self._heap else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await self._wake.wait()
 
     def longest_work_s(self) -> tuple[float, K | None]:
         """Return for how long the oldest key in work has been in it, and which."""

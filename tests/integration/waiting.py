@@ -51,6 +51,17 @@ async def eventually_async(
         await asyncio.sleep(POLL_S)
 
 
+async def pass_turns(count: int) -> None:
+    """Let everything else in this event loop have so many turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def take_s(seconds: float) -> None:
+    """Be as slow as that: for a part that plays something slow, never to wait for anything."""
+    await asyncio.sleep(seconds)
+
+
 def _not_yet(condition: object, value: object, deadline_s: float, what: What) -> str:
     name = (what() if callable(what) else what) or getattr(condition, "__qualname__", repr(condition))
     return f"not within {deadline_s} s: {name} (last value: {value!r})"

@@ -144,6 +144,16 @@ def test_no_file_holds(what: str) -> None:
     assert found == []
 
 
+def test_nothing_waits_in_a_way_that_loses_cancellations() -> None:
+    """Python 3.11's ``asyncio.wait_for`` returns what came at the moment it was cancelled: its task never ends then."""
+    found = [
+        str(path)
+        for path in python_files()
+        if path.parts[0] != "tests" and "asyncio.wait_for(" in (ROOT / path).read_text()
+    ]
+    assert found == []
+
+
 def test_lock_files_hold_hashes_and_no_addresses() -> None:
     for name in ("requirements.lock", "requirements-run.lock", "requirements-uv.lock"):
         text = (ROOT / name).read_text()

@@ -114,7 +114,8 @@ class _Play:
             ]
             self._processes = [aegate, *self._standing.values(), *(m.process for m in modalities)]
             api, token = await self._until_ready(aegate)
-            await asyncio.gather(*(asyncio.wait_for(m.made.wait(), READY_WITHIN_S) for m in modalities))
+            async with asyncio.timeout(READY_WITHIN_S):
+                await asyncio.gather(*(m.made.wait() for m in modalities))
             self._say(
                 f"ready after {self._elapsed_s():.1f} s: modalities send, a PACS and a workstation wait"
             )

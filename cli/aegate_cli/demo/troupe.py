@@ -74,7 +74,8 @@ async def running(*arguments: str, scene: Scene, piped: bool = False) -> AsyncIt
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), STOP_S)
+                async with asyncio.timeout(STOP_S):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()

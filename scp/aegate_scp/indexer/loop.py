@@ -407,7 +407,8 @@ class Indexer:
         self._say(error.message)
         self.looked_at = time.monotonic()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), self._retry_s)
+            async with asyncio.timeout(self._retry_s):
+                await self._stopping.wait()
 
     def _recovered(self) -> None:
         if self._away_since is not None:

@@ -88,7 +88,8 @@ class IndexerProcess:
                 self._metrics.is_database_away.set(1)
                 self._hear(error.message)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._stopping.wait()
         return ""
 
     async def _index(self, url: str) -> None:

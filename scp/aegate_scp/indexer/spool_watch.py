@@ -80,7 +80,8 @@ class SpoolWatch:
     async def wait(self, timeout_s: float) -> None:
         """Return when something came, or after ``timeout_s``."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
         self._changed.clear()
 
     def wake(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from aegate_core.database import open_database
 from aegate_core.dicom.identifiers import ResourceKey
-from aegate_core.errors import ClusterError
+from aegate_core.errors import ClusterError, ClusterUnavailable
 from aegate_core.stores.cluster import ClusterClient, ClusterConnection, Kind, from_kubeconfig
 from aegate_core.stores.cluster.client import Manifest
 from aegate_core.stores.cluster.connection import Token
@@ -106,7 +106,11 @@ class Ward:
         key = ResourceKey(namespace, name)
         filled = {"title": name.upper(), "node": "10.1.2.3", "port": 104, **spec}
         metadata = {"namespace": namespace, "name": name}
-        await self.admin.apply(APPLICATION_ENTITY, {"metadata": metadata, "spec": filled})
+        manifest = {"metadata": metadata, "spec": filled}
+        try:
+            await self.admin.apply(APPLICATION_ENTITY, manifest)
+        except ClusterUnavailable:  # our connection was to an API server that has ended
+            await self.admin.apply(APPLICATION_ENTITY, manifest)
         return key
 
     async def remove(self, kind: Kind, key: ResourceKey) -> None:

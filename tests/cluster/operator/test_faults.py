@@ -18,7 +18,7 @@ from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, NET
 from tests.cluster.lab.lab import KubectlFailed, Lab
 from tests.cluster.operator.operating import DEADLINE_S, Ward
 from tests.cluster.operator.wire import Wire, wire_to
-from tests.integration.waiting import eventually, eventually_async
+from tests.integration.waiting import eventually, eventually_async, pass_turns
 
 HOT_PER_MINUTE = 60
 """What an operator with one AE may ask of an API server in trouble, at most, besides a burst of this many."""
@@ -156,7 +156,7 @@ async def _write_all_the_time(
         for kind, key in ((APPLICATION_ENTITY, entity), (DEPLOYMENT, child), (SERVICE, child)):
             await ward.admin.merge(kind, key, {"metadata": {"annotations": {"example.com/n": str(count)}}})
             count += 1
-        await asyncio.sleep(0)
+        await pass_turns(1)
     return count
 
 

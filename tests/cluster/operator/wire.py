@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tests.integration.waiting import take_s
+
 _CHUNK_BYTES = 1 << 16
 
 
@@ -86,7 +88,7 @@ class Wire:
     ) -> None:
         while data := await reader.read(_CHUNK_BYTES):
             if self.delay_s:
-                await asyncio.sleep(self.delay_s)
+                await take_s(self.delay_s)
             await talks.wait()
             writer.write(data)
             await writer.drain()

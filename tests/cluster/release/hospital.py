@@ -39,7 +39,8 @@ SECRETS = {
 """Secret, and the role that its DSN names."""
 TOKENS = "aegate-tokens"
 USER = 10001
-SPOOLS = 8
+SPOOLS = 16
+"""Volumes for claims; one that was let go is not used again."""
 VALUES = sets(
     "image.pullPolicy=Never",
     "listener.serviceType=NodePort",
@@ -72,11 +73,11 @@ class Hospital:
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
-    def install(self, *arguments: str) -> None:
-        """Install the chart with the images of this tree, or upgrade to that; returns when all of it is there."""
+    def install(self, *arguments: str, until_ready: bool = True) -> None:
+        """Install the chart with the images of this tree, or upgrade to that, and wait until all of it is there."""
         images = sets("image.repository=localhost/aegate", f"image.tag={self.lab.tag}")
-        command = ("upgrade", RELEASE, CHART, "--install", "--wait", "--timeout=5m")
-        self.helm(*command, *images, *VALUES, *arguments)
+        waiting = ("--wait", "--timeout=5m") if until_ready else ()
+        self.helm("upgrade", RELEASE, CHART, "--install", *waiting, *images, *VALUES, *arguments)
 
     def apply_example(self, **ports: int) -> None:
         """Apply `examples/hospital` with this machine for all devices; ``ports``: where its receivers listen."""
@@ -105,16 +106,26 @@ class Hospital:
         entities = [f"applicationentity/{name}" for name in names]
         self.kubectl("wait", *entities, "--for=condition=Ready", "--timeout=180s")
 
-    def address(self, name: str) -> tuple[str, int]:
-        """Return where a device reaches an AE's listener: the node, and its port there."""
-        return self._node_port(self.get("service", f"ae-{name}"))
+    def address(self, name: str, *, node: int = 1) -> tuple[str, int]:
+        """Return where a device reaches an AE's listener: the node that has its pod, and its port there."""
+        return self._node_port(self.get("service", f"ae-{name}"), node)
 
     def pool_address(self, name: str) -> tuple[str, int]:
         """Return where a device reaches a pool."""
         return self._node_port(self.lab.get("service", f"{RELEASE}-pool-{name}", f"--namespace={SYSTEM}"))
 
-    def _node_port(self, service: Any) -> tuple[str, int]:
-        return str(self.lab.plan.node(1)), int(service["spec"]["ports"][0]["nodePort"])
+    def _node_port(self, service: Any, node: int = 1) -> tuple[str, int]:
+        return str(self.lab.plan.node(node)), int(service["spec"]["ports"][0]["nodePort"])
+
+    def scale(self, deployment: str, replicas: int) -> None:
+        """Have so many pods of one of the release's Deployments; returns when it is so."""
+        there = (f"deployment/{deployment}", f"--namespace={SYSTEM}")
+        self.lab.kubectl("scale", *there, f"--replicas={replicas}")
+        self.lab.kubectl("rollout", "status", *there, "--timeout=180s")
+
+    def make_volume(self, name: str, path: str, *, storage_class: str = "") -> None:
+        """Make a volume of one of the lab's folders for whoever claims it."""
+        self.lab.apply(json.dumps(_volume(self.lab, name, path, None, storage_class)))
 
     def add_ae(self, name: str, **spec: Any) -> None:
         """Apply an AE whose device is this machine."""
@@ -226,7 +237,9 @@ def _make_volumes(lab: Lab, namespace: str) -> None:
     lab.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
 
-def _volume(lab: Lab, name: str, path: str, claim: tuple[str, str] | None) -> dict[str, Any]:
+def _volume(
+    lab: Lab, name: str, path: str, claim: tuple[str, str] | None, storage_class: str = ""
+) -> dict[str, Any]:
     folder = lab.folder / SHARED / path
     folder.mkdir(parents=True, exist_ok=True)
     os.chown(folder, USER, USER)  # kubelet leaves the owner of a hostPath as it is
@@ -236,6 +249,8 @@ def _volume(lab: Lab, name: str, path: str, claim: tuple[str, str] | None) -> di
         "hostPath": {"path": f"/srv/{path}"},
         "persistentVolumeReclaimPolicy": "Retain",
     }
+    if storage_class:
+        spec["storageClassName"] = storage_class
     if claim:
         spec["claimRef"] = {"namespace": claim[0], "name": claim[1]}
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}

@@ -128,6 +128,27 @@ def test_edit_that_a_running_listener_takes_up(edited: Edited, name: str) -> Non
         assert edited.pods() == before
 
 
+CLAIM: dict[str, tuple[dict[str, str], str]] = {
+    "accessMode": ({"accessMode": "ReadWriteOnce"}, "spec is immutable"),
+    "storageClassName": ({"storageClassName": "fast"}, "spec is immutable"),
+    "size": ({"size": "2Gi"}, "only dynamically provisioned pvc can be resized"),
+}
+
+
+@pytest.mark.parametrize("name", CLAIM)
+def test_a_claim_cannot_be_changed(edited: Edited, name: str) -> None:
+    """What the API server says of it stands in Ready; the listener goes on, and all is well when it is taken back."""
+    change, words = CLAIM[name]
+    with paced_sender(edited.hospital.address(NAME), TITLE, f"claim {name}") as sender:
+        before = edited.pods()
+        edited.patch({"listener": {"spool": change}}, reason="ListenerNotReady")
+        assert words in edited.message()
+        sender.goes_on()
+        edited.patch({"listener": {"spool": None}})
+        assert edited.pods() == before
+        sender.goes_on()
+
+
 @pytest.mark.parametrize("name", SCALES)
 def test_edit_that_adds_pods(edited: Edited, name: str) -> None:
     with paced_sender(edited.hospital.address(NAME), TITLE, f"scales {name}") as sender:
@@ -160,27 +181,6 @@ def test_refused(edited: Edited, spec: dict[str, Any], word: str) -> None:
         edited.hospital.kubectl(
             "patch", "applicationentity", NAME, "--type=merge", f"--patch={json.dumps({'spec': spec})}"
         )
-
-
-CLAIM: dict[str, tuple[dict[str, str], str]] = {
-    "accessMode": ({"accessMode": "ReadWriteOnce"}, "spec is immutable"),
-    "storageClassName": ({"storageClassName": "fast"}, "spec is immutable"),
-    "size": ({"size": "2Gi"}, "only dynamically provisioned pvc can be resized"),
-}
-
-
-@pytest.mark.parametrize("name", CLAIM)
-def test_a_claim_cannot_be_changed(edited: Edited, name: str) -> None:
-    """What the API server says of it stands in Ready; the listener goes on, and all is well when it is taken back."""
-    change, words = CLAIM[name]
-    with paced_sender(edited.hospital.address(NAME), TITLE, f"claim {name}") as sender:
-        before = edited.pods()
-        edited.patch({"listener": {"spool": change}}, reason="ListenerNotReady")
-        assert words in edited.message()
-        sender.goes_on()
-        edited.patch({"listener": {"spool": None}})
-        assert edited.pods() == before
-        sender.goes_on()
 
 
 def _fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:

@@ -17,7 +17,7 @@ from aegate_operator.declared import Declared
 from aegate_operator.informer import Informer
 from aegate_operator.metrics import OperatorMetrics
 from aegate_operator.resync import LABELS, Resync, ResyncTimes, scopes
-from tests.integration.waiting import eventually_async
+from tests.integration.waiting import eventually_async, pass_turns
 from tests.unit.operator.ground import CRDS
 
 
@@ -110,7 +110,7 @@ async def test_watches_that_begin_anew_one_after_the_other_share_a_list() -> Non
     )
     for _ in range(5):
         resync.soon()
-        await asyncio.sleep(0)
+        await pass_turns(1)
     await eventually_async(lambda: rounds)
     running.cancel()
     assert rounds == [11]

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from aegate_operator.work_queue import BURST, LONGEST_RETRY_S, WorkQueue
+from tests.integration.waiting import pass_turns
 from tests.unit.operator.clock import Clock
 
 
@@ -158,3 +159,19 @@ async def test_a_worker_wakes_when_the_next_key_is_due() -> None:
     queue: WorkQueue[str] = WorkQueue(clock=asyncio.get_running_loop().time)
     queue.add("a", delay_s=0.05)
     assert await asyncio.wait_for(queue.get(), 5) == "a"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_worker_ends_when_it_is_told_to_though_a_key_comes_at_that_moment(
+    queue: WorkQueue[str], turns: int
+) -> None:
+    queue.add("later", delay_s=60)
+    worker = asyncio.create_task(queue.get())
+    await pass_turns(3)
+    queue.add("a")
+    await pass_turns(turns)
+    if worker.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+    else:
+        assert worker.result() == "a"

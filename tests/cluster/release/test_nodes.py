@@ -1,0 +1,100 @@
+"""A node is drained, and a node is lost: an association is only ever cut by the second, and no image by either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.lab.control_plane import LOST_NODE_FLAGS
+from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
+from tests.cluster.release.edited import Edited, old_pods_end_well
+from tests.cluster.release.hospital import Hospital, ask, hospital
+from tests.cluster.release.paced import paced_sender
+from tests.dicom import ct_study, write
+from tests.integration.processes import process
+from tests.integration.waiting import eventually
+
+NAME, TITLE = "ct-1", "CT_1"
+COUNT = "query { studies(first: 50) { nodes { studyInstanceUid instanceCount } } }"
+
+
+@pytest.fixture(scope="module")
+def entity(
+    say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Edited]:
+    """An AE of a hospital on two nodes of its own."""
+    folder = tmp_path_factory.mktemp("nodes")
+    with (
+        running_lab(LabSettings(nodes=2, flags=LOST_NODE_FLAGS), say) as lab,
+        hospital(lab, folder, "radiology") as made,
+    ):
+        made.install()
+        made.add_ae(NAME)
+        made.wait_until_ready(NAME)
+        yield Edited(made, NAME)
+        if request.session.testsfailed:
+            say(f"logs of the lab, because a test failed: {keep_logs(lab)}")
+
+
+def node_of(entity: Edited) -> int:
+    """Return the number of the node that has the listener's pod: devices have to call that one."""
+    pods = entity.hospital.get("pods", f"--selector=aegate.dev/ae={NAME}")["items"]
+    names = [p["spec"]["nodeName"] for p in pods if "deletionTimestamp" not in p["metadata"]]
+    plan = entity.hospital.lab.plan
+    return next(i for i in plan.node_numbers if plan.node_name(i) == names[0])
+
+
+def send_study(entity: Edited, folder: Path, name: str, images: int) -> tuple[str, int]:
+    """Send a study; return its UID and how many images were acknowledged."""
+    study = ct_study(name, images)
+    files = [write(image, folder / name / f"{i}.dcm") for i, image in enumerate(study)]
+    entity.hospital.send(entity.hospital.address(NAME, node=node_of(entity)), TITLE, files)
+    return str(study[0].StudyInstanceUID), images
+
+
+def is_indexed(hospital: Hospital, uid: str, images: int) -> bool:
+    with hospital.api() as client:
+        nodes = ask(client, COUNT)["studies"]["nodes"]
+    return {"studyInstanceUid": uid, "instanceCount": images} in nodes
+
+
+def test_a_drained_node_lets_its_associations_end(entity: Edited, tmp_path: Path) -> None:
+    hospital, node = entity.hospital, node_of(entity)
+    name = hospital.lab.plan.node_name(node)
+    drain = ["kubectl", "drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s"]
+    address = hospital.address(NAME, node=node)
+    with old_pods_end_well(entity, tmp_path), paced_sender(address, TITLE, "drained") as sender:
+        sender.goes_on()
+        with process(drain, log=tmp_path / "drain.log", environ=hospital.lab.environ):
+            eventually(
+                lambda: any(ending for _, _, ending in entity.pods().values()),
+                deadline_s=180,
+                what="its pod is evicted",
+            )
+            sender.goes_on()
+            eventually(lambda: node_of(entity) != node, deadline_s=120, what="another node has a pod")
+            eventually(entity.is_effective, deadline_s=180, what=entity.message)
+            sender.goes_on()
+            uid, images = send_study(entity, tmp_path, "elsewhere", 5)
+            sender.stop()
+            said = tmp_path / "drain.log"
+            eventually(
+                lambda: f"node/{name} drained" in said.read_text(), deadline_s=300, what="the node is drained"
+            )
+    hospital.lab.kubectl("uncordon", name)
+    eventually(lambda: is_indexed(hospital, uid, images), deadline_s=120, what="what came is indexed")
+
+
+def test_a_lost_node_loses_no_image(entity: Edited, tmp_path: Path) -> None:
+    hospital, node = entity.hospital, node_of(entity)
+    lab = hospital.lab
+    uid, images = send_study(entity, tmp_path, "before it was lost", 50)
+    lab.node_kill(node)
+    eventually(lambda: node_of(entity) != node and entity.is_effective(), deadline_s=300, what=entity.message)
+    second, more = send_study(entity, tmp_path, "after it was lost", 5)
+    lab.node_start(node)
+    for study, count in ((uid, images), (second, more)):
+        eventually(lambda s=study, n=count: is_indexed(hospital, s, n), deadline_s=300, what="all is indexed")  # type: ignore[misc]
+    eventually(entity.is_effective, deadline_s=180, what=entity.message)

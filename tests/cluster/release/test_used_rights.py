@@ -1,0 +1,53 @@
+"""What the tests of this folder made the service accounts ask for is what the chart lets them do: no more, no less.
+
+It runs last, and has nothing to judge by when it runs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.cluster.release.hospital import RELEASE, SYSTEM, Hospital
+
+Right = tuple[str, str, str]
+"""API group, resource, verb."""
+OPERATOR = f"system:serviceaccount:{SYSTEM}:{RELEASE}-operator"
+UNUSED: dict[Right, str] = {
+    ("aegate.dev", "applicationentities/finalizers", "update"): "asked for by "
+    "OwnerReferencesPermissionEnforcement about what it writes, never by a request",
+}
+"""What the operator may do and was not seen to do, with the reason."""
+
+
+def test_the_operator_uses_what_it_is_granted(installed: Hospital) -> None:
+    used = {(r.group, r.resource, r.verb) for r in installed.lab.audit() if r.user == OPERATOR and r.resource}
+    granted = set(_granted(installed, OPERATOR))
+    assert used - granted == set()
+    assert granted - used == UNUSED.keys()
+
+
+def test_no_service_account_of_ours_was_refused_or_asked_beside_it(installed: Hospital) -> None:
+    spaces = tuple(f"system:serviceaccount:{space}:" for space in (SYSTEM, installed.namespace))
+    ours = [r for r in installed.lab.audit() if r.user.startswith(spaces)]
+    assert [r for r in ours if r.code == 403] == []
+    assert {r.user for r in ours} <= {OPERATOR, f"system:serviceaccount:{SYSTEM}:{RELEASE}-test"}
+
+
+def _granted(hospital: Hospital, user: str) -> Iterator[Right]:
+    """Give each right of the roles that are bound to a service account."""
+    _, _, namespace, name = user.split(":")
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    bindings: list[dict[str, Any]] = hospital.lab.get("clusterrolebindings,rolebindings", "--all-namespaces")[
+        "items"
+    ]
+    for binding in bindings:
+        if subject not in [{k: s.get(k) for k in subject} for s in binding.get("subjects", [])]:
+            continue
+        role = binding["roleRef"]
+        where = [f"--namespace={binding['metadata']['namespace']}"] if role["kind"] == "Role" else []
+        for rule in hospital.lab.get(role["kind"].lower(), role["name"], *where)["rules"]:
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    for verb in rule["verbs"]:
+                        yield group, resource, verb
