@@ -38,6 +38,9 @@ CONTROL_PLANE = "cp"
 LOCAL_NODE = "local-node"
 """On the cheap ring: the node's name, and the program's that plays it."""
 
+KUBELET = "kubelet"
+"""And the number of its node: the name of its program."""
+
 KUBECTL_S = 300
 """The longest that a kubectl command may take; those that wait have a timeout of their own."""
 
@@ -157,13 +160,26 @@ class Lab:
             self.node(i).load([image])
 
     def restart(self, program: str) -> None:
-        """SIGKILL a program and start it again with the flags it had; the API server: until it is ready."""
+        """SIGKILL a program and start it again with the flags it had; the API server, kubelet: until they work."""
         host, command = self.site.started_as(program)
+        heard = self._heartbeat(program)
         self.kill(program)
         self.site.remembered(program).wait()
         (Here(self.site) if host == HERE else self.namespaces(host)).start(program, *command)
         if program == API_SERVER:
             eventually(self.is_serving, deadline_s=300, what="the API server is ready again")
+        eventually(
+            lambda: not heard or self._heartbeat(program) != heard,
+            deadline_s=300,
+            what=f"{program} says that it is there",
+        )
+
+    def _heartbeat(self, program: str) -> str:
+        """Return when a kubelet has said last that it is there; nothing for other programs."""
+        if not program.startswith(KUBELET):
+            return ""
+        name = self.plan.node_name(int(program.removeprefix(KUBELET)))
+        return str(self.get("lease", name, "--namespace=kube-node-lease")["spec"]["renewTime"])
 
     def kill(self, program: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a program a signal; after SIGKILL it stays away until `restart`."""

@@ -73,11 +73,18 @@ class Hospital:
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
-    def install(self, *arguments: str, until_ready: bool = True) -> None:
-        """Install the chart with the images of this tree, or upgrade to that, and wait until all of it is there."""
-        images = sets("image.repository=localhost/aegate", f"image.tag={self.lab.tag}")
+    def install(
+        self,
+        *arguments: str,
+        until_ready: bool = True,
+        chart: Path = CHART,
+        tag: str = "",
+        release: str = RELEASE,
+    ) -> None:
+        """Install the chart, or upgrade to it, and wait until all is there; this tree's, unless another is given."""
+        images = sets("image.repository=localhost/aegate", f"image.tag={tag or self.lab.tag}")
         waiting = ("--wait", "--timeout=5m") if until_ready else ()
-        self.helm("upgrade", RELEASE, CHART, "--install", *waiting, *images, *VALUES, *arguments)
+        self.helm("upgrade", release, chart, "--install", *waiting, *images, *VALUES, *arguments)
 
     def apply_example(self, **ports: int) -> None:
         """Apply `examples/hospital` with this machine for all devices; ``ports``: where its receivers listen."""
@@ -139,6 +146,16 @@ class Hospital:
         manifest = {"apiVersion": "aegate.dev/v1alpha1", "kind": "ApplicationEntity", "metadata": metadata}
         self.lab.apply(json.dumps(manifest | {"spec": given}))
 
+    def add_route(self, name: str, *, source: str, to: str) -> None:
+        """Apply a route from one AE to another."""
+        manifest = {
+            "apiVersion": "aegate.dev/v1alpha1",
+            "kind": "ImageRoute",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"from": {"aes": [source]}, "to": [to]},
+        }
+        self.lab.apply(json.dumps(manifest))
+
     def send(self, address: tuple[str, int], title: str, files: Sequence[Path]) -> None:
         """Send files as the device ``title``, by dcmtk. Raises AssertionError with what it said."""
         host, port = address
@@ -146,11 +163,17 @@ class Hospital:
         assert sent.returncode == 0, sent.stdout
 
     @contextmanager
-    def api(self) -> Iterator[httpx.Client]:
+    def api(self, release: str = RELEASE) -> Iterator[httpx.Client]:
         """A client of the API, through `kubectl port-forward` and with a token."""
         log = self.folder / "port-forward.log"
         log.unlink(missing_ok=True)
-        command = ["kubectl", "port-forward", f"--namespace={SYSTEM}", f"deployment/{RELEASE}-api", ":8080"]
+        command = [
+            "kubectl",
+            "port-forward",
+            f"--namespace={SYSTEM}",
+            f"deployment/{api_of(release)}",
+            ":8080",
+        ]
         with process(command, log=log, environ=self.lab.environ):
             said = "Forwarding from 127.0.0.1:"
             eventually(lambda: said in log.read_text(), deadline_s=30, what="a port is forwarded")
@@ -161,7 +184,8 @@ class Hospital:
 
     def remove(self) -> None:
         """Take everything away, for the next test on the same lab; what hangs is its own tests' concern."""
-        self.helm("uninstall", RELEASE, "--ignore-not-found")
+        for release in self.helm("list", "--short").split():
+            self.helm("uninstall", release)
         volumes = ["blobs-" + space for space in (SYSTEM, self.namespace)] + [
             f"spool-{i}" for i in range(SPOOLS)
         ]
@@ -172,6 +196,11 @@ class Hospital:
         """Return uid by kind/name of everything of these kinds in the AEs' namespace."""
         items = self.get(",".join(kinds))["items"]
         return {f"{o['kind']}/{o['metadata']['name']}": o["metadata"]["uid"] for o in items}
+
+
+def api_of(release: str) -> str:
+    """Return the name of a release's API: the chart's own name stands in every one."""
+    return f"{release}-api" if "aegate" in release else f"{release}-aegate-api"
 
 
 EXAMPLE_PORTS = {"pacs": 11113, "ws_read_1": 11114}

@@ -13,6 +13,7 @@ from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import Hospital, ask, hospital
 from tests.cluster.release.paced import paced_sender
 from tests.dicom import ct_study, write
+from tests.integration.peers import run_dcmtk
 from tests.integration.processes import process
 from tests.integration.waiting import eventually
 
@@ -47,10 +48,15 @@ def node_of(entity: Edited) -> int:
 
 
 def send_study(entity: Edited, folder: Path, name: str, images: int) -> tuple[str, int]:
-    """Send a study; return its UID and how many images were acknowledged."""
+    """Send a study, again and again until all of it is acknowledged; return its UID and how many images it has."""
     study = ct_study(name, images)
     files = [write(image, folder / name / f"{i}.dcm") for i, image in enumerate(study)]
-    entity.hospital.send(entity.hospital.address(NAME, node=node_of(entity)), TITLE, files)
+
+    def is_sent() -> bool:
+        host, port = entity.hospital.address(NAME, node=node_of(entity))
+        return run_dcmtk("storescu", "-aet", TITLE, "-aec", "AEGATE", host, str(port), *files).returncode == 0
+
+    eventually(is_sent, deadline_s=180, what=lambda: f"a device can send: {entity.conditions()}")
     return str(study[0].StudyInstanceUID), images
 
 

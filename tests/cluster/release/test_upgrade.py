@@ -1,0 +1,132 @@
+"""From an older version to this one, away with the release, and back under another name: no association is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.chart.rendering import sets
+from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
+from tests.cluster.release.edited import Edited, old_pods_end_well
+from tests.cluster.release.hospital import RELEASE, Hospital, ask, hospital
+from tests.cluster.release.older import OlderVersion, older_version
+from tests.cluster.release.paced import paced_sender
+from tests.dicom import ct_study, write
+from tests.integration.peers import StoreSCP, store_scp
+from tests.integration.waiting import eventually
+
+NAME, TITLE = "ct-1", "CT_1"
+IMAGES = 10
+OTHER = "imaging"
+"""The release's name when it comes back."""
+STUDIES = "query { studies(first: 50) { nodes { studyInstanceUid instanceCount } } }"
+
+
+@pytest.fixture(scope="module")
+def older() -> OlderVersion:
+    return older_version()
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSCP]:
+    with store_scp(tmp_path_factory.mktemp("receiver"), title="PACS") as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def entity(
+    older: OlderVersion,
+    receiver: StoreSCP,
+    say: Callable[[str], None],
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[Edited]:
+    """An AE of a hospital that has the older version installed; what it sends goes to the receiver."""
+    folder = tmp_path_factory.mktemp("upgrade")
+    with (
+        running_lab(LabSettings(nodes=1), say) as lab,
+        hospital(lab, folder, "radiology") as made,
+    ):
+        for image in older.images:
+            lab.load(image)
+        made.install(chart=older.chart, tag=older.tag)
+        made.add_ae(NAME, study={"quietPeriodSeconds": 1})
+        made.add_ae("pacs", port=receiver.port, listener={"mode": "None"})
+        made.add_route("to-pacs", source=NAME, to="pacs")
+        made.wait_until_ready(NAME)
+        yield Edited(made, NAME)
+        if request.session.testsfailed:
+            say(f"logs of the lab, because a test failed: {keep_logs(lab)}")
+
+
+def send_study(entity: Edited, receiver: StoreSCP, folder: Path, name: str) -> str:
+    """Send a study and see it arrive; return its UID."""
+    study = ct_study(name, IMAGES)
+    before = len(receiver.received())
+    files = [write(image, folder / name / f"{i}.dcm") for i, image in enumerate(study)]
+    entity.hospital.send(entity.hospital.address(NAME), TITLE, files)
+    eventually(
+        lambda: len(receiver.received()) == before + IMAGES, deadline_s=180, what=f"{name} is delivered"
+    )
+    return str(study[0].StudyInstanceUID)
+
+
+def images(entity: Edited) -> set[str]:
+    """Return the images that the listener's pods run, and their sidecars."""
+    pods = entity.hospital.get("pods", f"--selector=aegate.dev/ae={NAME}")["items"]
+    return {
+        container["image"]
+        for pod in pods
+        if "deletionTimestamp" not in pod["metadata"]
+        for container in (*pod["spec"]["containers"], *pod["spec"]["initContainers"])
+    }
+
+
+def test_upgrade(entity: Edited, receiver: StoreSCP, older: OlderVersion, tmp_path: Path) -> None:
+    """Old and new pods work side by side on the new schema, and the old ones end after the release."""
+    made = entity.hospital
+    assert images(entity) == {f"localhost/aegate/scp:{older.tag}"}
+    first = send_study(entity, receiver, tmp_path, "before")
+    address = made.address(NAME)
+    with old_pods_end_well(entity, tmp_path), paced_sender(address, TITLE, "upgrade") as sender:
+        sender.goes_on()
+        made.install()
+        eventually(
+            lambda: images(entity) == {f"localhost/aegate/scp:{made.lab.tag}"} and entity.is_effective(),
+            deadline_s=300,
+            what=lambda: f"the listener is of this version: {entity.conditions()}",
+        )
+        sender.goes_on()
+        second = send_study(entity, receiver, tmp_path, "meanwhile")
+    counts = {first: IMAGES, second: IMAGES}
+    eventually(lambda: counts.items() <= studies(made).items(), deadline_s=60, what="both are in the index")
+
+
+def test_uninstall_and_back_under_another_name(entity: Edited, receiver: StoreSCP, tmp_path: Path) -> None:
+    made, before = entity.hospital, images(entity)
+    known = studies(made)
+    with paced_sender(made.address(NAME), TITLE, "uninstalled") as sender:
+        sender.goes_on()
+        made.helm("uninstall", RELEASE, "--wait")
+        sender.goes_on()
+        with paced_sender(made.address(NAME), TITLE, "nobody is there") as second:
+            second.goes_on()
+        made.install("--take-ownership", *sets("adopt=true"), release=OTHER)
+        eventually(entity.is_effective, deadline_s=180, what=lambda: str(entity.conditions()))
+        sender.goes_on()
+        send_study(entity, receiver, tmp_path, "after it came back")
+    assert images(entity) == before
+    eventually(
+        lambda: known.items() <= studies(made, OTHER).items() and len(studies(made, OTHER)) == len(known) + 3,
+        deadline_s=120,
+        what="what was there is there, and what came meanwhile",
+    )
+
+
+def studies(made: Hospital, release: str = RELEASE) -> dict[str, int]:
+    """Return the number of images by study, of all that are not being sent."""
+    with made.api(release) as client:
+        nodes = ask(client, STUDIES)["studies"]["nodes"]
+    return {node["studyInstanceUid"]: node["instanceCount"] for node in nodes}
