@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster check chart images fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -79,7 +79,10 @@ cluster-down: .venv/.all  ## end it; nothing is left
 test-cluster: .venv/.all  ## the third ring: on a real API server, with pods on a real node; root; compiles for minutes, once
 	@tools/peers.sh tests/cluster/apt-packages.txt
 	@$(BIN)/python -m tests.cluster.lab build
-	@$(BIN)/python -m pytest tests/cluster -o timeout=900 --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest tests/cluster -o timeout=900 --durations=15 $(ARGS)
+
+test-cluster-full:  ## and every fault: nodes drained and lost, upgrades, connections that fall silent
+	@$(MAKE) --no-print-directory test-cluster ARGS="--full $(ARGS)"
 
 check: .venv/.all  ## what needs no peers: format, lint, types, import floors, layout, lock
 	@tools/check.sh

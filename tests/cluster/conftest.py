@@ -19,6 +19,18 @@ Say = Callable[[str], None]
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Without ``--full`` the run takes minutes, and leaves out what is marked so."""
+    parser.addoption("--full", action="store_true", help="also the tests that are marked as full")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``full``, unless it was asked for."""
+    left_out = [] if config.getoption("--full") else [i for i in items if i.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [i for i in items if i not in left_out]
+
+
 @pytest.fixture(scope="session")
 def say(pytestconfig: pytest.Config) -> Say:
     """Write a line to the terminal, past the capturing of output: a cold build takes minutes."""

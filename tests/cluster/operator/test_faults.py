@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import pytest
+
 from aegate_core.database import open_database
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.services.entities import load_configuration
@@ -65,6 +67,7 @@ async def test_away_and_back_with_a_compacted_etcd(ward: Ward, radiology: str) -
         assert operator.liveness.trouble() is None
 
 
+@pytest.mark.full
 async def test_connections_that_fall_silent(ward: Ward, radiology: str) -> None:
     """As a firewall does that forgets them: nothing says that they are dead. New ones go through."""
     async with wired(ward) as wire, ward.operating(server=wire.url) as operator:

@@ -17,6 +17,7 @@ from tests.integration.peers import run_dcmtk
 from tests.integration.processes import process
 from tests.integration.waiting import eventually
 
+pytestmark = pytest.mark.full
 NAME, TITLE = "ct-1", "CT_1"
 COUNT = "query { studies(first: 50) { nodes { studyInstanceUid instanceCount } } }"
 
