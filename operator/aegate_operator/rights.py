@@ -45,7 +45,8 @@ def _rule(kind: Kind, *verbs: str, subresource: str = "") -> Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    *(_rule(kind, *_READ) for kind in (APPLICATION_ENTITY, IMAGE_ROUTE, PATIENT_PARTITION)),
+    _rule(APPLICATION_ENTITY, *_READ),
+    *(_rule(kind, "list", "watch") for kind in (IMAGE_ROUTE, PATIENT_PARTITION)),
     *(
         _rule(kind, "patch", subresource="status")
         for kind in (APPLICATION_ENTITY, IMAGE_ROUTE, PATIENT_PARTITION)

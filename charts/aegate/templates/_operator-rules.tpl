@@ -3,8 +3,11 @@ What the operator may do: exact verbs, no Secret. Server-side apply is a PATCH, 
 */}}
 {{- define "aegate.operatorRules" -}}
 - apiGroups: [aegate.dev]
-  resources: [applicationentities, imageroutes, patientpartitions]
+  resources: [applicationentities]
   verbs: [get, list, watch]
+- apiGroups: [aegate.dev]
+  resources: [imageroutes, patientpartitions]
+  verbs: [list, watch]
 - apiGroups: [aegate.dev]
   resources: [applicationentities/status, imageroutes/status, patientpartitions/status]
   verbs: [patch]

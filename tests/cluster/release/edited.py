@@ -58,20 +58,27 @@ class Edited:
         """Return type, status, reason and message of each condition of the newest spec."""
         return [(c["type"], c["status"], c["reason"], c["message"]) for c in self._conditions()]
 
+    def live_pods(self) -> list[dict[str, Any]]:
+        """Return the listener's pods as they are."""
+        selector = f"labelSelector=aegate.dev/ae%3D{self.name}"
+        found = self.hospital.lab.read(f"/api/v1/namespaces/{self.hospital.namespace}/pods?{selector}")
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
     def pods(self) -> dict[str, tuple[str, int, bool]]:
         """Return uid, restarts and whether it is to end, of each pod of the listener."""
-        found = self.hospital.get("pods", f"--selector=aegate.dev/ae={self.name}")["items"]
         return {
             p["metadata"]["name"]: (
                 p["metadata"]["uid"],
                 sum(c["restartCount"] for c in p["status"].get("containerStatuses", [])),
                 "deletionTimestamp" in p["metadata"],
             )
-            for p in found
+            for p in self.live_pods()
         }
 
     def _conditions(self) -> list[dict[str, Any]]:
-        live = self.hospital.get("applicationentity", self.name)
+        space = f"/apis/aegate.dev/v1alpha1/namespaces/{self.hospital.namespace}"
+        live = self.hospital.lab.read(f"{space}/applicationentities/{self.name}")
         generation = live["metadata"]["generation"]
         told: list[dict[str, Any]] = live.get("status", {}).get("conditions", [])
         return [c for c in told if c.get("observedGeneration") == generation]

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +182,14 @@ class Hospital:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
                 yield client
 
+    def until_indexed(self, counts: Mapping[str, int], *, release: str = RELEASE) -> None:
+        """Return when the index has so many images of each of these studies, by UID."""
+        self.lab.kubectl(
+            "rollout", "status", f"deployment/{api_of(release)}", f"--namespace={SYSTEM}", "--timeout=300s"
+        )
+        with self.api(release) as client:
+            eventually(lambda: counts.items() <= studies(client).items(), deadline_s=300, what=str(counts))
+
     def remove(self) -> None:
         """Take everything away, for the next test on the same lab; what hangs is its own tests' concern."""
         for release in self.helm("list", "--short").split():
@@ -211,6 +219,14 @@ def ask(client: httpx.Client, query: str, **variables: object) -> Any:
     answer = client.post("/graphql", json={"query": query, "variables": variables}).json()
     assert "errors" not in answer, answer
     return answer["data"]
+
+
+def studies(client: httpx.Client) -> dict[str, int]:
+    """Return the number of images of each study, by UID."""
+    nodes = ask(client, "{ studies(first: 100) { nodes { studyInstanceUid instanceCount } } }")["studies"][
+        "nodes"
+    ]
+    return {node["studyInstanceUid"]: node["instanceCount"] for node in nodes}
 
 
 @contextmanager

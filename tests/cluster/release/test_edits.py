@@ -14,6 +14,7 @@ from tests.cluster.lab.lab import KubectlFailed
 from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import Hospital
 from tests.cluster.release.paced import paced_sender
+from tests.integration.waiting import eventually
 
 CRD = Path(__file__).parents[3] / "crds" / "applicationentity.yaml"
 NAME, TITLE = "ct-9", "CT_9"
@@ -141,7 +142,8 @@ def test_a_claim_cannot_be_changed(edited: Edited, name: str) -> None:
     change, words = CLAIM[name]
     with paced_sender(edited.hospital.address(NAME), TITLE, f"claim {name}") as sender:
         before = edited.pods()
-        edited.patch({"listener": {"spool": change}}, reason="ListenerNotReady")
+        spool = {"type": "PersistentVolumeClaim", **change}
+        edited.patch({"listener": {"spool": spool}}, reason="ListenerNotReady")
         assert words in edited.message()
         sender.goes_on()
         edited.patch({"listener": {"spool": None}})
@@ -157,6 +159,24 @@ def test_edit_that_adds_pods(edited: Edited, name: str) -> None:
         edited.patch(SCALES[name])
         sender.goes_on()
         assert edited.pods().items() > before.items()
+
+
+def test_edit_that_takes_pods_away(edited: Edited) -> None:
+    """Whichever goes: what is open at it goes on to its release."""
+    address = edited.hospital.address(NAME)
+    with (
+        paced_sender(address, TITLE, "one less") as sender,
+        paced_sender(address, TITLE, "or the other") as other,
+    ):
+        edited.patch({"listener": {"replicas": 1}})
+        eventually(
+            lambda: sorted(ending for _, _, ending in edited.pods().values()) == [False, True],
+            deadline_s=60,
+            what="one of the pods is to end",
+        )
+        sender.goes_on()
+        other.goes_on()
+    eventually(lambda: len(edited.pods()) == 1, deadline_s=120, what="it is gone")
 
 
 @pytest.mark.parametrize("name", ROLLS)

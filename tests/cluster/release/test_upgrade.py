@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.chart.rendering import sets
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.edited import Edited, old_pods_end_well
-from tests.cluster.release.hospital import RELEASE, Hospital, ask, hospital
+from tests.cluster.release.hospital import RELEASE, hospital, studies
 from tests.cluster.release.older import OlderVersion, older_version
 from tests.cluster.release.paced import paced_sender
 from tests.dicom import ct_study, write
@@ -21,7 +21,6 @@ NAME, TITLE = "ct-1", "CT_1"
 IMAGES = 10
 OTHER = "imaging"
 """The release's name when it comes back."""
-STUDIES = "query { studies(first: 50) { nodes { studyInstanceUid instanceCount } } }"
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +74,9 @@ def send_study(entity: Edited, receiver: StoreSCP, folder: Path, name: str) -> s
 
 def images(entity: Edited) -> set[str]:
     """Return the images that the listener's pods run, and their sidecars."""
-    pods = entity.hospital.get("pods", f"--selector=aegate.dev/ae={NAME}")["items"]
     return {
         container["image"]
-        for pod in pods
+        for pod in entity.live_pods()
         if "deletionTimestamp" not in pod["metadata"]
         for container in (*pod["spec"]["containers"], *pod["spec"]["initContainers"])
     }
@@ -100,13 +98,13 @@ def test_upgrade(entity: Edited, receiver: StoreSCP, older: OlderVersion, tmp_pa
         )
         sender.goes_on()
         second = send_study(entity, receiver, tmp_path, "meanwhile")
-    counts = {first: IMAGES, second: IMAGES}
-    eventually(lambda: counts.items() <= studies(made).items(), deadline_s=60, what="both are in the index")
+    made.until_indexed({first: IMAGES, second: IMAGES})
 
 
 def test_uninstall_and_back_under_another_name(entity: Edited, receiver: StoreSCP, tmp_path: Path) -> None:
     made, before = entity.hospital, images(entity)
-    known = studies(made)
+    with made.api() as client:
+        known = studies(client)
     with paced_sender(made.address(NAME), TITLE, "uninstalled") as sender:
         sender.goes_on()
         made.helm("uninstall", RELEASE, "--wait")
@@ -116,17 +114,6 @@ def test_uninstall_and_back_under_another_name(entity: Edited, receiver: StoreSC
         made.install("--take-ownership", *sets("adopt=true"), release=OTHER)
         eventually(entity.is_effective, deadline_s=180, what=lambda: str(entity.conditions()))
         sender.goes_on()
-        send_study(entity, receiver, tmp_path, "after it came back")
+        back = send_study(entity, receiver, tmp_path, "after it came back")
     assert images(entity) == before
-    eventually(
-        lambda: known.items() <= studies(made, OTHER).items() and len(studies(made, OTHER)) == len(known) + 3,
-        deadline_s=120,
-        what="what was there is there, and what came meanwhile",
-    )
-
-
-def studies(made: Hospital, release: str = RELEASE) -> dict[str, int]:
-    """Return the number of images by study, of all that are not being sent."""
-    with made.api(release) as client:
-        nodes = ask(client, STUDIES)["studies"]["nodes"]
-    return {node["studyInstanceUid"]: node["instanceCount"] for node in nodes}
+    made.until_indexed({**known, back: IMAGES}, release=OTHER)
