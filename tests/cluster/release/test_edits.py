@@ -92,7 +92,7 @@ ELSEWHERE = {
     "listener.pool": "test_edits_of_the_way_in.py, by mode",
     "listener.loadBalancerClass": "goes with a LoadBalancer, which a lab has not",
     "listener.spool.accessMode": "a claim's cannot be changed: test_a_claim_cannot_be_changed",
-    "listener.spool.storageClassName": "a claim's cannot be changed: test_a_claim_cannot_be_changed",
+    "listener.spool.storageClassName": "a claim's can be set once, where it had none; then as accessMode",
     "listener.spool.size": "needs a StorageClass that expands, which a lab has not: test_a_claim_cannot_be_changed",
     "listener.tls.secretName": "test_edits_of_the_way_in.py",
     "listener.tls.clientAuth": "test_edits_of_the_way_in.py",
@@ -131,7 +131,6 @@ def test_edit_that_a_running_listener_takes_up(edited: Edited, name: str) -> Non
 
 CLAIM: dict[str, tuple[dict[str, str], str]] = {
     "accessMode": ({"accessMode": "ReadWriteOnce"}, "spec is immutable"),
-    "storageClassName": ({"storageClassName": "fast"}, "spec is immutable"),
     "size": ({"size": "2Gi"}, "only dynamically provisioned pvc can be resized"),
 }
 
