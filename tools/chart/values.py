@@ -338,6 +338,12 @@ MONITORING = section(
         "Alerts, for the Prometheus operator.",
         switch("enabled", "Whether to make them."),
         labels("labels", "Labels that your Prometheus selects by."),
+        text(
+            "runbooks",
+            "Where the pages are that the alerts' runbook_url leads to: a URL of docs/operations/runbooks in a copy of "
+            "this repository that your people reach. By default their place in it.",
+            "docs/operations/runbooks",
+        ),
     ),
     section(
         "dashboard",
