@@ -58,6 +58,14 @@ def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
 
 
 @pytest.mark.parametrize("name", alerts())
+def test_words_of_an_alert_name_labels_that_it_has(name: str) -> None:
+    rule = alerts()[name]
+    has = {label for by in re.findall(r"\bby \(([^)]*)\)", rule["expr"]) for label in by.split(", ")}
+    named = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+    assert named - has == set()
+
+
+@pytest.mark.parametrize("name", alerts())
 def test_runbook_says_what_it_means_what_it_costs_where_to_look_and_what_to_do(name: str) -> None:
     text = (RUNBOOKS / f"{name}.md").read_text()
     assert text.splitlines()[:2] == [f"# {name}", f"Severity: {alerts()[name]['labels']['severity']}"]
