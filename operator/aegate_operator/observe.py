@@ -7,7 +7,7 @@ waits for, what is merely on its way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aegate_core.decisions.references import Fault
@@ -162,9 +162,8 @@ def _words_of_reports(ready: Sequence[Pod], sighting: Sighting) -> Iterator[str]
 
 def _fault(pods: Sequence[Pod], ready: Sequence[Pod], sighting: Sighting) -> Fault | None:
     """Return what is missing; the listener's own word goes before the pod's, which may be of an old attempt."""
-    for report in _reports(pods, sighting):
-        if report.certificate_problem:
-            return Fault(_certificate_reason(report.certificate_problem), report.certificate_message)
+    if fault := certificate_fault(_reports(pods, sighting)):
+        return fault
     for pod in pods:
         for _, message in pod.words:
             for pattern, what in ((_NO_CLAIM, "PersistentVolumeClaim"), (_NO_SECRET, "Secret")):
@@ -176,6 +175,14 @@ def _fault(pods: Sequence[Pod], ready: Sequence[Pod], sighting: Sighting) -> Fau
                     )
             if _UNBOUND.search(message):
                 return Fault(Reason.STORE_NOT_FOUND, f"A PersistentVolumeClaim is not bound: {message}.")
+    return None
+
+
+def certificate_fault(reports: Iterable[Report]) -> Fault | None:
+    """Return what is wrong with a listener's certificate, as the first pod says that finds it so."""
+    for report in reports:
+        if report.certificate_problem:
+            return Fault(_certificate_reason(report.certificate_problem), report.certificate_message)
     return None
 
 

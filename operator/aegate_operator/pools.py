@@ -28,7 +28,7 @@ from aegate_operator.cache import Family
 from aegate_operator.installation import Installation, Pool
 from aegate_operator.manifests.child import Manifest
 from aegate_operator.manifests.places import SECRETS, SPOOL
-from aegate_operator.observe import Facts
+from aegate_operator.observe import Facts, certificate_fault
 from aegate_operator.pods import POOL_LABEL, Pod, pool_family
 from aegate_operator.reports import Report
 
@@ -194,11 +194,12 @@ class PoolView:
             said = f"Pool {self.pool.name} has no pod that is ready."
         elif share.served.get(ae.key) != line:
             said = share.trouble or f"Not every pod of pool {self.pool.name} serves this generation."
-        problem = next((r for p in ready if (r := self.reports.get(p.uid)) and r.certificate_problem), None)
+        # Also of those that are not ready: with its port closed none is.
+        there = (self.reports.get(pod.uid, Report()) for pod in self.pods if not pod.is_leaving)
         return Facts(
             trouble=said,
             progress=said,
-            fault=Fault(Reason.CERTIFICATE_INVALID, problem.certificate_message) if problem else None,
+            fault=certificate_fault(there),
             is_certain=self.is_certain,
         )
 

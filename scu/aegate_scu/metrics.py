@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_OUTCOMES = ("ROUTED", "NO_ROUTE", "STORED")
+"""Of a close, as `aegate_core.services.studies.Closed` names them."""
 
 
 class WorkerMetrics:
@@ -31,6 +35,12 @@ class WorkerMetrics:
         self.breaker_opened = Counter(
             "aegate_breaker_opened", "Breakers that opened in this worker.", ["ae"], registry=registry
         )
+        self.in_trouble = Gauge(
+            "aegate_destination_in_trouble",
+            "1: nothing is sent there until it stores again; absent: it is well, held or disabled.",
+            ["ae"],
+            registry=registry,
+        )
         self.probes = Counter("aegate_probes", "Probes, by answer.", ["ae", "answer"], registry=registry)
         self.slots_lost = Counter("aegate_slots_lost", "Leases that ran out while held.", registry=registry)
         self.returned = Counter(
@@ -39,3 +49,14 @@ class WorkerMetrics:
         self.closed = Counter(
             "aegate_units_closed", "Close units closed, by outcome.", ["outcome"], registry=registry
         )
+        for outcome in _OUTCOMES:  # an alert that asks for the increase does not see the first one otherwise
+            self.closed.labels(outcome)
+        self.is_database_away = Gauge(
+            "aegate_database_away", "1: the database does not answer.", registry=registry
+        )
+
+    def troubled(self, destinations: Iterable[str]) -> None:
+        """Show these destinations, and no others, as in trouble."""
+        self.in_trouble.clear()
+        for ae in destinations:
+            self.in_trouble.labels(ae).set(1)

@@ -34,7 +34,7 @@ from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
 from aegate_core.services.studies import close_due
 from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import BlobStore
-from aegate_core.stores.queue import upkeep
+from aegate_core.stores.queue import breakers, upkeep
 from aegate_scu.delivering import Delivering, deliver, persist
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
@@ -181,6 +181,7 @@ class Worker:
         self._troubles[step] = error.message
         if self._away_since is None and not isinstance(error, SerializationConflict):
             self._away_since = time.monotonic()
+            self.metrics.is_database_away.set(1)
             log(DATABASE_AWAY, error=error.message, retry_s=RETRY_S)
 
     def _note_back(self, step: object) -> None:
@@ -188,6 +189,7 @@ class Worker:
         if self._away_since is not None and not self._troubles:
             log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
             self._away_since = None
+            self.metrics.is_database_away.set(0)
 
     async def _see(self) -> None:
         await self.clock.look(self.db)
@@ -195,6 +197,7 @@ class Worker:
         await upkeep.see_worker(self.db, self.settings.worker, len(self._running), now=now)
         if brought := await pushing.bring_back(self.db, self.settings.lease, now=now):
             log(CLOCK_SET_BACK, times=brought)
+        self.metrics.troubled(await breakers.in_trouble(self.db))
 
     async def _take_up(self) -> None:
         """Claim until there is nothing more, or no thread is free."""
@@ -259,7 +262,10 @@ class Worker:
         """Close what is due; not just after a leap, before the indexers could say how far they are by the new time."""
         if self._leaped():
             return
-        if await close_due(self.db, now=self.clock.now(), configuration=self._configuration):
+        closed = await close_due(self.db, now=self.clock.now(), configuration=self._configuration)
+        for close in closed:
+            self.metrics.closed.labels(close.outcome).inc()
+        if closed:
             self._wake.set()
 
     async def _keep_up(self) -> None:

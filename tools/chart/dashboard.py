@@ -58,7 +58,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ("Room in the spools", "min by (namespace, pod) (aegate_spool_free_bytes)", "{{pod}}", "bytes"),
             (
                 "Receivers in trouble",
-                "sum by (ae) (increase(aegate_breaker_opened_total[15m]))",
+                "max by (ae) (aegate_destination_in_trouble)",
                 "{{ae}}",
                 "short",
             ),

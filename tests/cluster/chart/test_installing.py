@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -39,9 +40,9 @@ def helm_on(helm: Path, cluster: Cluster) -> Helm:
     """Run Helm on the cluster; what it says on standard error is a warning."""
 
     def run(*arguments: str | Path) -> str:
-        done = subprocess.run(
-            [helm, *arguments], capture_output=True, text=True, timeout=300, env=cluster.environ
-        )
+        # Without HOME it keeps what it learns of the cluster in the working directory, which is the tree.
+        environ = {**os.environ, **cluster.environ}
+        done = subprocess.run([helm, *arguments], capture_output=True, text=True, timeout=300, env=environ)
         assert (done.returncode, [w for w in done.stderr.splitlines() if "arning" in w]) == (0, []), (
             done.stderr
         )

@@ -261,3 +261,23 @@ def test_the_operator_starts_anew_when_what_it_is_told_changes_and_workers_do_no
     before, after = templates(), templates("listener.graceSeconds=600")
     assert before["aegate-operator"] != after["aegate-operator"]
     assert before["aegate-worker"] == after["aegate-worker"]
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ((), "docs/operations/runbooks"),
+        (
+            ("monitoring.prometheusRule.runbooks=https://git.example.org/runbooks/",),
+            "https://git.example.org/runbooks",
+        ),
+    ],
+)
+def test_every_alert_leads_to_its_page(helm: Path, given: tuple[str, ...], base: str) -> None:
+    rendered = objects(render(helm, *sets(*GIVEN, "monitoring.prometheusRule.enabled=true", *given)))
+    (made,) = (one for one in rendered if one["kind"] == "PrometheusRule")
+    rules = [rule for group in made["spec"]["groups"] for rule in group["rules"]]
+    assert len(rules) == 13
+    for rule in rules:
+        assert rule["annotations"]["runbook_url"] == f"{base}/{rule['alert']}.md"
+        assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}

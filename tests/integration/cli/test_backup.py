@@ -12,6 +12,7 @@ from tests import dicom
 from tests.integration.cli.installations import QUICK, aegate, device, installation
 from tests.integration.peers import run_dcmtk
 from tests.integration.postgres import PostgresServer
+from tests.integration.waiting import eventually
 
 
 def test_backup_of_a_running_installation_has_all_that_was_acknowledged_before(tmp_path: Path) -> None:
@@ -54,3 +55,31 @@ def back_up_and_restore(tmp_path: Path, source: Sequence[str], restored_into: Se
     paths = [p for part in ("blobs", "spool") for p in (tmp_path / "restored" / part).rglob("*.dcm")]
     have = {str(dcmread(p, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for p in paths}
     assert {str(ds.SOPInstanceUID) for ds in studies[1]} <= have
+
+
+def test_what_a_cluster_has_is_backed_up_from_where_its_images_are_mounted(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """As docs/operations/backup.md has it: a folder of VERSION and the mounted images, and the database."""
+    source, restored = postgres.create("of_a_cluster"), postgres.create("of_a_cluster_again")
+    images = [dicom.write(ds, tmp_path / f"{n}.dcm") for n, ds in enumerate(dicom.ct_study("s", 5))]
+    with installation(tmp_path, {"ct1.yaml": device("ct1", more=QUICK)}, more=("--database", source)) as up:
+        sent = run_dcmtk("storescu", "-aet", "CT1", "127.0.0.1", str(up.dicom_port), *images)
+        assert sent.returncode == 0
+        count = "SELECT count(*) FROM arrival"
+        eventually(lambda: postgres.run(count, database="of_a_cluster") == "5", deadline_s=60)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / "VERSION").write_text("1\n")
+    (mounted / "blobs").symlink_to(up.data / "blobs")  # a mount, on a cluster's storage
+
+    checked = aegate("fsck", "--data", mounted, "--database", source)
+    assert (checked.returncode, "5 images" in checked.stdout) == (0, True), checked.stdout + checked.stderr
+    made = aegate("backup", tmp_path / "target", "--data", mounted, "--database", source)
+    assert made.returncode == 0, made.stderr
+
+    new = ("--data", tmp_path / "new", "--database", restored)
+    again = aegate("restore", tmp_path / "target", *new)
+    assert again.returncode == 0, again.stderr
+    assert aegate("fsck", *new).returncode == 0
+    assert len(list((tmp_path / "new/blobs").rglob("*.dcm"))) == 5

@@ -218,6 +218,27 @@ async def test_unknown_pool_is_said(ground: Ground) -> None:
     assert "got 'big' and there is default" in ground.message(key)
 
 
+@pytest.mark.parametrize("reason", ["SecretNotFound", "CertificateExpired", "CertificateInvalid"])
+@pytest.mark.parametrize("is_ready", [True, False])
+async def test_what_is_wrong_with_a_pools_certificate_is_said_of_every_entity_in_it(
+    ground: Ground, reason: str, is_ready: bool
+) -> None:
+    [key] = await added(ground, "ct1")
+    await serve(ground, "pool-a")
+    said = Report("of the chart", "ready", entities=revisions(ground), certificate_problem=reason,
+                  certificate_message="It says so.")  # fmt: skip
+    ground.reader.said["pool-a"] = said
+    pod = ground.cluster.of(POD, ResourceKey("aegate-system", "pool-a"))
+    ready = {"type": "Ready", "status": str(is_ready)}  # with its port closed a listener is not ready
+    ground.cluster.put(POD, {**pod, "status": {**pod["status"], "conditions": [ready]}})
+    ground.clock.pass_(120)
+    await settle(ground)
+    await ground.ask_pods()
+    await settle(ground)
+    assert ground.conditions(key)["ResolvedRefs"] == ("False", reason)
+    assert ground.message(key, "ResolvedRefs") == "It says so."
+
+
 async def test_full_pool_is_said_and_what_it_serves_stays(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,5 +96,14 @@ async def probe_waits(db: Database, *, now: datetime) -> bool:
     )
 
 
+async def in_trouble(db: Database) -> list[str]:
+    """Return the AEs of destinations that are sent nothing, or one trial, though nobody holds or disabled them."""
+    rows = await db.fetch(
+        "SELECT ae FROM destination WHERE breaker <> 'CLOSED' AND gone_at IS NULL AND held_at IS NULL AND enabled "
+        "AND invalid_condition IS NULL ORDER BY ae"
+    )
+    return [str(row["ae"]) for row in rows]
+
+
 def _time(value: object) -> datetime | None:
     return None if value is None else as_datetime(value)
