@@ -197,7 +197,7 @@ class PoolView:
         problem = next((r for p in ready if (r := self.reports.get(p.uid)) and r.certificate_problem), None)
         return Facts(
             trouble=said,
-            progress=said,
+            progress=None if share.trouble or problem else said,
             fault=Fault(Reason.CERTIFICATE_INVALID, problem.certificate_message) if problem else None,
             is_certain=self.is_certain,
         )
