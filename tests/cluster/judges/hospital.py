@@ -25,6 +25,7 @@ PROMETHEUS = {
 }
 API = ("api.enabled=true", "api.tokensSecret=aegate-tokens")
 TRIAL = ("database.trial.enabled=true", "database.trial.password=not-a-secret-at-all")
+COMPONENTS = ("operator", "worker", "api")
 STRANGERS = {
     "monitoring/prometheus": {"app": "prometheus"},
     "monitoring/grafana": {"app": "grafana"},
@@ -95,9 +96,11 @@ def hospital(release: str, other_release: str, *entities: ApplicationEntity) -> 
 
 
 def _impostors(around: Surroundings) -> dict[str, dict[str, str]]:
-    """Return pods in the AEs' namespace that carry the labels of ours."""
-    return {
-        f"radiology/like-{name}": dict(around.pods[f"pacs/{name}"])
-        for name in ("operator", "worker", "api")
-        if f"pacs/{name}" in around.pods
+    """Return pods in the AEs' namespace that carry the labels of ours, and those of another release beside ours."""
+    ours = {name: around.pods[f"pacs/{name}"] for name in COMPONENTS if f"pacs/{name}" in around.pods}
+    alike = {f"radiology/like-{name}": dict(labels) for name, labels in ours.items()}
+    beside = {
+        f"pacs/second-{name}": {**labels, "app.kubernetes.io/instance": "second"}
+        for name, labels in ours.items()
     }
+    return alike | beside

@@ -50,6 +50,7 @@ METRICS_ALONE = Expected(
         "radiology/prometheus 8080",
         "elsewhere/operator 8080",
         "elsewhere/worker 8080",
+        "pacs/second-operator 8080",
         "pacs/operator 8081",
         "pacs/worker 22",
         "pacs/api 8080",
@@ -139,6 +140,8 @@ DATABASE = Expected(
         "pacs/worker 5433",
         "pacs/worker 22",
         "pacs/worker 5432/UDP",
+        "pacs/second-worker 5432",
+        "pacs/second-operator 5432",
         "radiology/ct1 8080",
         "pacs/shell 5432",
         "pacs/prometheus 5432",
@@ -177,6 +180,8 @@ POOL = Expected(
         "2001:db8::1 8080",
         "pacs/operator 22",
         "pacs/operator 8080/UDP",
+        "pacs/second-operator 8080",
+        "pacs/second-operator 8081",
         "pacs/worker 8080",
         "pacs/shell 8080",
         "pacs/prometheus 8080",
@@ -285,7 +290,7 @@ def test_every_pod_has_one_policy_and_every_policy_a_pod(cluster: Surroundings) 
     selected = {
         key: selecting(cluster.policies, key.split("/")[0], labels)
         for key, labels in cluster.pods.items()
-        if key.startswith("pacs/") and labels.get("app.kubernetes.io/part-of") == "aegate"
+        if key.startswith("pacs/") and labels.get("app.kubernetes.io/instance") == "aegate"
     }
     without = {key for key, names in selected.items() if not names}
 
