@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from tests.cluster.chart.rendering import Object, objects
 from tests.cluster.judges.asking import ask
 
 Labels = Mapping[str, str]
+
+parsed = cache(objects)
+"""The objects that a chart renders; nobody changes them."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Surroundings:
 
     def put(self, release: str) -> None:
         """Take up what a chart renders; a pod is called by its component, pools by their names: pacs/pool-default."""
-        for one in objects(release):
+        for one in parsed(release):
             namespace = one["metadata"].get("namespace", "")
             if one["kind"] == "NetworkPolicy":
                 self.policies.append(one)

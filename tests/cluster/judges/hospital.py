@@ -16,8 +16,8 @@ from aegate_operator.installation import Installation, parse_installation
 from aegate_operator.manifests import children
 from aegate_operator.manifests.child import DRAIN_APP
 from aegate_operator.manifests.child import labels as labels_of
-from tests.cluster.chart.rendering import GIVEN, objects, render, sets
-from tests.cluster.judges.flows import Surroundings
+from tests.cluster.chart.rendering import GIVEN, render, sets
+from tests.cluster.judges.flows import Surroundings, parsed
 
 PROMETHEUS = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
@@ -59,7 +59,7 @@ def installation_of(release: str) -> Installation:
     """Return what a release tells its operator."""
     (told,) = [
         one["data"]["installation.json"]
-        for one in objects(release)
+        for one in parsed(release)
         if one["kind"] == "ConfigMap" and "installation.json" in one["data"]
     ]
     return parse_installation(json.loads(told))
