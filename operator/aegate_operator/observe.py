@@ -50,7 +50,7 @@ class Facts:
     trouble: str | None = None
     """Why it does not serve this generation with every pod; None: it does."""
     progress: str | None = None
-    """What is still on its way; None: nothing."""
+    """What is still on its way; None: nothing, or nothing before somebody has done something about `trouble`."""
     fault: Fault | None = None
     """What it needs and does not find."""
     rollout: RolloutState = RolloutState.COMPLETE
@@ -66,7 +66,9 @@ class Facts:
 def observe(sighting: Sighting) -> Facts:
     """Return how the listener is."""
     if sighting.deployment is None:
-        said = " ".join(sighting.refusals) or "Its Deployment is being made."
+        if sighting.refusals:
+            return Facts(trouble=" ".join(sighting.refusals), rollout=RolloutState.ROLLING)
+        said = "Its Deployment is being made."
         return Facts(trouble=said, progress=said, rollout=RolloutState.ROLLING)
     spec, status = members(sighting.deployment.get("spec")), members(sighting.deployment.get("status"))
     replicas = _number(spec.get("replicas"), 1)
@@ -88,13 +90,15 @@ def observe(sighting: Sighting) -> Facts:
             f"{_number(status.get('updatedReplicas'), 0)} of {replicas} pods are of this generation."
         )
     there = min(len(serving), *(_number(status.get(n), 0) for n in ("updatedReplicas", "availableReplicas")))
+    missing = _missing(pods, ready, sighting)
+    is_stuck = bool(sighting.refusals or missing) or _has_failed(status, pods)
     progress = sighting.waits
-    if not progress and not (is_complete and is_serving):
+    if not (progress or is_stuck or (is_complete and is_serving)):
         progress = f"{there} of {replicas} pods are where they should be."
     return Facts(
         trouble=" ".join(troubles) or None,
-        progress=progress or (" ".join(sighting.refusals) or None),
-        fault=_fault(pods, ready, sighting),
+        progress=progress or None,
+        fault=missing or _unbound(pods),
         rollout=_rollout(status, pods, is_complete=is_complete),
         replicas=replicas,
         ready_replicas=len(serving),
@@ -127,11 +131,14 @@ def _is_complete(deployment: Mapping[str, object], status: Mapping[str, object],
 def _rollout(status: Mapping[str, object], pods: Sequence[Pod], *, is_complete: bool) -> RolloutState:
     if is_complete:
         return RolloutState.COMPLETE
-    progressing = _condition(status, "Progressing")
-    has_given_up = progressing.get("status") == "False"
-    return (
-        RolloutState.FAILED if has_given_up or any(pod.is_failing for pod in pods) else RolloutState.ROLLING
-    )
+    is_failing = _has_failed(status, pods) or any(pod.is_failing for pod in pods)
+    return RolloutState.FAILED if is_failing else RolloutState.ROLLING
+
+
+def _has_failed(status: Mapping[str, object], pods: Sequence[Pod]) -> bool:
+    """Return whether waiting does not help: not so for a pod without a node, which an autoscaler may be making."""
+    has_given_up = _condition(status, "Progressing").get("status") == "False"
+    return has_given_up or any(pod.is_broken for pod in pods)
 
 
 def _words_of_deployment(status: Mapping[str, object]) -> Iterator[str]:
@@ -160,8 +167,8 @@ def _words_of_reports(ready: Sequence[Pod], sighting: Sighting) -> Iterator[str]
             yield f"Pod {pod.key.name} is {report.state}{': ' if report.message else ''}{report.message}."
 
 
-def _fault(pods: Sequence[Pod], ready: Sequence[Pod], sighting: Sighting) -> Fault | None:
-    """Return what is missing; the listener's own word goes before the pod's, which may be of an old attempt."""
+def _missing(pods: Sequence[Pod], ready: Sequence[Pod], sighting: Sighting) -> Fault | None:
+    """Return what somebody has to make; the listener's own word goes before the pod's, which may be of an old try."""
     if fault := certificate_fault(_reports(pods, sighting)):
         return fault
     for pod in pods:
@@ -173,6 +180,13 @@ def _fault(pods: Sequence[Pod], ready: Sequence[Pod], sighting: Sighting) -> Fau
                         f"{what} {found[1]!r} is not in namespace {pod.key.namespace}, and its pods wait for it: "
                         "create it there.",
                     )
+    return None
+
+
+def _unbound(pods: Sequence[Pod]) -> Fault | None:
+    """Return which claim is waited for: a new one is bound within seconds, one without a volume never."""
+    for pod in pods:
+        for _, message in pod.words:
             if _UNBOUND.search(message):
                 return Fault(Reason.STORE_NOT_FOUND, f"A PersistentVolumeClaim is not bound: {message}.")
     return None

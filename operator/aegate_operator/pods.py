@@ -59,9 +59,14 @@ class Pod:
     """Reason and message of everything that keeps it from being ready."""
 
     @property
+    def is_broken(self) -> bool:
+        """Whether a container of it cannot run."""
+        return any(reason in _FAILING for reason, _ in self.words)
+
+    @property
     def is_failing(self) -> bool:
         """Whether it is not merely on its way."""
-        return any(reason in _FAILING or reason == "Unschedulable" for reason, _ in self.words)
+        return self.is_broken or any(reason == "Unschedulable" for reason, _ in self.words)
 
 
 def pool_family(namespace: str, name: str) -> ResourceKey:

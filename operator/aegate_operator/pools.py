@@ -196,10 +196,11 @@ class PoolView:
             said = share.trouble or f"Not every pod of pool {self.pool.name} serves this generation."
         # Also of those that are not ready: with its port closed none is.
         there = (self.reports.get(pod.uid, Report()) for pod in self.pods if not pod.is_leaving)
+        fault = certificate_fault(there)
         return Facts(
             trouble=said,
-            progress=said,
-            fault=certificate_fault(there),
+            progress=None if share.trouble or fault else said,
+            fault=fault,
             is_certain=self.is_certain,
         )
 

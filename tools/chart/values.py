@@ -324,7 +324,9 @@ MONITORING = section(
     "monitoring",
     "Prometheus, its operator, and Grafana.",
     objects(
-        "metricsFrom", "NetworkPolicyPeers that may read metrics, of listeners too. Empty: nobody else may."
+        "metricsFrom",
+        "NetworkPolicyPeers that may read metrics, of listeners in whatever namespace too; without namespaceSelector: "
+        "pods of the release's namespace. Empty: nobody else may.",
     ),
     section(
         "serviceMonitor",

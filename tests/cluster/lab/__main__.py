@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.cluster.lab.build import build
+from tests.cluster.lab.build import JUDGES, MODULES, build
 from tests.cluster.lab.errors import LabRefused
 from tests.cluster.lab.images import build_images
 from tests.cluster.lab.lab import Lab
@@ -36,7 +36,7 @@ def main() -> int:
 
 def _do(asked: argparse.Namespace) -> None:
     if asked.command == "build":
-        build()
+        build(modules=(*MODULES, JUDGES))
         build_images()
         return
     lab = find_lab(asked.number)

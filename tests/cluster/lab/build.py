@@ -1,7 +1,7 @@
 """The programs of the lab, compiled from Go modules: ``go/<module>/go.mod`` names them in its ``tool`` lines.
 
-Each module's programs lie in a folder of their own, named by the digest of its go.mod and go.sum and of how it is
-linked: what has not changed is not built again, and a module that has changed is built alone. The first build
+Each module's programs lie in a folder of their own, named by the digest of its go.mod, go.sum and sources and of how
+it is linked: what has not changed is not built again, and a module that has changed is built alone. The first build
 takes minutes.
 """
 
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A Go module without code of its own: its requirements are what is built."""
+    """A Go module: programs of those that it requires, or its own."""
 
     name: str
     versioned: str = ""
@@ -59,7 +59,8 @@ class Module:
     @property
     def key(self) -> str:
         """What the folder of its programs is called: other requirements, another folder."""
-        recipe = digest(self._go_mod(), (self.folder / "go.sum").read_bytes(), self.linker_flags)
+        sources = [path.read_bytes() for path in sorted(self.folder.rglob("*.go"))]
+        recipe = digest(self._go_mod(), (self.folder / "go.sum").read_bytes(), self.linker_flags, *sources)
         return f"{self.name}-{recipe}"
 
     def _go_mod(self) -> str:
@@ -82,6 +83,9 @@ MODULES = (
     Module("helm"),
     Module("coredns"),
 )
+"""What a lab runs."""
+JUDGES = Module("judges")
+"""What judges our objects without a cluster, by code that others wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,10 @@ class Programs:
         return ":".join(str(folder) for folder in self.folders.values())
 
 
-def build(say: Say = print) -> Programs:
+def build(say: Say = print, modules: Sequence[Module] = MODULES) -> Programs:
     """Return the programs, compiled where the cache lacks them."""
-    programs = Programs({m.name: cache_folder() / "programs" / m.key for m in MODULES})
-    missing = [m for m in MODULES if not programs.folder(m.name).exists()]
+    programs = Programs({m.name: cache_folder() / "programs" / m.key for m in modules})
+    missing = [m for m in modules if not programs.folder(m.name).exists()]
     if missing:
         _need_go()
         say(f"compiling {', '.join(m.name for m in missing)}: minutes, once")

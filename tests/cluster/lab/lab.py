@@ -85,7 +85,9 @@ class Lab:
     @property
     def environ(self) -> dict[str, str]:
         """What makes kubectl and helm of a child process talk to this lab."""
-        return {"KUBECONFIG": str(self.kubeconfig), "PATH": self.site.path}
+        # Without a HOME both keep what they have learnt of an API server in the folder they stand in.
+        cache = {"KUBECACHEDIR": str(self.folder / "kubectl")}
+        return {"KUBECONFIG": str(self.kubeconfig), "PATH": self.site.path, **cache}
 
     # Asking
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +86,7 @@ class FakeCluster:
         before = self.objects.get((kind, key))
         version = next(self._versions)
         made = {"apiVersion": kind.api_version, "kind": kind.name, **copy.deepcopy(dict(manifest))}
-        metadata = {
+        metadata: dict[str, Any] = {
             "uid": f"{kind.name}-{version}",
             "creationTimestamp": f"2026-01-01T00:00:{version % 60:02}Z",
         }
@@ -109,7 +109,7 @@ class FakeCluster:
         """An object as it is."""
         return self.objects[kind, key]
 
-    def names(self, kind: Kind) -> list[str]:
+    def names(self, kind: Kind) -> Sequence[str]:
         """The names of all objects of a kind."""
         return sorted(str(key) for of, key in self.objects if of == kind)
 

@@ -165,7 +165,7 @@ class Ground:
     def message(self, key: ResourceKey, type: str = "Ready") -> str:
         """A condition's message."""
         status = self.cluster.of(APPLICATION_ENTITY, key)["status"]
-        return next(c["message"] for c in status["conditions"] if c["type"] == type)
+        return str(next(c["message"] for c in status["conditions"] if c["type"] == type))
 
     def _look_at(self, key: ResourceKey) -> None:
         self.queue.add(ref_of_pool(key) or ResourceRef(APPLICATION_ENTITY.name, key))

@@ -58,6 +58,9 @@ WELL = Sighting(
 )
 
 
+ON_WAY = "0 of 1 pods are where they should be."
+
+
 def of(**different: Any) -> Facts:
     return observe(replace(WELL, **different))
 
@@ -76,15 +79,17 @@ def test_a_refusal_is_said_first() -> None:
         refusals=["apply Service: no."], pods=[pod(is_ready=False, **waiting("ErrImagePull"))], reports={}
     )
     assert facts.trouble == "apply Service: no. Pod a: ErrImagePull."
+    assert facts.progress is None, "somebody has to do something first"
 
 
 @pytest.mark.parametrize(
-    ("status", "words", "rollout"),
+    ("status", "words", "rollout", "progress"),
     [
         (
             waiting("ImagePullBackOff", 'Back-off pulling image "x:1"'),
             'Pod a: ImagePullBackOff: Back-off pulling image "x:1".',
             RolloutState.FAILED,
+            None,
         ),
         (
             waiting(
@@ -94,17 +99,25 @@ def test_a_refusal_is_said_first() -> None:
             ),
             "Pod a: CrashLoopBackOff: back-off 10s; receiver ended with 137 (OOMKilled).",
             RolloutState.FAILED,
+            None,
         ),
-        (unschedulable("0/3 nodes"), "Pod a: Unschedulable: 0/3 nodes.", RolloutState.FAILED),
-        (waiting("ContainerCreating"), "0 of 1 pods answer and serve this generation.", RolloutState.ROLLING),
-        (waiting("RunContainerError", "x" * 500), f"Pod a: RunContainerError: {'x' * 300}….", RolloutState.FAILED),
+        (unschedulable("0/3 nodes"), "Pod a: Unschedulable: 0/3 nodes.", RolloutState.FAILED, ON_WAY),
+        (waiting("ContainerCreating"), "0 of 1 pods answer and serve this generation.", RolloutState.ROLLING, ON_WAY),
+        (
+            waiting("RunContainerError", "x" * 500),
+            f"Pod a: RunContainerError: {'x' * 300}….",
+            RolloutState.FAILED,
+            None,
+        ),
     ],
 )  # fmt: skip
-def test_a_pod_speaks_in_its_own_words(status: dict[str, Any], words: str, rollout: RolloutState) -> None:
+def test_a_pod_speaks_in_its_own_words(
+    status: dict[str, Any], words: str, rollout: RolloutState, progress: str | None
+) -> None:
     rolling = deployment(availableReplicas=0)
     facts = of(deployment=rolling, pods=[pod(is_ready=False, **status)], reports={})
     assert (facts.trouble, facts.rollout, facts.ready_replicas) == (words, rollout, 0)
-    assert facts.progress == "0 of 1 pods are where they should be."
+    assert facts.progress == progress
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,6 @@
 -- For ApplicationEntity, ImageRoute and PatientPartition alike.
 local health = { status = "Progressing", message = "The operator has not looked at it yet." }
 
-if obj.spec ~= nil and obj.spec.suspend == true then
-  return { status = "Suspended", message = "spec.suspend is true: everything is left as it is." }
-end
 if obj.status == nil or obj.status.conditions == nil then
   return health
 end
@@ -23,11 +20,12 @@ end
 if is("Stalled") then
   return { status = "Degraded", message = conditions.Stalled.message }
 end
-if is("Ready") then
-  return { status = "Healthy", message = conditions.Ready.message }
-end
 if is("Reconciling") then
   return { status = "Progressing", message = conditions.Reconciling.message }
+end
+if is("Ready") then
+  local status = conditions.Ready.reason == "Suspended" and "Suspended" or "Healthy"
+  return { status = status, message = conditions.Ready.message }
 end
 if conditions.Ready ~= nil then
   return { status = "Degraded", message = conditions.Ready.message }

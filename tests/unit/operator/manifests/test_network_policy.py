@@ -110,6 +110,22 @@ def test_nobody_reads_metrics_unless_the_installation_says_who() -> None:
     assert admits(policy, Flow(HEALTH, pod=OPERATOR, namespace=SYSTEM))
 
 
+def test_pods_that_read_metrics_are_those_of_the_installations_namespace() -> None:
+    """The same value stands in the chart's own policies, and there it means that namespace."""
+    readers = ({"podSelector": {"matchLabels": PROMETHEUS}},)
+    policy = of_kind("NetworkPolicy", entity(), installation(metrics_from=readers)).manifest
+
+    assert admits(policy, Flow(HEALTH, pod=PROMETHEUS, namespace=SYSTEM))
+    assert not admits(policy, Flow(HEALTH, pod=PROMETHEUS, namespace=RADIOLOGY))
+
+
+def test_readers_of_any_namespace_stay_so() -> None:
+    readers = ({"namespaceSelector": {}, "podSelector": {"matchLabels": PROMETHEUS}},)
+    policy = of_kind("NetworkPolicy", entity(), installation(metrics_from=readers)).manifest
+
+    assert admits(policy, Flow(INDEXER, pod=PROMETHEUS, namespace=MONITORING))
+
+
 def test_policy_selects_the_aes_pods_alone() -> None:
     policy = of_kind("NetworkPolicy", entity()).manifest
 
