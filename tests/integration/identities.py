@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,14 @@ from pathlib import Path
 
 def _openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
@@ -47,7 +56,8 @@ class Authority:
         _openssl(self.folder, "req", *_KEY, *request, "-subj", f"/CN={common_name}")
         signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days))
         output = ("-in", str(secret / "new.csr"), "-out", str(secret / "new.crt"))
-        (secret / "new.ext").write_text(f"subjectAltName=DNS:{common_name}\n")
+        kind = "IP" if _is_address(common_name) else "DNS"
+        (secret / "new.ext").write_text(f"subjectAltName={kind}:{common_name}\n")
         _openssl(self.folder, "x509", "-req", *output, *signed, "-extfile", str(secret / "new.ext"))
         for used in ("new.csr", "new.ext"):
             (secret / used).unlink()

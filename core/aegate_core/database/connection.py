@@ -26,6 +26,7 @@ from aegate_core.database.dialect import (
     sqlite_arguments,
     to_sqlite,
 )
+from aegate_core.database.tls import tls_of
 from aegate_core.database.trouble import AWAY, translated
 from aegate_core.errors import InvalidValue, SerializationConflict
 
@@ -90,8 +91,8 @@ def connection_config(url: str) -> dict[str, Any]:
         "wait_s": 3 * connect_s * len(hosts),
         "server_settings": {"application_name": "aegate", "idle_in_transaction_session_timeout": "60000"},
     }
-    if "sslmode" in query:
-        credentials["ssl"] = query["sslmode"]
+    if (tls := tls_of(query)) is not None:
+        credentials["ssl"] = tls
     if query.get("pgbouncer", "false") != "false":
         credentials |= POOLED
     return {"engine": "aegate_core.database.asyncpg_backend", "credentials": credentials}

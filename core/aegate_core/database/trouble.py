@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
+import ssl
 
 import asyncpg
 from tortoise.exceptions import DBConnectionError, OperationalError
@@ -121,6 +122,11 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
 
 def _why_away(root: BaseException) -> str:
     name = type(root).__name__
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not trusted ({root.verify_message.rstrip('.')}): "
+            "check sslrootcert and the host in the URL"
+        )
     for kind, words in _WORDS:
         if isinstance(root, kind):
             return f"{words} ({name})"

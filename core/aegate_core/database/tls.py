@@ -1,0 +1,61 @@
+"""TLS to PostgreSQL, as the parameters of a database URL ask for it: libpq's words, read as libpq reads them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+from aegate_core.errors import InvalidValue
+
+MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+SYSTEM = "system"
+"""As ``sslrootcert``: the authorities that this machine trusts."""
+
+
+def tls_of(query: Mapping[str, str]) -> ssl.SSLContext | str | None:
+    """Return what the driver takes: a context, or the mode where nothing is verified; None: nothing was said.
+
+    ``sslmode``, ``sslrootcert``, ``sslcert``, ``sslkey``; with ``sslrootcert``, ``require`` verifies the authority
+    (https://www.postgresql.org/docs/current/libpq-ssl.html). Raises InvalidValue for a mode that there is not, and for
+    a file that cannot be used: never is less verified than was asked for.
+    """
+    mode, authority = query.get("sslmode"), query.get("sslrootcert")
+    certificate, key = query.get("sslcert"), query.get("sslkey")
+    if mode is None and not authority and not certificate:
+        return None
+    mode = mode or "prefer"
+    if mode not in MODES:
+        raise InvalidValue(f"sslmode in the database URL must be one of {', '.join(MODES)}, got another")
+    verifies = mode.startswith("verify-") or (mode == "require" and bool(authority))
+    if not verifies and not certificate:
+        return mode
+    if mode in ("disable", "allow", "prefer"):
+        raise InvalidValue(
+            f"sslcert in the database URL must come with sslmode=require or verify-full, got {mode}"
+        )
+    return _context(mode, authority if verifies else None, certificate, key, verifies=verifies)
+
+
+def _context(
+    mode: str, authority: str | None, certificate: str | None, key: str | None, *, verifies: bool
+) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=None if authority in (None, SYSTEM) else authority)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable("sslrootcert", "certificates of authorities", error) from error
+    context.check_hostname = mode == "verify-full"
+    if not verifies:
+        context.verify_mode = ssl.CERT_NONE
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            raise _unusable("sslcert and sslkey", "a certificate and its key", error) from error
+    return context
+
+
+def _unusable(parameter: str, what: str, error: Exception) -> InvalidValue:
+    return InvalidValue(
+        f"{parameter} in the database URL must name a readable PEM file of {what}, got {type(error).__name__}: "
+        "mount it, or mend its path"
+    )
