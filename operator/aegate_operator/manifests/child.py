@@ -88,11 +88,16 @@ def child(
 
 
 def orphan(
-    ae: ApplicationEntity, api_version: str, kind: str, content: Mapping[str, object], *, name: str
+    ae: ApplicationEntity,
+    kind: str,
+    content: Mapping[str, object],
+    *,
+    name: str,
+    annotations: Mapping[str, str],
 ) -> Child:
-    """Return a child that outlives the AE; it says whose it was, because its label may be cut."""
-    metadata = {**_metadata(ae, name), "annotations": {ENTITY_ANNOTATION: ae.key.name}}
-    return Child(kind, name, {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content})
+    """Return a child of API version v1 that outlives the AE; it says whose it was, because its label may be cut."""
+    metadata = {**_metadata(ae, name), "annotations": {ENTITY_ANNOTATION: ae.key.name, **annotations}}
+    return Child(kind, name, {"apiVersion": "v1", "kind": kind, "metadata": metadata, **content})
 
 
 def _metadata(ae: ApplicationEntity, name: str) -> Manifest:

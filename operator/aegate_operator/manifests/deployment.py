@@ -11,6 +11,7 @@ from aegate_operator.installation import Installation
 from aegate_operator.manifests import places
 from aegate_operator.manifests.child import Child, Manifest, base_name, child, labels, selector
 from aegate_operator.manifests.containers import indexer, receiver
+from aegate_operator.manifests.placement import placement
 from aegate_operator.manifests.spool import spool_volume
 from aegate_operator.manifests.wish import is_of_one_node, replicas, spool_of, termination_s
 
@@ -59,7 +60,7 @@ def pod_spec(ae: ApplicationEntity, installation: Installation) -> Manifest:
     }
     if installation.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in installation.image_pull_secrets]
-    return spec | placement(ae, installation)
+    return spec | placement(ae.listener.pod, installation)
 
 
 def pod_security() -> Manifest:
@@ -72,23 +73,6 @@ def pod_security() -> Manifest:
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-
-
-def placement(ae: ApplicationEntity, installation: Installation) -> Manifest:
-    """Return where the pod may run: ``listener.pod`` over the installation's own."""
-    template, wished = installation.listener, ae.listener.pod
-    node_selector, tolerations = wished.get("nodeSelector"), wished.get("tolerations")
-    nodes = {**template.node_selector, **(node_selector if isinstance(node_selector, dict) else {})}
-    tolerated = [*template.tolerations, *(tolerations if isinstance(tolerations, list) else ())]
-    priority = wished.get("priorityClassName") or template.priority_class_name
-    found: Manifest = {}
-    if nodes:
-        found["nodeSelector"] = nodes
-    if tolerated:
-        found["tolerations"] = [dict(t) for t in tolerated]
-    if priority:
-        found["priorityClassName"] = priority
-    return found
 
 
 def _volumes(ae: ApplicationEntity, installation: Installation) -> list[Manifest]:

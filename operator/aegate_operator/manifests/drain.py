@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.resources.yaml_tree import members
 from aegate_operator.installation import Installation
 from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP, ENTITY_ANNOTATION, Child, Manifest
 from aegate_operator.manifests.containers import draining
 from aegate_operator.manifests.deployment import pod_security, shared_volumes
+from aegate_operator.manifests.placement import placement, recalled
 
 
 def drain_job(claim: Mapping[str, object], installation: Installation) -> Child:
@@ -42,7 +44,7 @@ def drain_job(claim: Mapping[str, object], installation: Installation) -> Child:
         "spec": {
             "backoffLimit": 2**31 - 1,
             "podReplacementPolicy": "Failed",
-            "template": {"metadata": {"labels": own_labels}, "spec": _pod_spec(name, ae, installation)},
+            "template": {"metadata": {"labels": own_labels}, "spec": _pod_spec(claim, ae, installation)},
         },
     }
     return Child("Job", job, manifest)
@@ -56,13 +58,13 @@ def entity_of(claim: Mapping[str, object]) -> str:
     return str(annotations.get(ENTITY_ANNOTATION) or labels.get(AE_LABEL, ""))
 
 
-def _pod_spec(claim_name: str, ae: ResourceKey, installation: Installation) -> Manifest:
-    template = installation.listener
+def _pod_spec(claim: Mapping[str, object], ae: ResourceKey, installation: Installation) -> Manifest:
+    name = members(claim["metadata"])["name"]
     spec: Manifest = {
         "containers": [draining(ae, installation)],
         "restartPolicy": "OnFailure",
         "volumes": [
-            {"name": "spool", "persistentVolumeClaim": {"claimName": claim_name}},
+            {"name": "spool", "persistentVolumeClaim": {"claimName": name}},
             *shared_volumes(installation),
         ],
         "terminationGracePeriodSeconds": 30,
@@ -72,10 +74,4 @@ def _pod_spec(claim_name: str, ae: ResourceKey, installation: Installation) -> M
     }
     if installation.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in installation.image_pull_secrets]
-    if template.node_selector:
-        spec["nodeSelector"] = dict(template.node_selector)
-    if template.tolerations:
-        spec["tolerations"] = [dict(t) for t in template.tolerations]
-    if template.priority_class_name:
-        spec["priorityClassName"] = template.priority_class_name
-    return spec
+    return spec | placement(recalled(claim), installation)

@@ -6,6 +6,7 @@ from aegate_core.resources.quantity import canonical_quantity
 from aegate_core.resources.values import ApplicationEntity
 from aegate_operator.installation import Installation
 from aegate_operator.manifests.child import Child, Manifest, base_name, orphan
+from aegate_operator.manifests.placement import remembered
 from aegate_operator.manifests.wish import is_durable, spool_of
 
 
@@ -25,7 +26,9 @@ def spool_claim(ae: ApplicationEntity, installation: Installation) -> Child | No
     }
     if spool.storage_class_name:
         spec["storageClassName"] = spool.storage_class_name
-    return orphan(ae, "v1", "PersistentVolumeClaim", {"spec": spec}, name=claim_name(ae))
+    return orphan(
+        ae, "PersistentVolumeClaim", {"spec": spec}, name=claim_name(ae), annotations=remembered(ae)
+    )
 
 
 def spool_volume(ae: ApplicationEntity, installation: Installation) -> Manifest:

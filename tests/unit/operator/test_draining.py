@@ -297,3 +297,15 @@ async def test_job_of_an_older_image_is_made_anew(ground: Ground) -> None:
     newer.queue.add(ResourceRef("ApplicationEntity", key))
     await newer.settle()
     assert newer.cluster.writes == []
+
+
+async def test_job_of_a_deleted_entity_is_let_onto_the_nodes_that_its_pods_were_on(ground: Ground) -> None:
+    tolerations = [{"key": "storage", "operator": "Exists"}]
+    key = await with_spool(ground, listener={"pod": {"tolerations": tolerations}})
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+
+    again = Ground(ground.cluster)
+    await again.settle()
+
+    assert again.cluster.of(JOB, DRAIN)["spec"]["template"]["spec"]["tolerations"] == tolerations

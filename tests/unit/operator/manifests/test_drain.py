@@ -9,13 +9,23 @@ import pytest
 from aegate_core.resources.names import dns1123_label
 from aegate_operator.manifests import drain_job, entity_of
 from aegate_operator.manifests.child import base_name
-from tests.unit.operator.manifests.builders import INSTALLATION, at, container, entity, installation, of_kind
+from aegate_operator.manifests.placement import PLACEMENT_ANNOTATION
+from tests.unit.operator.manifests.builders import (
+    INSTALLATION,
+    at,
+    container,
+    entity,
+    installation,
+    of_kind,
+    pod_of,
+)
 from tests.unit.operator.manifests.test_names import ODD
 
 
-def claim(name: str = "ct1") -> dict[str, Any]:
+def claim(name: str = "ct1", **listener: Any) -> dict[str, Any]:
     """A claim as the API server has it: its AE is not asked any more."""
-    manifest: dict[str, Any] = dict(of_kind("PersistentVolumeClaim", entity(name)).manifest)
+    ae = entity(name, listener=listener)
+    manifest: dict[str, Any] = dict(of_kind("PersistentVolumeClaim", ae).manifest)
     return manifest | {"metadata": {**manifest["metadata"], "uid": "c1a1"}, "status": {"phase": "Bound"}}
 
 
@@ -92,3 +102,44 @@ def test_job_runs_where_the_installation_lets_listeners_run() -> None:
     assert pod["nodeSelector"] == {"disk": "ssd"}
     assert pod["tolerations"] == [{"key": "dicom", "operator": "Exists"}]
     assert (pod["priorityClassName"], pod["imagePullSecrets"]) == ("usual", [{"name": "registry"}])
+
+
+OWN_NODES = {
+    "nodeSelector": {"storage": "yes"},
+    "tolerations": [{"key": "storage", "operator": "Exists", "effect": "NoSchedule"}],
+    "priorityClassName": "hospital-critical",
+}
+
+
+def test_job_runs_where_the_pods_of_its_entity_did() -> None:
+    wanted = installation(
+        node_selector={"disk": "ssd"}, tolerations=({"key": "dicom", "operator": "Exists"},)
+    )
+    ae = entity(listener={"pod": OWN_NODES})
+
+    pod = at(drain_job(claim(pod=OWN_NODES), wanted).manifest, "spec", "template", "spec")
+
+    assert pod["nodeSelector"] == {"disk": "ssd", "storage": "yes"}
+    assert pod["tolerations"] == [
+        {"key": "dicom", "operator": "Exists"},
+        {"key": "storage", "operator": "Exists", "effect": "NoSchedule"},
+    ]
+    assert pod["priorityClassName"] == "hospital-critical"
+    for same in ("nodeSelector", "tolerations", "priorityClassName"):
+        assert pod[same] == pod_of(ae, wanted)[same]
+
+
+def test_claim_of_an_entity_that_says_nothing_of_nodes_carries_nothing_of_them() -> None:
+    assert PLACEMENT_ANNOTATION not in claim()["metadata"]["annotations"]
+    resources = {"resources": {"limits": {"memory": "1Gi"}}}
+    assert PLACEMENT_ANNOTATION not in claim(pod=resources)["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"tolerations": 5}', '{"tolerations": ["x"]}'])
+def test_what_somebody_else_wrote_on_the_claim_keeps_no_job_from_being_made(text: str) -> None:
+    edited = claim(pod=OWN_NODES)
+    edited["metadata"]["annotations"][PLACEMENT_ANNOTATION] = text
+
+    pod = at(drain_job(edited, INSTALLATION).manifest, "spec", "template", "spec")
+
+    assert not {"nodeSelector", "tolerations", "priorityClassName"} & pod.keys()
