@@ -65,6 +65,9 @@ CONFIG_LOADED = _event("listener.config_loaded", I, "configuration loaded", "gen
 CONFIG_REFUSED = _event(
     "listener.config_refused", E, "configuration cannot be used; the last good one stays", "error"
 )
+CONFIG_FIELDS_UNKNOWN = _event(
+    "listener.config_fields_unknown", W, "configuration of a newer version; fields are passed over", "fields"
+)
 ASSOCIATION_ACCEPTED = _event(
     "association.accepted", I, "association accepted", "association ae calling called peer contexts"
 )

@@ -17,6 +17,7 @@ from pathlib import Path
 from aegate_core.decisions.listener_config import ListenerConfig, entities_from_json
 from aegate_core.errors import AegateError, InvalidInput
 from aegate_core.events import (
+    CONFIG_FIELDS_UNKNOWN,
     CONFIG_REFUSED,
     PROCESS_FAILED,
     PROCESS_READY,
@@ -65,6 +66,8 @@ class ListenerProcess:
         self._health.answer_state(self._report)
         self._state = ProcessState("listener", os.getpid(), "starting")
         self._refused = ""
+        self._unknown: frozenset[str] = frozenset()
+        """Fields of the configuration that a newer version wrote; each is said once."""
         self._revisions: dict[str, str] = {}
         """Of the configuration in force: SHA-256 of the bytes of each file; of the first alone where there is one."""
         self._still_looks = 0
@@ -131,13 +134,20 @@ class ListenerProcess:
         try:
             texts = {path: _read_file(path) for path in self._config_paths()}
             first, *more = texts.values()
-            config = ListenerConfig.from_json(first)
-            shares = (entities_from_json(text) for text in more)
+            unknown = set[str]()
+            config = ListenerConfig.from_json(first, unknown=unknown.add)
+            shares = (entities_from_json(text, unknown=unknown.add) for text in more)
             config = replace(config, entities=(*config.entities, *itertools.chain.from_iterable(shares)))
+            self._say_unknown(unknown)
             self._identity += _tls_paths(config)
             return config, {path.name: hashlib.sha256(text).hexdigest() for path, text in texts.items()}
         finally:
             self._seen = config_stamp, _stamp(self._identity)
+
+    def _say_unknown(self, fields: set[str]) -> None:
+        if new := fields - self._unknown:
+            self._unknown |= new
+            self._log(CONFIG_FIELDS_UNKNOWN, fields=" ".join(sorted(new)))
 
     def _reload(self, listener: Listener) -> None:
         """Take up a changed configuration or identity; what cannot be used is said once and changes nothing.

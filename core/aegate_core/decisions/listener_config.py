@@ -2,15 +2,17 @@
 
 AEs without a port of their own share one listener; an AE with ``listener.port`` (or with TLS, which no plain
 port may serve) gets another. The JSON is what a listener reads, live, from its configuration file; on a
-cluster the same from a ConfigMap.
+cluster the same from a ConfigMap. Its writer may be newer than its reader: while a cluster is upgraded the old pods are
+told by the new operator. A field that the reader does not know is passed over, because to refuse a file would shut out
+every AE in it; so a new field must have a default under which an older listener is right.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from aegate_core.dicom.ae_title import AETitle
@@ -20,6 +22,9 @@ from aegate_core.resources.values import ApplicationEntity, ListenerMode, Listen
 
 TLS_PORT = 2762
 """dicom-tls (PS3.8 9.1.1): for an AE with TLS that names no port."""
+
+Unknown = Callable[[str], None]
+"""Gets the name of a field that is passed over."""
 
 OUR_TITLE = AETitle("AEGATE")
 """What devices call us when the installation names no title of its own."""
@@ -82,13 +87,18 @@ class ListenerConfig:
         return json.dumps(values, indent=2)
 
     @staticmethod
-    def from_json(text: str | bytes) -> ListenerConfig:
-        """Read what `to_json` wrote. Raises InvalidInput that says what is wrong."""
+    def from_json(text: str | bytes, *, unknown: Unknown = lambda name: None) -> ListenerConfig:
+        """Read what `to_json` wrote; ``unknown`` gets the name of each field that is passed over.
+
+        Raises InvalidInput that says what is wrong.
+        """
         try:
             values = json.loads(text)
-            tls = TLSFiles(**values.pop("tls")) if values.get("tls") else None
-            entities = tuple(_entity(e) for e in values.pop("entities"))
-            config = ListenerConfig(**values | {"entities": entities, "tls": tls})
+            tls = TLSFiles(**_known(TLSFiles, values["tls"], unknown)) if values.get("tls") else None
+            entities = tuple(_entity(e, unknown) for e in values["entities"])
+            config = ListenerConfig(
+                **_known(ListenerConfig, values, unknown) | {"entities": entities, "tls": tls}
+            )
         except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
             raise InvalidInput(
                 f"listener configuration must be as its writer made it, got {error!r}: write it anew"
@@ -103,10 +113,15 @@ def entities_to_json(entities: Iterable[ListenerEntity]) -> str:
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def entities_from_json(text: str | bytes) -> tuple[ListenerEntity, ...]:
-    """Read what `entities_to_json` wrote. Raises InvalidInput that says what is wrong."""
+def entities_from_json(
+    text: str | bytes, *, unknown: Unknown = lambda name: None
+) -> tuple[ListenerEntity, ...]:
+    """Read what `entities_to_json` wrote; ``unknown`` gets the name of each field that is passed over.
+
+    Raises InvalidInput that says what is wrong.
+    """
     try:
-        return tuple(_entity(values) for values in json.loads(text))
+        return tuple(_entity(values, unknown) for values in json.loads(text))
     except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
         raise InvalidInput(
             f"AEs of a listener must be as their writer made them, got {error!r}: write them anew"
@@ -224,9 +239,20 @@ def _tls_files(tls: ListenerTLS, secrets: str) -> TLSFiles:
     )
 
 
-def _entity(values: Mapping[str, Any]) -> ListenerEntity:
+_FIELDS = {
+    kind: frozenset(f.name for f in fields(kind)) for kind in (ListenerConfig, ListenerEntity, TLSFiles)
+}
+
+
+def _known(kind: type, values: Mapping[str, Any], unknown: Unknown) -> dict[str, Any]:
+    for name in values.keys() - _FIELDS[kind]:
+        unknown(name)
+    return {name: value for name, value in values.items() if name in _FIELDS[kind]}
+
+
+def _entity(values: Mapping[str, Any], unknown: Unknown) -> ListenerEntity:
     return ListenerEntity(
-        **dict(values)
+        **_known(ListenerEntity, values, unknown)
         | {
             "ae": parse_resource_key(values["ae"]),
             "title": AETitle(values["title"]),

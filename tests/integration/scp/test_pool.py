@@ -66,3 +66,20 @@ def test_folder_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
         told = {"000.json": tell(folder, "000.json", entity("mr1"))}
         eventually(lambda: revisions(listener) == told, what="the file that came is in force")
         assert is_admitted(listener, "MR1")
+
+
+def test_lines_of_a_newer_operator_are_served_and_what_is_not_known_is_said_once(tmp_path: Path) -> None:
+    folder = tmp_path / "entities"
+    tell(folder, "000.json", entity("ct1"))
+    with running_listener(tmp_path, environ={"AEGATE_LISTENER_ENTITIES": str(folder)}) as listener:
+        for title in ("mr1", "mr2"):
+            [line] = json.loads(entities_to_json([entity(title)]))
+            text = json.dumps([line | {"newest": True}])
+            (folder / "001.part").write_text(text)
+            (folder / "001.part").replace(folder / "001.json")
+            told = hashlib.sha256(text.encode()).hexdigest()
+            eventually(lambda told=told: revisions(listener).get("001.json") == told)
+            assert is_admitted(listener, title.upper())
+        assert is_admitted(listener, "CT1")
+        assert json.loads(listener.get("/state")[1])["state"] == "ready"
+        assert [e["fields"] for e in listener.events("listener.config_fields_unknown")] == ["newest"]

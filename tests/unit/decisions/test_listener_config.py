@@ -12,6 +12,8 @@ from aegate_core.decisions.listener_config import (
     ListenerDefaults,
     ListenerEntity,
     TLSFiles,
+    entities_from_json,
+    entities_to_json,
     listener_configs,
 )
 from aegate_core.dicom.ae_title import AETitle
@@ -184,7 +186,6 @@ def test_configuration_survives_its_json() -> None:
     "change",
     [
         lambda values: values.pop("entities"),
-        lambda values: values.update(surprise=1),
         lambda values: values.update(port=70000),
         lambda values: values.update(port="many"),
         lambda values: values.update(spool=""),
@@ -202,6 +203,29 @@ def test_other_configuration_is_refused_whole(change: Any) -> None:
 
     with pytest.raises(InvalidInput):
         ListenerConfig.from_json(json.dumps(values))
+
+
+def test_fields_that_a_newer_operator_writes_are_passed_over_and_named() -> None:
+    tls = Listener(port=2762, tls=ListenerTLS("id"))
+    _, config = listener_configs([entity("ct1", listener=tls)], DEFAULTS)
+    values = json.loads(config.to_json())
+    values["later"] = 1
+    values["entities"][0]["newest"] = {"a": [1]}
+    values["tls"]["pinned"] = "x"
+    unknown: list[str] = []
+
+    assert ListenerConfig.from_json(json.dumps(values), unknown=unknown.append) == config
+    assert sorted(unknown) == ["later", "newest", "pinned"]
+
+
+def test_line_that_a_newer_operator_wrote_keeps_no_other_line_out() -> None:
+    (config,) = listener_configs([entity("ct1"), entity("mr1")], DEFAULTS)
+    lines = json.loads(entities_to_json(config.entities))
+    lines[1]["newest"] = True
+    unknown: list[str] = []
+
+    assert entities_from_json(json.dumps(lines), unknown=unknown.append) == config.entities
+    assert unknown == ["newest"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7"])
