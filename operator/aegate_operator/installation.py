@@ -62,6 +62,8 @@ class Pool:
     """host:port where devices reach it, as people are told."""
     shares: int = 4
     """Over how many ConfigMaps its AEs are shared out; each holds about 800."""
+    grace_s: int = 300
+    """How long associations may go on after SIGTERM."""
     waits_for_index: bool = False
     """Its spool dies with its pods: an image is acknowledged when it is indexed."""
 
@@ -168,7 +170,7 @@ def _listener(top: Fields) -> ListenerTemplate:
     )
 
 
-_POOL = frozenset({"name", "endpoint", "shares", "waitsForIndex"})
+_POOL = frozenset({"name", "endpoint", "shares", "graceSeconds", "waitsForIndex"})
 
 
 def _pools(top: Fields) -> Iterator[Pool]:
@@ -179,6 +181,7 @@ def _pools(top: Fields) -> Iterator[Pool]:
             name=pool.required_text("name"),
             endpoint=pool.required_text("endpoint"),
             shares=pool.integer("shares", 4),
+            grace_s=pool.integer("graceSeconds", 300),
             waits_for_index=pool.flag("waitsForIndex", False),
         )
 

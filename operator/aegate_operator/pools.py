@@ -202,10 +202,21 @@ class PoolView:
             progress=None if share.trouble or fault else said,
             fault=fault,
             is_certain=self.is_certain,
+            remark=_remark(ae, self.pool),
         )
 
     def _ready(self) -> list[Pod]:
         return [pod for pod in self.pods if pod.is_ready and not pod.is_leaving]
+
+
+def _remark(ae: ApplicationEntity, pool: Pool) -> str:
+    longest_s = ae.listener.longest_association_s or 0
+    if longest_s <= pool.grace_s:
+        return ""
+    return (
+        f"listener.longestAssociationSeconds is {longest_s}, and pool {pool.name} waits {pool.grace_s} s when a pod "
+        f"of it is to end: what is open then is aborted, unless pools.{pool.name}.graceSeconds is raised."
+    )
 
 
 def family_of_pool(pool: Pool, installation: Installation) -> Family:

@@ -175,6 +175,13 @@ POOLS = named(
         "CIDRs that may reach it. Empty: everybody, and listeners admit by each AE's node alone.",
     ),
     integer(
+        "graceSeconds",
+        "How long associations may go on when a pod is to end: as long as the longest of its AEs may last.",
+        300,
+        least=1,
+        most=86400,
+    ),
+    integer(
         "shares",
         "Over how many ConfigMaps its AEs are shared out; each holds about 800. Another number is a restart.",
         4,

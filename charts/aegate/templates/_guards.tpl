@@ -116,6 +116,9 @@ pools must have names of 1 to 30 lower case letters, digits and -, got {{ quote 
 {{- if and (gt (int $pool.replicas) 1) (eq $pool.spool.accessMode "ReadWriteOnce") (ne $pool.spool.type "EmptyDir") }}
 pools.{{ $name }}.replicas must be 1 with spool.accessMode ReadWriteOnce, got {{ $pool.replicas }}: one node mounts such a volume; take ReadWriteMany, or one pod
 {{- end }}
+{{- if ge (int $.Values.listener.preStopSeconds) (int $pool.graceSeconds) }}
+pools.{{ $name }}.graceSeconds must be above listener.preStopSeconds, got {{ $pool.graceSeconds }} and {{ $.Values.listener.preStopSeconds }}: associations would have no time to end
+{{- end }}
 {{- if gt (len (include "aegate.poolName" (list $ $name))) 63 }}
 pools.{{ $name }} has too long a name beside release {{ $.Release.Name }}: together they are a Service of at most 63 characters; shorten one
 {{- end }}

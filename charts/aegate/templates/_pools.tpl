@@ -4,11 +4,15 @@
 {{- $listener := $root.Values.listener -}}
 {{- $own := index $root.Values.pools (index . 1) | default dict -}}
 {{- $spool := merge (deepCopy (get $own "spool" | default dict)) $listener.spool -}}
+{{- if hasKey (get $own "spool" | default dict) "storageClassName" -}}
+{{- $_ := set $spool "storageClassName" $own.spool.storageClassName -}}
+{{- end -}}
 {{- $port := ternary 2762 $listener.port (hasKey (get $own "tls" | default dict) "secretName") -}}
 {{- $defaults := dict
   "replicas" $listener.replicas
   "serviceType" $listener.serviceType
   "port" $port
+  "graceSeconds" $listener.graceSeconds
   "shares" 4
   "sourceRanges" list
   "serviceAnnotations" dict
@@ -44,6 +48,7 @@ aegate.dev/pool: {{ index . 1 | quote }}
   "name" $name
   "endpoint" (printf "%s:%d" $host (int $pool.port))
   "shares" (int $pool.shares)
+  "graceSeconds" (int $pool.graceSeconds)
   "waitsForIndex" (eq $pool.spool.type "EmptyDir")
 ) -}}
 {{- end -}}
@@ -60,7 +65,7 @@ aegate.dev/pool: {{ index . 1 | quote }}
   "port" 11112
   "spool" "/var/lib/aegate/spool"
   "entities" list
-  "grace_s" (int $root.Values.listener.graceSeconds)
+  "grace_s" (int $pool.graceSeconds)
 -}}
 {{- with $pool.tls -}}
 {{- $tls := dict

@@ -52,6 +52,7 @@ WRONG = [
     (("worker.graceSeconds=10",), "'/worker/graceSeconds': minimum: got 10, want 25"),
     # Pools.
     (("pools.a.replicas=2", "pools.a.spool.accessMode=ReadWriteOnce"), "pools.a.replicas must be 1 with spool.access"),
+    (("pools.a.graceSeconds=5",), "pools.a.graceSeconds must be above listener.preStopSeconds, got 5 and 5"),
     (("pools.a.tls.clientAuth=None",), "pools.a.tls.secretName must name a Secret with tls.crt and tls.key, got none"),
     (("pools.a.tls.secretName=",), "pools.a.tls.secretName must name a Secret with tls.crt and tls.key, got none"),
     (("pools.a.nodePort=30001",), "pools.a.nodePort needs serviceType NodePort or LoadBalancer, got ClusterIP"),

@@ -205,7 +205,9 @@ def test_the_operator_understands_what_it_is_told(helm: Path, name: str) -> None
         assert (installation.image_pull_secrets, len(installation.metrics_from)) == (("registry",), 1)
         assert dict(installation.pools) == {
             "default": Pool("default", "aegate-pool-default.pacs.svc:11112"),
-            "outside": Pool("outside", "aegate-pool-outside.pacs.svc:2762", shares=16, waits_for_index=True),
+            "outside": Pool(
+                "outside", "aegate-pool-outside.pacs.svc:2762", shares=16, grace_s=900, waits_for_index=True
+            ),
         }
     if name == "namespaced":
         assert (installation.image, installation.watched_namespaces) == (
@@ -220,11 +222,12 @@ def test_a_pool_is_told_what_a_listener_reads_and_mounts_all_its_shares(helm: Pa
         o for o in rendered if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "aegate-pool-outside"
     ]
     told = ListenerConfig.from_json(config["data"]["listener.json"])
-    assert (told.name, told.port, told.host, told.grace_s) == ("pool-outside", 11112, "::", 300)
+    assert (told.name, told.port, told.host, told.grace_s) == ("pool-outside", 11112, "::", 900)
     assert told.tls is not None and told.tls.client_auth == "Request"
     [pool] = [
         pod for whose, pod in pods(render(helm, *with_values("everything"))) if whose.endswith("pool-outside")
     ]
+    assert pool["terminationGracePeriodSeconds"] == 5 + 900 + 25
     volumes = {v["name"]: v for v in pool["volumes"]}
     shares = [s["configMap"]["name"] for s in volumes["entities"]["projected"]["sources"]]
     assert shares == [f"aegate-entities-outside-{i}" for i in range(16)]
@@ -232,6 +235,26 @@ def test_a_pool_is_told_what_a_listener_reads_and_mounts_all_its_shares(helm: Pa
     assert (
         volumes["tls"]["secret"]["secretName"] == volumes["tls-ca"]["secret"]["secretName"] == "outside-tls"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((), "fast"),
+        (("pools.a.spool.storageClassName=slow",), "slow"),
+        (("pools.a.spool.storageClassName=",), None),
+    ],
+)
+def test_a_pool_may_ask_for_the_clusters_own_storage_class(
+    helm: Path, values: tuple[str, ...], expected: str | None
+) -> None:
+    given = ("listener.spool.storageClassName=fast", "pools.a.replicas=2", *values)
+    [claim] = [
+        o
+        for o in objects(render(helm, *sets(*GIVEN, *given)))
+        if o["metadata"]["name"] == "aegate-pool-a-spool"
+    ]
+    assert claim["spec"].get("storageClassName") == expected
 
 
 def job(helm: Path, *values: str) -> str:

@@ -112,6 +112,15 @@ async def test_entity_is_ready_when_every_pod_serves_its_line(ground: Ground) ->
     assert ground.conditions(key)["Ready"] == ("False", "ListenerNotReady"), "pool-a has the old line"
 
 
+async def test_entity_whose_associations_may_outlast_its_pools_pods_is_told(ground: Ground) -> None:
+    [short] = await added(ground, "ct1", listener={"mode": "Shared", "longestAssociationSeconds": 300})
+    [long] = await added(ground, "ct2", listener={"mode": "Shared", "longestAssociationSeconds": 301})
+    await serve(ground)
+    assert ground.conditions(short)["Ready"] == ground.conditions(long)["Ready"] == ("True", "Ready")
+    assert "pools.default.graceSeconds" not in ground.message(short)
+    assert "unless pools.default.graceSeconds is raised" in ground.message(long)
+
+
 async def test_edit_of_one_writes_one_config_map_and_makes_nobody_elses_condition_flicker(
     ground: Ground,
 ) -> None:
@@ -268,10 +277,10 @@ async def test_config_map_edited_by_hand_is_put_right(ground: Ground) -> None:
 
 def test_installation_names_its_pools() -> None:
     values = {"image": "i:1", "namespace": "aegate-system", "pools": [
-        {"name": "big", "endpoint": "pool.svc:104", "shares": 16, "waitsForIndex": True}
+        {"name": "big", "endpoint": "pool.svc:104", "shares": 16, "graceSeconds": 60, "waitsForIndex": True}
     ]}  # fmt: skip
     assert parse_installation(json.loads(json.dumps(values))).pools == {
-        "big": Pool("big", "pool.svc:104", shares=16, waits_for_index=True)
+        "big": Pool("big", "pool.svc:104", shares=16, grace_s=60, waits_for_index=True)
     }
 
 
