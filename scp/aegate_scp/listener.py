@@ -299,7 +299,7 @@ class Listener:
 
     def _reject(self, rejection: Rejection, asked: Request) -> bytes:
         if rejection.reason is Reason.WRONG_SOURCE_ADDRESS:
-            self._nodes.refresh_soon()
+            self._nodes.refresh_soon(self._directory.nodes_of(asked.calling))
         ae = str(rejection.ae) if rejection.ae else ""
         self.metrics.rejected_associations.labels(ae, rejection.reason.value).inc()
         result, source, diagnostic = rejection.answer

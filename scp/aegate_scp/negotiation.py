@@ -119,7 +119,7 @@ class Directory:
 
         ``addresses`` are those of each node as last resolved; a node that is not in it matches nobody.
         """
-        called_so = self._exact.get(request.calling) or self._folded.get(request.calling.casefold(), [])
+        called_so = self._called(request.calling)
         if not called_so:
             return Rejection(Reason.UNKNOWN_CALLING_TITLE)
         entity = next((e for e in called_so if self._may_call_from(e, request.address, addresses)), None)
@@ -132,6 +132,13 @@ class Directory:
         if load.open_associations.get(entity.ae, 0) >= entity.max_associations:
             return Rejection(Reason.LOCAL_LIMIT, entity.ae)
         return entity
+
+    def nodes_of(self, calling: str) -> list[str]:
+        """Return the nodes that have to be resolved to know whether somebody of that title is who he says."""
+        return [entity.node for entity in self._called(calling) if entity.node in self.nodes]
+
+    def _called(self, calling: str) -> list[ListenerEntity]:
+        return self._exact.get(calling) or self._folded.get(calling.casefold(), [])
 
     def _may_call_from(
         self, entity: ListenerEntity, address: Address, addresses: Mapping[str, frozenset[Address]]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
+from collections import Counter
 
 from aegate_scp.negotiation import Address
-from aegate_scp.resolution import NodeAddresses
+from aegate_scp.resolution import AT_ONCE, SLOW_AT_ONCE, LookupTimes, NodeAddresses
 from tests.integration.waiting import eventually
 
 ONE, TWO = ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("10.0.0.2")
+
+
+HOUR_S = 3600.0
 
 
 class NameServer:
@@ -90,4 +95,99 @@ def test_name_that_is_none_is_an_answer_too() -> None:
     nodes.watch(["nowhere"], timeout_s=10)
 
     assert nodes.known == {}
+    nodes.stop()
+
+
+class BusyServer:
+    """Counts who asks what and how many do so at once; names that begin with ``away`` are answered late."""
+
+    def __init__(self, *, late_s: float = 0.0) -> None:
+        self.asked: Counter[str] = Counter()
+        self.at_once: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.is_fast = threading.Event()
+        self._late_s = late_s
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str) -> frozenset[Address]:
+        kind = "away" if name.startswith("away") else "there"
+        with self._lock:
+            self.asked[name] += 1
+            self.at_once[kind] += 1
+            self.most[kind] = max(self.most[kind], self.at_once[kind])
+        if kind == "away":
+            self.is_fast.wait(self._late_s)
+        with self._lock:
+            self.at_once[kind] -= 1
+        return frozenset({ONE})
+
+
+def resolver_threads() -> int:
+    return sum(1 for thread in threading.enumerate() if thread.name.startswith("resolver"))
+
+
+def test_ten_thousand_names_are_known_soon_and_take_a_few_threads() -> None:
+    server, before = BusyServer(), resolver_threads()
+    nodes = NodeAddresses(server)
+    names = [f"ct-{i}.example.org" for i in range(10_000)]
+
+    nodes.watch(names, timeout_s=60)
+
+    assert len(nodes.known) == 10_000
+    assert server.asked == Counter(names)
+    assert server.most["there"] <= AT_ONCE
+    assert resolver_threads() - before <= AT_ONCE + 1
+    nodes.stop()
+    eventually(lambda: resolver_threads() <= before, what="its threads end")
+
+
+def test_every_name_is_looked_up_again_when_its_answer_is_old() -> None:
+    server = NameServer(ct=ONE, mr=ONE)
+    nodes = NodeAddresses(server, LookupTimes(refresh_s=0.05))
+    nodes.watch(["ct", "mr"], timeout_s=10)
+
+    server.names.update(ct=TWO, mr=TWO)
+
+    eventually(lambda: nodes.known == {"ct": {TWO}, "mr": {TWO}})
+    nodes.stop()
+
+
+def test_names_whose_server_is_silent_leave_threads_to_all_others() -> None:
+    server = BusyServer(late_s=0.05)
+    away = [f"away-{i}" for i in range(100)]
+    nodes = NodeAddresses(server, LookupTimes(refresh_s=0.0, slow_s=0.02))
+    nodes.watch(away, timeout_s=60)
+    server.most.clear()
+
+    nodes.watch([*away, "ct"], timeout_s=60)
+
+    eventually(lambda: sum(server.asked[name] for name in away) > 130, what="they are asked again")
+    assert server.asked["ct"] > 100, "it is looked up again and again meanwhile"
+    assert server.most == {"away": SLOW_AT_ONCE, "there": 1}
+    server.is_fast.set()
+    nodes.stop()
+
+
+def test_name_of_a_device_that_was_turned_away_is_looked_up_next_and_no_other() -> None:
+    server = BusyServer()
+    nodes = NodeAddresses(server, LookupTimes(refresh_s=HOUR_S, earliest_s=0.0))
+    nodes.watch(["ct", "mr"], timeout_s=10)
+
+    nodes.refresh_soon(["ct", "10.0.0.1", "nobody"])
+
+    eventually(lambda: server.asked["ct"] == 2)
+    assert server.asked["mr"] == 1
+    nodes.stop()
+
+
+def test_somebody_who_calls_again_and_again_has_no_name_looked_up_more_often_than_every_two_seconds() -> None:
+    server = BusyServer()
+    nodes = NodeAddresses(server, LookupTimes(refresh_s=HOUR_S, earliest_s=HOUR_S))
+    nodes.watch(["ct"], timeout_s=10)
+
+    for _ in range(1000):
+        nodes.refresh_soon(["ct"])
+    nodes.watch(["ct", "mr"], timeout_s=10)
+
+    assert server.asked == {"ct": 1, "mr": 1}
     nodes.stop()
