@@ -43,6 +43,7 @@ class Pod:
     is_ready: bool
     is_leaving: bool
     """It was told to end, or has ended."""
+    has_ended: bool
     template: str
     """``pod-template-hash``: which version of the Deployment it is of."""
     revision: str
@@ -79,18 +80,19 @@ def read_pod(manifest: Mapping[str, object]) -> Pod:
     metadata, status = members(manifest.get("metadata")), members(manifest.get("status"))
     conditions = {str(c.get("type")): c for c in _items(status.get("conditions"))}
     annotations, labels = members(metadata.get("annotations")), members(metadata.get("labels"))
-    phase = status.get("phase")
+    has_ended = status.get("phase") in ("Succeeded", "Failed")
     return Pod(
         key=ResourceKey(str(metadata.get("namespace", "")), str(metadata.get("name", ""))),
         uid=str(metadata.get("uid", "")),
         address=str(status.get("podIP") or ""),
         is_ready=conditions.get("Ready", {}).get("status") == "True",
-        is_leaving=bool(metadata.get("deletionTimestamp")) or phase in ("Succeeded", "Failed"),
+        is_leaving=bool(metadata.get("deletionTimestamp")) or has_ended,
+        has_ended=has_ended,
         template=str(labels.get("pod-template-hash", "")),
         revision=str(annotations.get(REVISION, "")),
         entity_label=str(labels.get(AE_LABEL, "")),
         pool=str(labels.get(POOL_LABEL, "")),
-        claims=frozenset() if phase in ("Succeeded", "Failed") else claims_of(manifest),
+        claims=frozenset() if has_ended else claims_of(manifest),
         is_draining=labels.get("app.kubernetes.io/name") == DRAIN_APP,
         words=tuple(_words(conditions, status)),
     )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 from aegate_core.dicom.identifiers import ResourceKey
-from aegate_core.errors import ClusterError, ClusterRefused, ClusterUnavailable
-from aegate_core.events import CHILD_APPLIED, Log
+from aegate_core.errors import ClusterError, ClusterNotFound, ClusterRefused, ClusterUnavailable
+from aegate_core.events import CHILD_APPLIED, CHILD_PRUNED, Log
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.values import ApplicationEntity
-from aegate_core.resources.yaml_tree import members
+from aegate_core.stores.cluster.client import Manifest, key_of
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP
+from aegate_operator.cache import is_leaving, uid_of
 from aegate_operator.children import ChildWriter
 from aegate_operator.compare import differences, stamped
 from aegate_operator.installation import Pool
 from aegate_operator.observe import Facts
 from aegate_operator.pools import (
     SOON_S,
+    Lines,
     PoolView,
+    Told,
     checked,
     config_map,
     config_map_key,
@@ -26,11 +29,13 @@ from aegate_operator.pools import (
     file_of,
     is_shared,
     line_of,
-    lines_in,
     missing_pool,
+    placed,
     pool_of,
     pool_ref,
+    share_in,
     share_of,
+    told_by,
 )
 from aegate_operator.reports import stand
 from aegate_operator.surface import Surface
@@ -62,7 +67,7 @@ class PoolKeeper:
         if pool is None:
             return missing_pool(ae, self._installation) if is_shared(ae) else None
         view, line = self._views[pool.name], line_of(ae, pool, self._installation)
-        if view.shares[share_of(ae.key, pool)].wished.get(ae.key) != line:
+        if not view.is_told(ae.key, line):
             self._soon(pool)
         return view.facts(ae, line)
 
@@ -74,7 +79,7 @@ class PoolKeeper:
     def left(self, key: ResourceKey, *, but: Pool | None = None) -> None:
         """Have the pools told that an AE has no place there any more."""
         for view in self._views.values():
-            if view.pool != but and key in view.shares[share_of(key, view.pool)].wished:
+            if view.pool != but and view.is_told_of(key):
                 self._soon(view.pool)
 
     async def reconcile(self, name: str) -> bool:
@@ -88,51 +93,61 @@ class PoolKeeper:
             self._soon(pool)  # right after a start: what may not be put in force is not known yet
             return False
         self._wrong = self._declared.wrong()
-        lines = [dict[ResourceKey, str]() for _ in range(pool.shares)]
-        for key, line in self._lines(pool):
-            lines[share_of(key, pool)][key] = line
-        written, refusals = 0, list[str]()
-        for share, told in enumerate(lines):
+        told = self._see(view)
+        live = {share: this.lines for share, this in told.items()}
+        lines = placed(dict(self._lines(pool, live)), live, pool, view.has_moved)
+        written, troubles = 0, dict[int, str]()
+        for share in sorted(lines.keys() | live.keys()):
             try:
-                written += await self._write(pool, share, told)
+                written += await self._write(pool, share, lines.get(share))
             except ClusterUnavailable:
                 raise
             except ClusterError as error:
-                view.refuse(share, error.message)
-                refusals.append(error.message)
-            else:
-                view.wish(share, told)
-        revisions = self._revisions(pool)
-        pods, wished = self._cache.pods(family), stand("", revisions)
+                troubles[share] = error.message
+        view.troubles = troubles
+        if written:
+            told = self._see(view)
+        pods = self._cache.pods(family)
+        wished = stand("", {file_of(share): this.revision for share, this in told.items() if this.revision})
         self._reports.watch(family, pods, wished)
-        reports = self._reports.of(pods)
-        written += await self._children.hurry(pods, reports, wished)
-        view.see(pods.values(), reports, revisions)
+        written += await self._children.hurry(pods, self._reports.of(pods), wished)
         for ae in self._members(pool):
             if not ae.suspend and view.facts(ae, line_of(ae, pool, self._installation)) != self._facts_of(
                 ae.key
             ):
                 self._enqueue(_ref(ae.key))
-        if refusals:
-            raise ClusterRefused(" ".join(refusals))
+        if troubles:
+            raise ClusterRefused(" ".join(troubles.values()))
         return written > 0
 
-    def _lines(self, pool: Pool) -> Iterator[tuple[ResourceKey, str]]:
+    def _see(self, view: PoolView) -> dict[int, Told]:
+        """Take note of what the pool is told and how its pods are; return what it is told, by ConfigMap."""
+        family, told = family_of_pool(view.pool, self._installation), dict[int, Told]()
+        for kind, manifest in self._cache.children(family):
+            share = share_in(key_of(manifest).name, view.pool) if kind == CONFIG_MAP else None
+            if share is not None and not is_leaving(manifest):
+                told[share] = told_by(manifest, share, view.shares[share].known)
+        pods = self._cache.pods(family)
+        view.see(pods.values(), self._reports.of(pods), told)
+        return told
+
+    def _lines(self, pool: Pool, live: Mapping[int, Lines]) -> Iterator[tuple[ResourceKey, str]]:
         """Give what is wished of each AE; one that is suspended, or cannot be put in force, stays as it is told now."""
-        kept = dict(self._kept(pool))
+        kept = dict(self._kept(pool, live))
         yield from kept.items()
         for ae in self._members(pool):
             owner = self._declared.neighbours.owner(ae.title)
             if ae.key not in kept and not self._is_frozen(ae.key) and (owner is None or owner.key == ae.key):
                 yield ae.key, line_of(ae, pool, self._installation)
 
-    def _kept(self, pool: Pool) -> Iterator[tuple[ResourceKey, str]]:
-        """Give what is told now of AEs that are there and are left as they are."""
-        for share in range(pool.shares):
-            live = self._cache.get(CONFIG_MAP, config_map_key(pool, share, self._installation))
-            for key, line in lines_in(live, share).items():
-                if self._cache.get(APPLICATION_ENTITY, key) is not None and self._is_frozen(key):
-                    yield key, line
+    def _kept(self, pool: Pool, live: Mapping[int, Lines]) -> Iterator[tuple[ResourceKey, str]]:
+        """Give what is told now of AEs that are there and are left as they are; last, where they belong."""
+        for is_home in (False, True):
+            for share, lines in live.items():
+                for key, line in lines.items():
+                    is_there = self._cache.get(APPLICATION_ENTITY, key) is not None
+                    if is_there and self._is_frozen(key) and (share == share_of(key, pool)) == is_home:
+                        yield key, line
 
     def _is_frozen(self, key: ResourceKey) -> bool:
         """Whether an AE is suspended, cannot be read, or is refused by a rule."""
@@ -144,10 +159,13 @@ class PoolKeeper:
             if is_shared(ae) and pool_of(ae, self._installation) == pool:
                 yield ae
 
-    async def _write(self, pool: Pool, share: int, lines: Mapping[ResourceKey, str]) -> int:
-        wished = checked(pool, share, config_map(pool, share, lines, self._installation))
+    async def _write(self, pool: Pool, share: int, lines: Mapping[ResourceKey, str] | None) -> int:
+        """Make a ConfigMap hold these lines; None: it is to go. Return how many objects were written."""
         key = config_map_key(pool, share, self._installation)
         live = self._cache.get(CONFIG_MAP, key)
+        if lines is None:
+            return await self._remove(live) if live is not None else 0
+        wished = checked(pool, share, config_map(pool, share, lines, self._installation))
         if live is not None and not any(differences(stamped(wished), live)):
             return 0
         self._cache.put(CONFIG_MAP, await self._client.apply(CONFIG_MAP, stamped(wished)))
@@ -155,15 +173,13 @@ class PoolKeeper:
         log(CHILD_APPLIED, kind="ConfigMap", namespace=key.namespace, name=key.name, change=change)
         return 1
 
-    def _revisions(self, pool: Pool) -> dict[str, str]:
-        """Return the revision of each file, as the ConfigMaps live."""
-        found = {}
-        for share in range(pool.shares):
-            live = self._cache.get(CONFIG_MAP, config_map_key(pool, share, self._installation))
-            data = members((live or {}).get("data"))
-            if (text := data.get(file_of(share))) is not None:
-                found[file_of(share)] = hashlib.sha256(str(text).encode()).hexdigest()
-        return found
+    async def _remove(self, live: Manifest) -> int:
+        key = key_of(live)
+        with contextlib.suppress(ClusterNotFound):
+            await self._client.delete(CONFIG_MAP, key, uid=uid_of(live))
+        self._cache.remove(CONFIG_MAP, live)
+        log(CHILD_PRUNED, kind="ConfigMap", namespace=key.namespace, name=key.name)
+        return 1
 
     def _soon(self, pool: Pool) -> None:
         self._enqueue(pool_ref(pool, self._installation), delay_s=SOON_S)

@@ -1,14 +1,18 @@
 """Pools: listeners of the chart that serve many AEs each. The operator tells them which, in ConfigMaps.
 
-A ConfigMap may hold 1 MiB, so the AEs of a pool are shared out over a fixed number of them, by name: an edit changes
-one. An AE is served when its own line is in force in every pod, so an edit makes nobody else's condition flicker.
+A ConfigMap may hold 1 MiB, so the AEs of a pool are shared out over a number of them, by name: an edit changes one. An
+AE is served when its own line is in force in every pod, so an edit makes nobody else's condition flicker. When the
+number changes, an AE's line stands where it belongs and also where it was, until every pod has it from where it
+belongs: a pod sees two ConfigMaps change at different times, and listeners take the same line twice for one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from aegate_core.decisions.listener_config import (
@@ -87,6 +91,12 @@ def file_of(share: int) -> str:
     return f"{share:03}.json"
 
 
+def share_in(name: str, pool: Pool) -> int | None:
+    """Return which of the pool's ConfigMaps has that name; None: it is none of them."""
+    found = re.fullmatch(rf"aegate-entities-{re.escape(pool.name)}-(0|[1-9][0-9]{{0,2}})", name)
+    return int(found[1]) if found else None
+
+
 def config_map_key(pool: Pool, share: int, installation: Installation) -> ResourceKey:
     """Return the ConfigMap's name; nothing in it is the release's."""
     return ResourceKey(installation.namespace, f"aegate-entities-{pool.name}-{share}")
@@ -123,6 +133,23 @@ def lines_in(manifest: Mapping[str, object] | None, share: int) -> dict[Resource
     return found
 
 
+def placed(
+    wished: Lines, live: Mapping[int, Lines], pool: Pool, has_moved: Callable[[ResourceKey], bool]
+) -> dict[int, dict[ResourceKey, str]]:
+    """Return what each ConfigMap is to hold; one that is not in it is to go.
+
+    ``live``: what each holds now. ``has_moved``: whether every pod has an AE's line from where it belongs.
+    """
+    found = {share: dict[ResourceKey, str]() for share in range(pool.shares)}
+    for key, line in wished.items():
+        found[share_of(key, pool)][key] = line
+    for share, lines in live.items():
+        for key in lines.keys() & wished.keys():
+            if share != share_of(key, pool) and not has_moved(key):
+                found.setdefault(share, {})[key] = wished[key]
+    return found
+
+
 def checked(pool: Pool, share: int, manifest: Manifest) -> Manifest:
     """Return the ConfigMap. Raises ClusterRefused when it would be too large for Kubernetes."""
     size = len(str(members(manifest["data"]).get(file_of(share), "")).encode())
@@ -134,76 +161,108 @@ def checked(pool: Pool, share: int, manifest: Manifest) -> Manifest:
     return manifest
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a ConfigMap tells, as it lives."""
+
+    lines: Lines
+    revision: str
+    """Of its file, as pods report it."""
+
+
+def told_by(manifest: Mapping[str, object], share: int, known: Mapping[str, Lines]) -> Told:
+    """Return what a ConfigMap tells; ``known``: what is told by revisions that were read before."""
+    text = members(manifest.get("data")).get(file_of(share))
+    revision = hashlib.sha256(str(text).encode()).hexdigest() if text is not None else ""
+    lines = known.get(revision)
+    return Told(lines_in(manifest, share) if lines is None else lines, revision)
+
+
 @dataclass
 class _Share:
-    wished: Lines = field(default_factory=dict)
+    told: Lines = field(default_factory=dict)
     known: dict[str, Lines] = field(default_factory=dict)
-    """By revision: what is wished, and what pods have in force that have not taken that up yet."""
+    """By revision: what is told, and what pods have in force that have not taken that up yet."""
     served: Lines = field(default_factory=dict)
     """What every ready pod has in force."""
-    trouble: str = ""
-    """Why it could not be written."""
 
-    def see(self, revision: str, in_force: Sequence[str]) -> None:
-        """Take note of what the ready pods have; ``revision``: of what they should have."""
-        self.known = {r: lines for r, lines in self.known.items() if r in in_force}
-        self.known[revision] = self.wished
+    def see(self, told: Told, in_force: Sequence[str], *, is_certain: bool) -> None:
+        """Take note of what the ready pods have in force, by revision; ``is_certain``: all of them were asked."""
+        self.told = told.lines
+        self.known = {r: lines for r, lines in self.known.items() if r in in_force or not is_certain}
+        self.known[told.revision] = told.lines
         first, *others = [self.known.get(r, {}) for r in dict.fromkeys(in_force)] or [{}]
         self.served = {key: line for key, line in first.items() if all(o.get(key) == line for o in others)}
 
 
 @dataclass
 class PoolView:
-    """What is known of one pool: what was wished, what is served, how its pods are."""
+    """What is known of one pool: what it is told, what is served, how its pods are."""
 
     pool: Pool
-    shares: list[_Share] = field(default_factory=list)
+    shares: dict[int, _Share] = field(default_factory=lambda: defaultdict(_Share))
+    """By the number of the ConfigMap; also those of another number of shares that are still there."""
+    troubles: Mapping[int, str] = field(default_factory=dict)
+    """Why a ConfigMap could not be written."""
     pods: tuple[Pod, ...] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
     has_been_seen: bool = False
-
-    def __post_init__(self) -> None:
-        self.shares = [_Share() for _ in range(self.pool.shares)]
+    _served: dict[ResourceKey, str] = field(default_factory=dict)
+    """What every ready pod has in force of an AE; empty text, where two ConfigMaps tell different things of it."""
 
     @property
     def is_certain(self) -> bool:
         """Whether every ready pod has been asked; before the first look nothing is known."""
         return self.has_been_seen and all(pod.uid in self.reports for pod in self._ready())
 
-    def wish(self, share: int, lines: Lines) -> None:
-        """Take note of what a ConfigMap holds now."""
-        self.shares[share].wished, self.shares[share].trouble = dict(lines), ""
-
-    def refuse(self, share: int, trouble: str) -> None:
-        """Take note that a ConfigMap could not be written."""
-        self.shares[share].trouble = trouble
-
-    def see(self, pods: Iterable[Pod], reports: Mapping[str, Report], revisions: Mapping[str, str]) -> None:
-        """Take note of how the pods are; ``revisions``: what they should have in force, by file."""
+    def see(self, pods: Iterable[Pod], reports: Mapping[str, Report], told: Mapping[int, Told]) -> None:
+        """Take note of how the pods are; ``told``: what each ConfigMap tells, by its number."""
         self.pods, self.reports, self.has_been_seen = tuple(pods), dict(reports), True
         said = [reports.get(pod.uid, Report()).entities for pod in self._ready()]
-        for number, share in enumerate(self.shares):
-            file = file_of(number)
-            share.see(revisions.get(file, ""), [entities.get(file, "") for entities in said])
+        for share in self.shares.keys() - told.keys():
+            del self.shares[share]
+        for share, lines in told.items():
+            in_force = [entities.get(file_of(share), "") for entities in said]
+            self.shares[share].see(lines, in_force, is_certain=self.is_certain)
+        self._served = {}
+        for known in self.shares.values():
+            for key, line in known.served.items():
+                self._served[key] = line if self._served.get(key, line) == line else ""
+
+    def is_told_of(self, key: ResourceKey) -> bool:
+        """Whether any ConfigMap holds a line of an AE."""
+        return any(key in share.told for share in self.shares.values())
+
+    def is_told(self, key: ResourceKey, line: str) -> bool:
+        """Whether the ConfigMap where an AE belongs holds that line of it."""
+        return self._home(key).told.get(key) == line
+
+    def has_moved(self, key: ResourceKey) -> bool:
+        """Whether no pod needs an AE's line from where it was; pods that come, or go, may have what is old."""
+        pods = [pod for pod in self.pods if not pod.has_ended]
+        is_still = self.is_certain and all(pod.is_ready and not pod.is_leaving for pod in pods)
+        return is_still and (not pods or key in self._home(key).served)
 
     def facts(self, ae: ApplicationEntity, line: str) -> Facts:
         """Return how the listener of an AE in this pool is; no counts: each would be a write for all of its AEs."""
-        ready, share = self._ready(), self.shares[share_of(ae.key, self.pool)]
-        said = None
+        ready, trouble, said = self._ready(), self.troubles.get(share_of(ae.key, self.pool)), None
         if not ready:
             said = f"Pool {self.pool.name} has no pod that is ready."
-        elif share.served.get(ae.key) != line:
-            said = share.trouble or f"Not every pod of pool {self.pool.name} serves this generation."
+        elif self._served.get(ae.key) != line:
+            said = trouble or f"Not every pod of pool {self.pool.name} serves this generation."
         # Also of those that are not ready: with its port closed none is.
         there = (self.reports.get(pod.uid, Report()) for pod in self.pods if not pod.is_leaving)
         fault = certificate_fault(there)
         return Facts(
             trouble=said,
-            progress=None if share.trouble or fault else said,
+            progress=None if trouble or fault else said,
             fault=fault,
             is_certain=self.is_certain,
             remark=_remark(ae, self.pool),
         )
+
+    def _home(self, key: ResourceKey) -> _Share:
+        return self.shares.get(share_of(key, self.pool), _Share())
 
     def _ready(self) -> list[Pod]:
         return [pod for pod in self.pods if pod.is_ready and not pod.is_leaving]

@@ -183,7 +183,7 @@ POOLS = named(
     ),
     integer(
         "shares",
-        "Over how many ConfigMaps its AEs are shared out; each holds about 800. Another number is a restart.",
+        "Over how many ConfigMaps its AEs are shared out; each holds about 800. Another number restarts no listener.",
         4,
         least=1,
         most=64,

@@ -11,8 +11,10 @@ import pytest
 
 from aegate_core.decisions.listener_config import ListenerConfig
 from aegate_operator.installation import Pool, parse_installation
+from aegate_operator.pools import share_in
 from aegate_operator.rights import RULES
 from tests.cluster.chart.rendering import (
+    CHART,
     GIVEN,
     VALUES,
     Object,
@@ -216,7 +218,7 @@ def test_the_operator_understands_what_it_is_told(helm: Path, name: str) -> None
         )
 
 
-def test_a_pool_is_told_what_a_listener_reads_and_mounts_all_its_shares(helm: Path) -> None:
+def test_a_pool_is_told_what_a_listener_reads_and_mounts_all_shares_that_there_can_be(helm: Path) -> None:
     rendered = objects(render(helm, *with_values("everything")))
     [config] = [
         o for o in rendered if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "aegate-pool-outside"
@@ -230,7 +232,10 @@ def test_a_pool_is_told_what_a_listener_reads_and_mounts_all_its_shares(helm: Pa
     assert pool["terminationGracePeriodSeconds"] == 5 + 900 + 25
     volumes = {v["name"]: v for v in pool["volumes"]}
     shares = [s["configMap"]["name"] for s in volumes["entities"]["projected"]["sources"]]
-    assert shares == [f"aegate-entities-outside-{i}" for i in range(16)]
+    assert shares == [f"aegate-entities-outside-{i}" for i in range(64)]
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["properties"]["pools"]["additionalProperties"]["properties"]["shares"]["maximum"] == 64
+    assert share_in(shares[-1], Pool("outside", "")) == 63
     assert volumes["spool"]["emptyDir"] == {"sizeLimit": "5Gi"}
     assert (
         volumes["tls"]["secret"]["secretName"] == volumes["tls-ca"]["secret"]["secretName"] == "outside-tls"

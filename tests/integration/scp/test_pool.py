@@ -6,9 +6,12 @@ import hashlib
 import json
 from pathlib import Path
 
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom.sop_class import Verification
+
 from aegate_core.decisions.listener_config import ListenerEntity, entities_to_json
 from tests.integration.peers import run_dcmtk
-from tests.integration.scp.listeners import RunningListener, entity, running_listener
+from tests.integration.scp.listeners import RunningListener, associate, entity, running_listener
 from tests.integration.waiting import eventually
 
 
@@ -56,6 +59,25 @@ def test_file_that_cannot_be_read_changes_nothing_and_is_said(tmp_path: Path) ->
         eventually(lambda: json.loads(listener.get("/state")[1])["state"] == "degraded")
         assert "write them anew" in json.loads(listener.get("/state")[1])["message"]
         assert revisions(listener) == told
+        assert is_admitted(listener, "CT1")
+
+
+def test_ae_that_moves_between_files_is_in_both_for_a_while_and_counts_once(tmp_path: Path) -> None:
+    folder = tmp_path / "entities"
+    environ = {"AEGATE_LISTENER_ENTITIES": str(folder)}
+    ae = entity("ct1", max_associations=1)
+    tell(folder, "000.json", ae)
+    with running_listener(tmp_path, entity("us1"), environ=environ) as listener:
+        told = tell(folder, "001.json", ae)
+        eventually(lambda: revisions(listener).get("001.json") == told)
+        assoc = associate(listener.port, (Verification, [ImplicitVRLittleEndian]))
+        assert assoc.is_established
+        assert not is_admitted(listener, "CT1"), "it holds the one slot that there is"
+        assoc.release()
+        eventually(lambda: listener.open_associations() == 0)
+        assert is_admitted(listener, "CT1")
+        told = tell(folder, "000.json")
+        eventually(lambda: revisions(listener).get("000.json") == told)
         assert is_admitted(listener, "CT1")
 
 

@@ -284,6 +284,127 @@ def test_installation_names_its_pools() -> None:
     }
 
 
+def files_of(ground: Ground, key: ResourceKey) -> list[str]:
+    """The files in which an AE is."""
+    return sorted(f for f, text in config_maps(ground).items() if f'"{key}"' in text)
+
+
+def has_every_entity(ground: Ground, keys: list[ResourceKey], mounts: int) -> bool:
+    """Whether a pod that mounts that many files as they are now admits all."""
+    return all(any(int(f[:3]) < mounts for f in files_of(ground, key)) for key in keys)
+
+
+def with_shares(shares: int) -> Any:
+    return replace(INSTALLATION, pools={"default": replace(POOL, shares=shares)})
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 7), (7, 2), (1, 64), (64, 1)])
+async def test_another_number_of_shares_leaves_every_entity_in_what_pods_mount_and_nothing_over(
+    before: int, after: int
+) -> None:
+    old = Ground(installation=with_shares(before))
+    keys = await added(old, *(f"ct{i}" for i in range(30)))
+    await serve(old, "pool-a", "pool-b")
+
+    new = Ground(old.cluster, with_shares(after))
+    new.reader.said = dict(old.reader.said)
+    seen = list[bool]()
+    saw = new.cluster.saw
+
+    def look(*event: Any) -> None:
+        seen.append(has_every_entity(new, keys, mounts=max(before, after)))
+        saw(*event)
+
+    new.cluster.saw = look
+    await settle(new)
+    moved = [
+        key
+        for key in keys
+        if share_of(key, replace(POOL, shares=before)) != share_of(key, replace(POOL, shares=after))
+    ]
+    assert moved
+    assert all(len(files_of(new, key)) == 2 for key in moved), "where it was, and where it belongs"
+
+    await serve(new, "pool-a")
+    assert all(len(files_of(new, key)) == 2 for key in moved), "pool-b has what was before"
+    assert {new.conditions(key)["Ready"] for key in keys} == {("True", "Ready")}, (
+        "nobody's condition flickers"
+    )
+
+    await serve(new, "pool-b")
+    await settle(new)
+    assert sorted(config_maps(new)) == [file_of(share) for share in range(after)]
+    assert [files_of(new, key) for key in keys] == [
+        [file_of(share_of(key, replace(POOL, shares=after)))] for key in keys
+    ]
+    await serve(new, "pool-a", "pool-b")
+    assert {new.conditions(key)["Ready"] for key in keys} == {("True", "Ready")}
+    assert set(seen) == {True}, "at no moment was an AE in no file"
+    new.cluster.writes.clear()
+    await settle(new)
+    assert new.cluster.writes == []
+
+
+async def test_pods_that_mount_only_the_older_files_keep_their_entities_until_they_are_gone() -> None:
+    old = Ground(installation=with_shares(2))
+    keys = await added(old, *(f"ct{i}" for i in range(30)))
+    await serve(old, "pool-a")
+    new = Ground(old.cluster, with_shares(8))
+    files = {file_of(0), file_of(1)}
+
+    await settle(new)
+    new.reader.said["pool-a"] = Report(
+        "of the chart", "ready", entities={f: r for f, r in revisions(new).items() if f in files}
+    )
+    new.clock.pass_(120)
+    await new.ask_pods()
+    await serve(new, "pool-b")
+    assert has_every_entity(new, keys, mounts=2)
+
+    live = new.cluster.of(POD, ResourceKey("aegate-system", "pool-a"))
+    leaving = {**live["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    new.cluster.put(POD, {**live, "metadata": leaving})
+    await settle(new)
+    assert has_every_entity(new, keys, mounts=2), "it still lets in, until every node knows"
+
+    new.cluster.lose(POD, ResourceKey("aegate-system", "pool-a"))
+    await settle(new)
+    assert all(len(files_of(new, key)) == 1 for key in keys)
+
+
+async def test_edit_while_an_entity_moves_reaches_both_places() -> None:
+    old = Ground(installation=with_shares(1))
+    keys = await added(old, *(f"ct{i}" for i in range(9)))
+    await serve(old, "pool-a")
+    new = Ground(old.cluster, with_shares(4))
+    await settle(new)
+    key = next(key for key in keys if len(files_of(new, key)) == 2)
+
+    new.add_ae(key.name, node="10.9.9.9")
+    await settle(new)
+
+    texts = config_maps(new)
+    lines = [line for f in files_of(new, key) for line in texts[f].splitlines() if f'"{key}"' in line]
+    assert len(lines) == 2 and all('"10.9.9.9"' in line for line in lines)
+    new.cluster.lose(APPLICATION_ENTITY, key)
+    await settle(new)
+    assert files_of(new, key) == []
+
+
+async def test_suspended_entity_moves_as_it_is_told_now() -> None:
+    old = Ground(installation=with_shares(1))
+    await added(old, *(f"ct{i}" for i in range(9)))
+    old.add_ae("ct1", suspend=True, node="10.9.9.9")
+    await settle(old)
+    new = Ground(old.cluster, with_shares(5))
+    await settle(new)
+    await serve(new, "pool-a")
+    await settle(new)
+    key = ResourceKey("radiology", "ct1")
+    assert files_of(new, key) == [file_of(share_of(key, replace(POOL, shares=5)))]
+    assert "10.9.9.9" not in config_maps(new)[files_of(new, key)[0]]
+
+
 async def test_pool_that_holds_ten_thousand_is_written_in_a_few_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
