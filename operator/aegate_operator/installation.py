@@ -59,11 +59,13 @@ class Pool:
 
     name: str
     endpoint: str
-    """host:port where devices reach it, as people are told."""
+    """host:port of its Service within the cluster."""
     shares: int = 4
     """Over how many ConfigMaps its AEs are shared out; each holds about 800."""
     grace_s: int = 300
     """How long associations may go on after SIGTERM."""
+    service: str = ""
+    """Its Service, where only that says what address devices reach it by: NodePort, LoadBalancer."""
     waits_for_index: bool = False
     """Its spool dies with its pods: an image is acknowledged when it is indexed."""
 
@@ -170,7 +172,7 @@ def _listener(top: Fields) -> ListenerTemplate:
     )
 
 
-_POOL = frozenset({"name", "endpoint", "shares", "graceSeconds", "waitsForIndex"})
+_POOL = frozenset({"name", "endpoint", "shares", "graceSeconds", "service", "waitsForIndex"})
 
 
 def _pools(top: Fields) -> Iterator[Pool]:
@@ -182,6 +184,7 @@ def _pools(top: Fields) -> Iterator[Pool]:
             endpoint=pool.required_text("endpoint"),
             shares=pool.integer("shares", 4),
             grace_s=pool.integer("graceSeconds", 300),
+            service=pool.text("service", ""),
             waits_for_index=pool.flag("waitsForIndex", False),
         )
 

@@ -11,13 +11,15 @@ from aegate_core.events import CHILD_APPLIED, CHILD_PRUNED, Log
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.stores.cluster.client import Manifest, key_of
-from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, SERVICE
 from aegate_operator.cache import is_leaving, uid_of
 from aegate_operator.children import ChildWriter
 from aegate_operator.compare import differences, stamped
+from aegate_operator.endpoint import endpoint_of
 from aegate_operator.installation import Pool
 from aegate_operator.observe import Facts
 from aegate_operator.pools import (
+    ADDRESS_S,
     SOON_S,
     Lines,
     PoolView,
@@ -58,7 +60,10 @@ class PoolKeeper:
         self._children = children
         self._facts_of = facts_of
         self._wrong: Mapping[ResourceRef, str] = {}
-        self._views = {pool.name: PoolView(pool) for pool in installation.pools.values()}
+        self._views = {
+            pool.name: PoolView(pool, endpoint="" if pool.service else pool.endpoint)
+            for pool in installation.pools.values()
+        }
 
     def look(self, ae: ApplicationEntity) -> Facts | None:
         """Return how the listener of an AE is that has a place in a pool, None for another; have its pool told."""
@@ -74,7 +79,7 @@ class PoolKeeper:
     def endpoint(self, ae: ApplicationEntity) -> str:
         """Return where the device reaches its pool; empty when it has none."""
         pool = pool_of(ae, self._installation) if is_shared(ae) else None
-        return pool.endpoint if pool else ""
+        return self._views[pool.name].endpoint if pool else ""
 
     def left(self, key: ResourceKey, *, but: Pool | None = None) -> None:
         """Have the pools told that an AE has no place there any more."""
@@ -93,6 +98,7 @@ class PoolKeeper:
             self._soon(pool)  # right after a start: what may not be put in force is not known yet
             return False
         self._wrong = self._declared.wrong()
+        has_moved = await self._find(view)
         told = self._see(view)
         live = {share: this.lines for share, this in told.items()}
         lines = placed(dict(self._lines(pool, live)), live, pool, view.has_moved)
@@ -112,13 +118,26 @@ class PoolKeeper:
         self._reports.watch(family, pods, wished)
         written += await self._children.hurry(pods, self._reports.of(pods), wished)
         for ae in self._members(pool):
-            if not ae.suspend and view.facts(ae, line_of(ae, pool, self._installation)) != self._facts_of(
-                ae.key
-            ):
+            facts = None if has_moved or ae.suspend else view.facts(ae, line_of(ae, pool, self._installation))
+            if has_moved or (facts is not None and facts != self._facts_of(ae.key)):
                 self._enqueue(_ref(ae.key))
         if troubles:
             raise ClusterRefused(" ".join(troubles.values()))
         return written > 0
+
+    async def _find(self, view: PoolView) -> bool:
+        """Learn where devices reach a pool whose Service alone knows; return whether that is another place now."""
+        pool, before = view.pool, view.endpoint
+        if not pool.service:
+            return False
+        try:
+            live = await self._client.get(SERVICE, ResourceKey(self._installation.namespace, pool.service))
+            view.endpoint = endpoint_of(live)
+        except ClusterNotFound:
+            view.endpoint = ""
+        if not view.endpoint:
+            self._enqueue(pool_ref(pool, self._installation), delay_s=ADDRESS_S)
+        return view.endpoint != before
 
     def _see(self, view: PoolView) -> dict[int, Told]:
         """Take note of what the pool is told and how its pods are; return what it is told, by ConfigMap."""

@@ -41,6 +41,8 @@ KIND = "Pool"
 DEFAULT = "default"
 SOON_S = 0.3
 """How long a change waits for others: a thousand AEs applied at once are a few writes."""
+ADDRESS_S = 10.0
+"""How often a pool's Service is asked again that has no address yet: a load balancer takes a minute or two."""
 LARGEST_BYTES = 500_000
 
 Lines = Mapping[ResourceKey, str]
@@ -207,6 +209,8 @@ class PoolView:
     pods: tuple[Pod, ...] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
     has_been_seen: bool = False
+    endpoint: str = ""
+    """host:port where devices reach it; empty while its Service has no address."""
     _served: dict[ResourceKey, str] = field(default_factory=dict)
     """What every ready pod has in force of an AE; empty text, where two ConfigMaps tell different things of it."""
 

@@ -43,12 +43,14 @@ aegate.dev/pool: {{ index . 1 | quote }}
 {{- $told := list -}}
 {{- range $name := keys .Values.pools | sortAlpha -}}
 {{- $pool := include "aegate.pool" (list $root $name) | fromJson -}}
-{{- $host := printf "%s.%s.svc" (include "aegate.poolName" (list $root $name)) $root.Release.Namespace -}}
+{{- $full := include "aegate.poolName" (list $root $name) -}}
+{{- $host := printf "%s.%s.svc" $full $root.Release.Namespace -}}
 {{- $told = append $told (dict
   "name" $name
   "endpoint" (printf "%s:%d" $host (int $pool.port))
   "shares" (int $pool.shares)
   "graceSeconds" (int $pool.graceSeconds)
+  "service" (ternary "" $full (eq $pool.serviceType "ClusterIP"))
   "waitsForIndex" (eq $pool.spool.type "EmptyDir")
 ) -}}
 {{- end -}}

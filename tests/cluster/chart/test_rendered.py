@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aegate_core.decisions.listener_config import ListenerConfig
-from aegate_operator.installation import Pool, parse_installation
+from aegate_operator.installation import Installation, Pool, parse_installation
 from aegate_operator.pools import share_in
 from aegate_operator.rights import RULES
 from tests.cluster.chart.rendering import (
@@ -185,14 +186,16 @@ def test_crds_and_images_stay_when_the_release_goes(helm: Path) -> None:
     assert {"applicationentities.aegate.dev", "imageroutes.aegate.dev"} < crds
 
 
+def told_to_operator(rendered: Iterable[Object]) -> Installation:
+    """What the operator reads."""
+    maps = [o["data"] for o in rendered if o["kind"] == "ConfigMap"]
+    [told] = [data["installation.json"] for data in maps if "installation.json" in data]
+    return parse_installation(json.loads(told))
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_the_operator_understands_what_it_is_told(helm: Path, name: str) -> None:
-    [told] = [
-        o["data"]["installation.json"]
-        for o in objects(render(helm, *with_values(name)))
-        if o["kind"] == "ConfigMap" and "installation.json" in o["data"]
-    ]
-    installation = parse_installation(json.loads(told))
+    installation = told_to_operator(objects(render(helm, *with_values(name))))
     assert (installation.namespace, installation.database_secret, installation.blob_claim) == (
         "pacs",
         "aegate-database",
@@ -205,17 +208,22 @@ def test_the_operator_understands_what_it_is_told(helm: Path, name: str) -> None
             "::",
         )
         assert (installation.image_pull_secrets, len(installation.metrics_from)) == (("registry",), 1)
+        host = "aegate-pool-{}.pacs.svc:{}".format
+        outside = Pool("outside", host("outside", 2762), shares=16, grace_s=900, waits_for_index=True)
         assert dict(installation.pools) == {
-            "default": Pool("default", "aegate-pool-default.pacs.svc:11112"),
-            "outside": Pool(
-                "outside", "aegate-pool-outside.pacs.svc:2762", shares=16, grace_s=900, waits_for_index=True
-            ),
+            "default": Pool("default", host("default", 11112), service="aegate-pool-default"),
+            "outside": replace(outside, service="aegate-pool-outside"),
         }
     if name == "namespaced":
         assert (installation.image, installation.watched_namespaces) == (
             "localhost/aegate:1",
             ("radiology", "cardiology"),
         )
+
+
+def test_the_operator_knows_where_a_pool_within_the_cluster_is_reached(helm: Path) -> None:
+    told = told_to_operator(objects(render(helm, *sets(*GIVEN, "pools.a.port=104"))))
+    assert told.pools == {"a": Pool("a", "aegate-pool-a.pacs.svc:104")}
 
 
 def test_a_pool_is_told_what_a_listener_reads_and_mounts_all_shares_that_there_can_be(helm: Path) -> None:

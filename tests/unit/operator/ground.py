@@ -52,6 +52,7 @@ class Ground:
 
     def __init__(self, cluster: FakeCluster | None = None, installation: Installation = INSTALLATION) -> None:
         self.cluster = cluster or FakeCluster()
+        self.installation = installation
         self.clock = Clock()
         self.metrics = OperatorMetrics()
         self.queue: WorkQueue[ResourceRef] = WorkQueue(clock=self.clock, jitter=lambda: 1.0)

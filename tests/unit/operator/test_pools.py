@@ -12,10 +12,10 @@ import pytest
 from aegate_core.decisions.listener_config import entities_from_json
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.reference import ResourceRef
-from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, POD
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, POD, SERVICE
 from aegate_operator.installation import Pool, parse_installation
 from aegate_operator.pods import POOL_LABEL, REVISION
-from aegate_operator.pools import LARGEST_BYTES, file_of, share_of
+from aegate_operator.pools import ADDRESS_S, LARGEST_BYTES, file_of, share_of
 from aegate_operator.reports import Report, stand
 from tests.unit.operator.ground import INSTALLATION, Ground
 
@@ -273,6 +273,66 @@ async def test_config_map_edited_by_hand_is_put_right(ground: Ground) -> None:
     ground.cluster.put(CONFIG_MAP, {**live, "data": {file_of(share_of(key, POOL)): "[]"}})
     await settle(ground)
     assert told(ground) == {"radiology/ct1": "CT1"}
+
+
+SERVICE_OF_POOL = ResourceKey("aegate-system", "aegate-pool-default")
+
+
+def put_service(ground: Ground, type: str, *, addresses: list[dict[str, str]] | None = None) -> None:
+    """The chart's Service of the pool, as the cluster has filled it in."""
+    port = {"name": "dicom", "port": 11112, "nodePort": 30112}
+    metadata = {"namespace": SERVICE_OF_POOL.namespace, "name": SERVICE_OF_POOL.name}
+    status = {"loadBalancer": {"ingress": addresses} if addresses else {}}
+    spec = {"type": type, "ports": [port]}
+    ground.cluster.put(SERVICE, {"metadata": metadata, "spec": spec, "status": status})
+
+
+def endpoint(ground: Ground, key: ResourceKey) -> str | None:
+    status: dict[str, str] = ground.cluster.of(APPLICATION_ENTITY, key)["status"]["listener"]
+    return status.get("endpoint")
+
+
+@pytest.fixture
+def outside() -> Ground:
+    """A pool whose Service is reached from outside the cluster."""
+    return Ground(
+        installation=replace(INSTALLATION, pools={"default": replace(POOL, service=SERVICE_OF_POOL.name)})
+    )
+
+
+async def test_device_of_a_pool_on_node_ports_is_told_the_nodes_port(outside: Ground) -> None:
+    put_service(outside, "NodePort")
+    [key] = await added(outside, "ct1")
+    assert endpoint(outside, key) == "*:30112"
+    assert outside.outcomes.endpoints == {key: "*:30112"}
+
+
+async def test_device_of_a_pool_behind_a_load_balancer_is_told_its_address_when_it_has_one(
+    outside: Ground,
+) -> None:
+    [key] = await added(outside, "ct1")
+    assert endpoint(outside, key) is None, "there is no Service yet"
+    put_service(outside, "LoadBalancer")
+    await settle(outside)
+    assert endpoint(outside, key) is None
+
+    put_service(outside, "LoadBalancer", addresses=[{"ip": "192.0.2.7"}])
+    outside.clock.pass_(ADDRESS_S)
+    await settle(outside)
+    assert endpoint(outside, key) == "192.0.2.7:11112"
+
+
+async def test_restart_says_no_other_endpoint_meanwhile(outside: Ground) -> None:
+    put_service(outside, "NodePort")
+    await added(outside, "ct1")
+    await serve(outside)
+    again = Ground(outside.cluster, outside.installation)
+    again.reader.said = outside.reader.said
+    outside.cluster.writes.clear()
+    await settle(again)
+    await again.ask_pods()
+    await settle(again)
+    assert again.cluster.writes == []
 
 
 def test_installation_names_its_pools() -> None:
