@@ -379,8 +379,16 @@ class Indexer:
                 await forget_progress(tx, dead)
 
     async def _is_done(self) -> bool:
-        """Say whether nothing is left, and nobody lives who could add to it; the folders are gone then."""
-        return not self._stuck and await asyncio.to_thread(clear, self._spool)
+        """Say whether nothing is left, and nobody lives who could add to it; the folders are gone then.
+
+        The word of a pool is gone then, too: nobody else takes it back, because its pods all speak under one name.
+        """
+        if self._stuck or not await asyncio.to_thread(clear, self._spool):
+            return False
+        if self._duty.ae is None:
+            async with self._db.transaction() as tx:
+                await forget_progress(tx, [self._duty.process])
+        return True
 
     async def _sweep_sometimes(self) -> None:
         """Remove what dead listeners left unacknowledged."""

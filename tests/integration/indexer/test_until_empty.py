@@ -19,6 +19,7 @@ import pytest
 from aegate_core.database import open_database
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.health import ProcessState, read_state
+from aegate_core.stores.index.progress import Progress, read_progress, write_progress
 from aegate_core.stores.spool import SpoolFolder, sweep
 from aegate_scp.indexer.exit_codes import NOT_EMPTY
 from tests import dicom
@@ -27,6 +28,7 @@ from tests.integration.processes import process
 from tests.integration.waiting import eventually, eventually_async
 
 COUNT = 50
+POOL = "pool-default"
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ class Drain:
 
 
 @contextmanager
-def draining(place: Place, url: str | None = None) -> Iterator[Drain]:
+def draining(place: Place, url: str | None = None, *, of_pool: bool = False) -> Iterator[Drain]:
     environ = {
         "AEGATE_DATA": str(place.root),
         "AEGATE_DATABASE_URL_FILE": str(place.root / "dsn"),
@@ -67,6 +69,8 @@ def draining(place: Place, url: str | None = None) -> Iterator[Drain]:
         "AEGATE_STATE_FILE": str(place.root / "drain.json"),
         "AEGATE_LOG_FORMAT": "json",
     }
+    if of_pool:
+        environ |= {"AEGATE_AE": "", "AEGATE_INDEXER": POOL}
     (place.root / "dsn").write_text(place.db.url if url is None else url)
     (place.root / "drain.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "aegate_scp.indexer", "--until-empty"]
@@ -235,3 +239,45 @@ def test_file_of_a_listener_that_only_seems_gone_is_left_alone_for_a_day(tmp_pat
     assert sorted(folder.iterdir()) == sorted(fresh)
     assert sweep(tmp_path / "spool").parts == 1
     assert not folder.exists()
+
+
+async def said(place: Place) -> list[str]:
+    """Whose word studies wait for."""
+    return [progress.process for progress in await read_progress(place.db)]
+
+
+async def say_of_pool(place: Place) -> None:
+    """What the indexers of a pool's pods said last; all under one name."""
+    async with place.db.transaction() as tx:
+        await write_progress(tx, Progress(POOL, datetime.now(UTC), {}))
+
+
+async def test_word_of_a_pool_that_is_gone_goes_when_its_spool_is_empty(place: Place) -> None:
+    receive(place)
+    place.spool.close()
+    await say_of_pool(place)
+    with draining(place, of_pool=True) as drain:
+        assert drain.ends() == 0
+    assert await place.count("arrival") == COUNT
+    assert await said(place) == []
+    assert not list((place.root / "spool").rglob("*.dcm"))
+
+
+async def test_word_of_a_pool_that_had_no_volume_goes_too(place: Place) -> None:
+    place.spool.close()
+    await say_of_pool(place)
+    with draining(place, of_pool=True) as drain:
+        assert drain.ends() == 0
+    assert await said(place) == []
+
+
+async def test_word_of_a_pool_stays_while_a_listener_of_it_lives(place: Place) -> None:
+    receive(place)
+    await say_of_pool(place)
+    with draining(place, of_pool=True) as drain:
+        eventually(lambda: drain.state is not None and drain.state.state == "ready", deadline_s=60)
+        assert await said(place) == [POOL]
+        assert await place.count("arrival") == 0
+        place.spool.close()
+        assert drain.ends() == 0
+    assert await said(place) == []
