@@ -188,6 +188,9 @@ SPOOL_DRAINING = _event(
     "spool.draining", I, "nobody fills this spool any more; a Job indexes what is left", "namespace name"
 )
 SPOOL_DRAINED = _event("spool.drained", I, "nothing is left in this spool; its claim goes", "namespace name")
+POOL_CLEARED = _event(
+    "pool.cleared", I, "nothing is left of a pool that is not wished any more", "namespace pool"
+)
 RECONCILE_FAILED = _event(
     "reconcile.failed", W, "cannot be made so now; trying again", "kind namespace name error code retry_s"
 )

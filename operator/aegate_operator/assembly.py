@@ -25,7 +25,7 @@ from aegate_operator.handlers import registry_of, watch
 from aegate_operator.informer import Informer
 from aegate_operator.liveness import Liveness
 from aegate_operator.metrics import OperatorMetrics
-from aegate_operator.pools import pool_ref, ref_of_pool
+from aegate_operator.pools import ref_of_pool
 from aegate_operator.projection import Projection, ProjectionTimes
 from aegate_operator.reconcile import Outcomes, Reconciler
 from aegate_operator.reports import Reports, StateReader
@@ -83,7 +83,7 @@ class Operator:
             self._declared,
             self.queue.add,
             declared_changed=lambda: outcomes.changed(),
-            pools=[pool_ref(p, settings.installation) for p in settings.installation.pools.values()],
+            installation=settings.installation,
         )
         self.projection = Projection(
             db,

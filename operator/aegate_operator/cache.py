@@ -29,8 +29,8 @@ from aegate_core.stores.cluster.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from aegate_operator.manifests.child import AE_LABEL, label_of
-from aegate_operator.pods import POOL_LABEL, Pod, pool_family, read_pod
+from aegate_operator.manifests.child import AE_LABEL, POOL_LABEL, label_of
+from aegate_operator.pods import Pod, pool_family, read_pod
 
 DECLARED = (APPLICATION_ENTITY, IMAGE_ROUTE, PATIENT_PARTITION)
 OWNED = (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY, DISRUPTION_BUDGET)
@@ -96,6 +96,10 @@ class Cache:
         for kind, key in sorted(self._children.get(family, ())):
             if kind is not POD and (manifest := self.get(kind, key)) is not None:
                 yield kind, manifest
+
+    def families(self) -> list[Family]:
+        """Return of whom there are children or pods."""
+        return list(self._children)
 
     def has_children(self, family: Family, uid: str) -> bool:
         """Whether anything lives that the AE with that uid controls."""

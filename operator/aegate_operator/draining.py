@@ -87,19 +87,19 @@ class Drainer:
             raise ClusterConflict(
                 f"Job {key_of(job)} is not this claim's: delete it, or what {key} holds stays out of the index"
             )
-        if not _can_hold_anything(claim):
+        if not can_hold_anything(claim):
             return 0 if is_kept else await self._remove(claim, family)
         wished = stamped(drain_job(claim, self._installation).manifest)
         if job is None:
             self._cache.put(JOB, await self._client.apply(JOB, wished))
             log(SPOOL_DRAINING, namespace=key.namespace, name=entity_of(claim))
             return 1
-        if not _is_complete(job):  # a Job cannot be changed: one of another image or Secret is another Job
-            return 0 if _stamp(job) == _stamp(wished) else await self._end(job)
+        if not is_complete(job):  # a Job cannot be changed: one of another image or Secret is another Job
+            return 0 if stamp_of(job) == stamp_of(wished) else await self._end(job)
         if is_kept or is_leaving(job):
             return 0
         live = await self._client.get(JOB, key_of(job))
-        if not _is_complete(live) or is_leaving(live) or not is_controlled_by(live, uid_of(claim)):
+        if not is_complete(live) or is_leaving(live) or not is_controlled_by(live, uid_of(claim)):
             return 0
         return await self._remove(claim, family)
 
@@ -146,18 +146,20 @@ def _mounted_by(wished: Sequence[Child]) -> set[str]:
     return found
 
 
-def _can_hold_anything(claim: Mapping[str, object]) -> bool:
+def can_hold_anything(claim: Mapping[str, object]) -> bool:
     """Whether it has, or had, a volume; one that was restored names it before it is bound."""
     spec = members(claim.get("spec"))
     is_bound = members(claim.get("status")).get("phase") != "Pending"
     return is_bound or any(spec.get(name) for name in ("volumeName", "dataSource", "dataSourceRef"))
 
 
-def _stamp(manifest: Mapping[str, object]) -> object:
+def stamp_of(manifest: Mapping[str, object]) -> object:
+    """Return the digest of what was wished when an object was applied last."""
     return members(members(manifest.get("metadata")).get("annotations")).get(WISHED)
 
 
-def _is_complete(job: Mapping[str, object]) -> bool:
+def is_complete(job: Mapping[str, object]) -> bool:
+    """Whether a Job says that nothing is left."""
     conditions = members(job.get("status")).get("conditions")
     return any(
         members(c).get("type") == "Complete" and members(c).get("status") == "True"

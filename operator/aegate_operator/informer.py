@@ -6,7 +6,7 @@ up the same way and what they do not hold is a ghost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aegate_core.dicom.identifiers import ResourceKey
@@ -15,8 +15,9 @@ from aegate_core.stores.cluster.client import Listing, Manifest, key_of
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, VOLUME_CLAIM, Kind
 from aegate_operator.cache import DECLARED, Cache, Family, family_of
 from aegate_operator.declared import Declared, ref_of_manifest
+from aegate_operator.installation import Installation
 from aegate_operator.manifests import entity_of
-from aegate_operator.pools import ref_of_pool
+from aegate_operator.pools import pool_ref, ref_of_pool
 from aegate_operator.reconcile import family
 
 DELETED = "DELETED"
@@ -36,7 +37,8 @@ class Scope:
 class Informer:
     """Takes up what the API server says; ``enqueue`` gets what should be looked at again.
 
-    ``declared_changed``: custom resources are others now, so the rows may be. ``pools``: what is looked at, too.
+    ``declared_changed``: custom resources are others now, so the rows may be. ``installation``: its pools are looked
+    at, too, and what is left in its namespace of pools that are none any more.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Informer:
         enqueue: Callable[[ResourceRef], None],
         *,
         declared_changed: Callable[[], None] = lambda: None,
-        pools: Sequence[ResourceRef] = (),
+        installation: Installation | None = None,
     ) -> None:
-        self._pools = tuple(pools)
+        self._pools = [pool_ref(name, installation) for name in installation.pools] if installation else []
+        self._namespace = installation.namespace if installation else None
         self._cache = cache
         self._declared = declared
         self._enqueue = enqueue
@@ -80,13 +83,18 @@ class Informer:
         return [ResourceRef(kind.name, key) for kind in DECLARED for key in self._cache.keys(kind)]
 
     def everything(self) -> list[ResourceRef]:
-        """Return all that is to be looked at: resources, pools, and AEs that are gone and left a spool."""
+        """Return all that is to be looked at: resources, pools, and AEs and pools that are gone and left something."""
         claims = (self._cache.get(VOLUME_CLAIM, key) for key in self._cache.keys(VOLUME_CLAIM))
         spools = {_entity_of_claim(claim) for claim in claims if claim is not None}
         left = (
             ref for ref in sorted(spools, key=str) if self._cache.get(APPLICATION_ENTITY, ref.key) is None
         )
-        return [*self.declared(), *self._pools, *left]
+        pools = {ref for of in self._cache.families() if (ref := ref_of_pool(of)) and self._is_ours(ref)}
+        return [*self.declared(), *sorted(pools.union(self._pools), key=str), *left]
+
+    def _is_ours(self, pool: ResourceRef) -> bool:
+        """Whether a pool is of this installation, or was; one of another namespace is another installation's."""
+        return pool.key.namespace == self._namespace
 
     def _came(self, kind: Kind, manifest: Manifest) -> None:
         if kind not in DECLARED:
@@ -122,7 +130,7 @@ class Informer:
         if of is None:
             return
         if pool := ref_of_pool(of):
-            if pool in self._pools:
+            if self._is_ours(pool):
                 self._enqueue(pool)
             return
         if entity := self._entities.get(of):

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.yaml_tree import members
-from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP
+from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP, POOL_LABEL
 
 REVISION = "aegate.dev/config-revision"
 """Annotation of a pod: changing it makes kubelet look at the pod's ConfigMaps at once instead of within 90 s."""
-POOL_LABEL = "aegate.dev/pool"
 HARMLESS = frozenset({"ContainerCreating", "PodInitializing"})
 """Waiting reasons of a pod that is on its way."""
 _FAILING = frozenset(

@@ -18,6 +18,7 @@ from aegate_operator.compare import differences, stamped
 from aegate_operator.endpoint import endpoint_of
 from aegate_operator.installation import Pool
 from aegate_operator.observe import Facts
+from aegate_operator.pool_leftovers import PoolLeftovers
 from aegate_operator.pools import (
     ADDRESS_S,
     SOON_S,
@@ -58,6 +59,7 @@ class PoolKeeper:
         self._enqueue = surface.enqueue
         self._installation = installation = surface.installation
         self._children = children
+        self._leftovers = PoolLeftovers(surface.client, surface.cache, surface.installation, surface.enqueue)
         self._facts_of = facts_of
         self._wrong: Mapping[ResourceRef, str] = {}
         self._views = {
@@ -92,7 +94,9 @@ class PoolKeeper:
 
         Raises ClusterUnavailable, and ClusterRefused when not all could be written: the same again, later.
         """
-        pool = self._installation.pools[name]
+        pool = self._installation.pools.get(name)
+        if pool is None:
+            return await self._leftovers.clear(name) > 0
         view, family = self._views[name], family_of_pool(pool, self._installation)
         if not all(self._declared.has_judged(_ref(ae.key)) for ae in self._members(pool)):
             self._soon(pool)  # right after a start: what may not be put in force is not known yet
@@ -102,7 +106,7 @@ class PoolKeeper:
         told = self._see(view)
         live = {share: this.lines for share, this in told.items()}
         lines = placed(dict(self._lines(pool, live)), live, pool, view.has_moved)
-        written, troubles = 0, dict[int, str]()
+        written, troubles = await self._clear_claim(pool), dict[int, str]()
         for share in sorted(lines.keys() | live.keys()):
             try:
                 written += await self._write(pool, share, lines.get(share))
@@ -125,6 +129,12 @@ class PoolKeeper:
             raise ClusterRefused(" ".join(troubles.values()))
         return written > 0
 
+    async def _clear_claim(self, pool: Pool) -> int:
+        """Empty the claim that a pool had before it lived without one; whose claim is filled needs no such Job."""
+        if not pool.waits_for_index:
+            return await self._leftovers.come_back(pool.name)
+        return await self._leftovers.clear_claim(pool.name)
+
     async def _find(self, view: PoolView) -> bool:
         """Learn where devices reach a pool whose Service alone knows; return whether that is another place now."""
         pool, before = view.pool, view.endpoint
@@ -136,7 +146,7 @@ class PoolKeeper:
         except ClusterNotFound:
             view.endpoint = ""
         if not view.endpoint:
-            self._enqueue(pool_ref(pool, self._installation), delay_s=ADDRESS_S)
+            self._enqueue(pool_ref(pool.name, self._installation), delay_s=ADDRESS_S)
         return view.endpoint != before
 
     def _see(self, view: PoolView) -> dict[int, Told]:
@@ -201,7 +211,7 @@ class PoolKeeper:
         return 1
 
     def _soon(self, pool: Pool) -> None:
-        self._enqueue(pool_ref(pool, self._installation), delay_s=SOON_S)
+        self._enqueue(pool_ref(pool.name, self._installation), delay_s=SOON_S)
 
 
 def _ref(key: ResourceKey) -> ResourceRef:

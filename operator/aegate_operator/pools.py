@@ -30,10 +30,10 @@ from aegate_core.resources.values import ApplicationEntity, ListenerMode
 from aegate_core.resources.yaml_tree import members
 from aegate_operator.cache import Family
 from aegate_operator.installation import Installation, Pool
-from aegate_operator.manifests.child import Manifest
+from aegate_operator.manifests.child import POOL_LABEL, Manifest
 from aegate_operator.manifests.places import SECRETS, SPOOL
 from aegate_operator.observe import Facts, certificate_fault
-from aegate_operator.pods import POOL_LABEL, Pod, pool_family
+from aegate_operator.pods import Pod, pool_family
 from aegate_operator.reports import Report
 
 KIND = "Pool"
@@ -49,9 +49,9 @@ Lines = Mapping[ResourceKey, str]
 """What a listener is told of each AE."""
 
 
-def pool_ref(pool: Pool, installation: Installation) -> ResourceRef:
+def pool_ref(name: str, installation: Installation) -> ResourceRef:
     """Return what stands for a pool in the work queue."""
-    return ResourceRef(KIND, ResourceKey(installation.namespace, pool.name))
+    return ResourceRef(KIND, ResourceKey(installation.namespace, name))
 
 
 def ref_of_pool(family: Family) -> ResourceRef | None:

@@ -244,7 +244,9 @@ _FIELDS = {
 }
 
 
-def _known(kind: type, values: Mapping[str, Any], unknown: Unknown) -> dict[str, Any]:
+def _known(
+    kind: type[ListenerConfig | ListenerEntity | TLSFiles], values: Mapping[str, Any], unknown: Unknown
+) -> dict[str, Any]:
     for name in values.keys() - _FIELDS[kind]:
         unknown(name)
     return {name: value for name, value in values.items() if name in _FIELDS[kind]}

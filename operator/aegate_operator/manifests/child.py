@@ -17,6 +17,7 @@ from aegate_core.resources.values import ApplicationEntity
 Manifest = dict[str, object]
 
 AE_LABEL = "aegate.dev/ae"
+POOL_LABEL = "aegate.dev/pool"
 APP = "aegate-listener"
 DRAIN_APP = "aegate-drain"
 """Not `APP`: no Service may send a device to such a pod, no Deployment count it."""

@@ -17,6 +17,7 @@ from aegate_operator.manifests import places
 from aegate_operator.manifests.child import Manifest
 
 ENTITY = "AEGATE_AE"
+INDEXER = "AEGATE_INDEXER"
 SPOOL_PROCESS = "AEGATE_SPOOL_PROCESS"
 DATABASE_FILE = "AEGATE_DATABASE_URL_FILE"
 
@@ -68,11 +69,20 @@ def draining(ae: ResourceKey, installation: Installation) -> Manifest:
     }
 
 
+def draining_of_pool(word: str, installation: Installation) -> Manifest:
+    """Return the same for what the AEs of a pool left; ``word`` is the name that it has in the index, as pools have."""
+    container = draining(ResourceKey(installation.namespace, word), installation)
+    env = container["env"]
+    assert isinstance(env, list)
+    kept = [variable for variable in env if variable["name"] not in (ENTITY, INDEXER)]
+    return container | {"env": [*kept, _variable(INDEXER, f"pool-{word}")]}
+
+
 def indexing(ae: ResourceKey, installation: Installation) -> Manifest:
     """Return what every container that indexes has, whether beside a receiver or in a Job."""
     return {
         **_container("indexer", "aegate_scp.indexer", installation),
-        "env": [*_indexer_variables(ae, installation), _pod_uid("AEGATE_INDEXER"), _pod_uid(SPOOL_PROCESS)],
+        "env": [*_indexer_variables(ae, installation), _pod_uid(INDEXER), _pod_uid(SPOOL_PROCESS)],
         "volumeMounts": [
             _mount("spool", places.SPOOL),
             _mount("blobs", places.BLOBS),

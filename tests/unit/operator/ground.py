@@ -22,7 +22,7 @@ from aegate_operator.manifests import revision
 from aegate_operator.manifests.child import AE_LABEL, base_name
 from aegate_operator.metrics import OperatorMetrics
 from aegate_operator.pods import Pod
-from aegate_operator.pools import pool_ref, ref_of_pool
+from aegate_operator.pools import ref_of_pool
 from aegate_operator.reconcile import Outcomes, Reconciler
 from aegate_operator.reports import Report, Reports
 from aegate_operator.rollout import RolloutGate
@@ -58,8 +58,7 @@ class Ground:
         self.queue: WorkQueue[ResourceRef] = WorkQueue(clock=self.clock, jitter=lambda: 1.0)
         self.reader = FakeReader()
         self.cache, self.declared = Cache(), Declared(CRDS)
-        pools = [pool_ref(pool, installation) for pool in installation.pools.values()]
-        self.informer = Informer(self.cache, self.declared, self.queue.add, pools=pools)
+        self.informer = Informer(self.cache, self.declared, self.queue.add, installation=installation)
         self.reports = Reports(self.reader, changed=self._look_at, clock=self.clock)
         self.outcomes = Outcomes()
         self.gate = RolloutGate(installation.max_concurrent_rollouts, self.clock)

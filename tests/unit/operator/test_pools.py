@@ -14,7 +14,8 @@ from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, POD, SERVICE
 from aegate_operator.installation import Pool, parse_installation
-from aegate_operator.pods import POOL_LABEL, REVISION
+from aegate_operator.manifests.child import POOL_LABEL
+from aegate_operator.pods import REVISION
 from aegate_operator.pools import ADDRESS_S, LARGEST_BYTES, file_of, share_of
 from aegate_operator.reports import Report, stand
 from tests.unit.operator.ground import INSTALLATION, Ground
