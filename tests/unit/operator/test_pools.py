@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 
 from aegate_core.decisions.listener_config import entities_from_json
+from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.reference import ResourceRef
+from aegate_core.resources.values import ApplicationEntity, Listener, ListenerMode, Metadata
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, POD, SERVICE
 from aegate_operator.installation import Pool, parse_installation
 from aegate_operator.manifests.child import POOL_LABEL
 from aegate_operator.pods import REVISION
-from aegate_operator.pools import ADDRESS_S, LARGEST_BYTES, file_of, share_of
+from aegate_operator.pools import (
+    ADDRESS_S,
+    LARGEST_BYTES,
+    checked,
+    config_map,
+    file_of,
+    line_of,
+    placed,
+    share_of,
+)
 from aegate_operator.reports import Report, stand
 from tests.unit.operator.ground import INSTALLATION, Ground
 
@@ -485,3 +496,49 @@ async def test_pool_that_holds_ten_thousand_is_written_in_a_few_writes(
     assert len(told(ground)) == 10_000
     assert max(sizes) < LARGEST_BYTES, sizes
     assert len([w for w in ground.cluster.writes if w.kind == "ConfigMap"]) == 16
+
+
+def of_longest_names(number: int, **listener: Any) -> ApplicationEntity:
+    """An AE of a pool whose namespace, name, title and host name are as long as they may be."""
+    tail = f"{number:05}"
+    key = ResourceKey(f"radiology-{'n' * 48}{tail}", f"ct-{'m' * 55}{tail}")
+    node = ".".join(["d" * 63, "e" * 63, "f" * 63, "g" * 55 + tail])
+    ranges = tuple(f"fd00:1111:2222:3333:4444:5555:{i:04x}:0000/112" for i in range(16))
+    assert (len(key.namespace), len(key.name), len(node)) == (63, 63, 252)
+    return ApplicationEntity(
+        Metadata(key, uid=tail, generation=1),
+        title=AETitle(f"{'T' * 11}{tail}"),
+        node=node,
+        port=104,
+        source_ranges=ranges,
+        listener=Listener(mode=ListenerMode.SHARED, called_title=AETitle("C" * 16), **listener),
+    )
+
+
+def test_ten_thousand_entities_of_the_longest_names_fit_into_a_pool() -> None:
+    pool = replace(POOL, shares=64)
+    entities = [of_longest_names(number) for number in range(10_000)]
+    wished = {ae.key: line_of(ae, pool, INSTALLATION) for ae in entities}
+
+    found = placed(wished, {}, pool, lambda key: True)
+
+    sizes = [
+        len(
+            checked(pool, share, config_map(pool, share, lines, INSTALLATION))["data"][
+                file_of(share)
+            ].encode()
+        )  # type: ignore[index]
+        for share, lines in found.items()
+    ]
+    line = len(next(iter(wished.values())))
+    print(f"{line} bytes a line; ConfigMaps of {min(sizes)} to {max(sizes)} bytes")
+    assert sum(len(lines) for lines in found.values()) == 10_000
+    assert max(sizes) < LARGEST_BYTES
+
+
+def test_a_config_map_holds_as_many_ordinary_entities_as_the_chart_says() -> None:
+    ae = replace(of_longest_names(1), node="ct-1.radiology.example.org", source_ranges=("10.20.0.0/16",))
+    ae = replace(ae, metadata=Metadata(ResourceKey("radiology", "ct-1"), uid="1", generation=1))
+    line = len(line_of(ae, POOL, INSTALLATION))
+    print(f"{line} bytes a line")
+    assert LARGEST_BYTES / (line + 2) > 800
