@@ -21,7 +21,7 @@ from aegate_core.errors import ClusterError, ClusterUnavailable
 from aegate_core.stores.cluster import ClusterClient, ClusterConnection, Kind, from_kubeconfig
 from aegate_core.stores.cluster.client import Manifest
 from aegate_core.stores.cluster.connection import Token
-from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, VOLUME_CLAIM
+from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, VOLUME_CLAIM
 from aegate_operator.assembly import Operator, Times
 from aegate_operator.installation import Installation, ListenerTemplate
 from aegate_operator.manifests import revision
@@ -249,6 +249,7 @@ _KINDS = {
         Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"),
         Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings"),
         Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions"),
+        DEPLOYMENT,
         VOLUME_CLAIM,
     )
 }

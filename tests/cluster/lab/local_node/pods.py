@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from tests.cluster.lab.local_node.api import MERGE_PATCH, Client, moment
@@ -154,10 +154,15 @@ class Pod:
         mounts = self._volumes.mounts(said)
         own = self._place.folder / said["name"]
         own.mkdir(parents=True, exist_ok=True)
+        mounts = {**_above(mounts, own / "above"), **mounts}
         name = str(self.manifest["metadata"]["name"])
         base = {"LAB_POD_IP": self._place.ip, "LAB_POD_NAME": name, "HOSTNAME": name, "TMPDIR": str(own)}
-        variables = environment(said, self._sources, {**self._place.environ, **base})
-        variables = {k: v if k in base else localized(v, mounts) for k, v in variables.items()}
+        here = {
+            **self._place.environ,
+            **base,
+        }  # paths of this machine already, even where one lies below a mount
+        variables = environment(said, self._sources, here)
+        variables = {k: v if here.get(k) == v else localized(v, mounts) for k, v in variables.items()}
         folder = Path(localized(said["workingDir"], mounts)) if "workingDir" in said else own
         log = self._place.folder / f"{said['name']}.log"
         return Run(command(said, variables, mounts), variables, folder, log)
@@ -212,3 +217,20 @@ class Pod:
         if said is None:
             raise NotYet("ContainerCreating", f'serviceaccount "{account}" not found')
         return str(said["status"]["token"])
+
+
+def _above(mounts: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Return a folder for each path that mounts lie in, with links to them, as the data folder has spool and blobs.
+
+    A program that is told such a path would else work in that folder of this machine.
+    """
+    found = {}
+    for mount, place in mounts.items():
+        path = PurePosixPath(mount)
+        if len(path.parent.parts) > 2:
+            here = folder / path.parent.relative_to("/")
+            here.mkdir(parents=True, exist_ok=True)
+            (here / path.name).unlink(missing_ok=True)
+            (here / path.name).symlink_to(place)
+            found[str(path.parent)] = here
+    return found
