@@ -25,7 +25,7 @@ from aegate_operator.pods import claims_of, pool_family, read_pod
 from aegate_operator.pools import pool_ref, share_in
 from aegate_operator.surface import Enqueue
 
-AGAIN_S = 30.0
+AGAIN_S = 10.0
 """When to look again at a pool whose Deployment is still there: no watch tells of the chart's own."""
 
 log = Log("operator")

@@ -46,8 +46,9 @@ from tests.dicom import ct_study
 from tests.integration.intake.hospital import Place
 from tests.integration.waiting import eventually_async
 
+pytestmark = pytest.mark.timeout(300)
 COUNT = 20
-SHARED = {"listener": {"mode": "Shared"}}
+SHARED: dict[str, Any] = {"listener": {"mode": "Shared"}}
 
 
 @dataclass
@@ -84,7 +85,8 @@ def volume(name: str, folder: Path, claim: ResourceKey) -> Manifest:
         "storageClassName": "",
         "persistentVolumeReclaimPolicy": "Retain",
     }
-    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    metadata = {"name": name, "labels": {"test": "pools"}}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec}
 
 
 @dataclass
@@ -142,17 +144,18 @@ async def chart(ward: Ward, tmp_path: Path) -> AsyncIterator[Chart]:
     secret["stringData"]["dsn"] = f"sqlite://{ward.database}"
     apply_all(ward.lab, [volume_of_blobs, claim, secret])
     found.apply()
-    for claim in ("aegate-blobs", found.claim.name):
+    for name in ("aegate-blobs", found.claim.name):
         wanted = "--for=jsonpath={.status.phase}=Bound"
-        ward.lab.kubectl("wait", f"--namespace={HOME}", f"pvc/{claim}", wanted, "--timeout=60s")
+        ward.lab.kubectl("wait", f"--namespace={HOME}", f"pvc/{name}", wanted, "--timeout=60s")
     yield found
     namespace = f"--namespace={HOME}"
     for what in ("deployments", "jobs", "persistentvolumeclaims", "configmaps", "secrets"):
         ward.lab.kubectl("delete", namespace, what, "--all", "--timeout=60s")
-    ward.lab.kubectl("delete", "persistentvolume", "pool-spool", f"blobs-{HOME}", "--timeout=60s")
+    ward.lab.kubectl("delete", "persistentvolume", "--selector=test=pools", "--timeout=60s")
+    ward.lab.kubectl("delete", "persistentvolume", f"blobs-{HOME}", "--timeout=60s")
 
 
-async def numbers(ward: Ward) -> list[int | None]:
+async def numbers(ward: Ward) -> list[int]:
     """Which ConfigMaps of the pool there are."""
     pool = Pool("default", "")
     return sorted(share_in(key_of(m).name, pool) or 0 for m in await config_maps(ward.admin, "default"))
@@ -257,6 +260,7 @@ async def test_job_of_a_deleted_entity_goes_where_its_pods_were_let(
 
         await eventually_async(is_bound, deadline_s=DEADLINE_S)
         await ward.remove(APPLICATION_ENTITY, key)
+        ward.lab.kubectl("delete", f"--namespace={radiology}", "deployment/ae-ct1", "--timeout=60s")
         seen: list[Any] = []
 
         async def has_begun() -> bool:
