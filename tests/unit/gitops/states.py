@@ -23,8 +23,7 @@ from aegate_core.stores.cluster.kinds import (
     Kind,
 )
 from aegate_operator.installation import Pool
-from aegate_operator.manifests.child import base_name
-from aegate_operator.pods import POOL_LABEL
+from aegate_operator.manifests.child import POOL_LABEL, base_name
 from aegate_operator.reports import Report
 from tests.unit.operator.ground import CRDS, INSTALLATION, Ground
 
