@@ -6,7 +6,7 @@ runs for it goes on, and its condition says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aegate_core.decisions.neighbours import Neighbours
@@ -29,9 +29,10 @@ class _Judged:
 
 
 class Declared:
-    """All custom resources of the watched namespaces."""
+    """All custom resources of the watched namespaces; empty: of the whole cluster."""
 
-    def __init__(self, crds: Mapping[str, CRD]) -> None:
+    def __init__(self, crds: Mapping[str, CRD], namespaces: Sequence[str] = ()) -> None:
+        self.namespaces = tuple(namespaces)
         self.neighbours = Neighbours()
         self._crds = crds
         self._unreadable: dict[ResourceRef, str] = {}

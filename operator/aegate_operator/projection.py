@@ -123,6 +123,7 @@ class Projection:
                 remarks=said.remarks,
                 accepted=self._declared.neighbours.accepted,
                 endpoints=dict(self._outcomes.endpoints),
+                namespaces=self._declared.namespaces,
             ),
             now=datetime.now(UTC),
         )

@@ -7,7 +7,7 @@ Nothing here opens a connection to a peer; that is the worker's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -102,17 +102,18 @@ async def sync_destinations(
     tx: Database,
     entities: Sequence[ApplicationEntity],
     *,
+    others: Iterable[ResourceKey] = (),
     invalid: Mapping[ResourceKey, str] | None = None,
     now: datetime,
 ) -> None:
     """Make destinations and slots of all live AEs; others are gone, those that are back go on.
 
-    ``invalid`` names the condition that keeps an AE from being sent to. A removal never cancels work, a smaller
-    limit cuts no association.
+    ``others`` are live, and somebody else's. ``invalid`` names the condition that keeps an AE from being sent to. A
+    removal never cancels work, a smaller limit cuts no association.
     """
     present = [str(e.key) for e in entities]
     await destinations.upsert(tx, [_wished(e, invalid or {}) for e in entities])
-    await destinations.mark_gone(tx, present, now=now)
+    await destinations.mark_gone(tx, [*present, *map(str, others)], now=now)
     await destinations.take_up_again(tx, present, now=now)
     await destinations.settle_slots(tx)
 

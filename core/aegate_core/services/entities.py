@@ -9,7 +9,7 @@ likes, by two at once too. A resource whose newest manifest is wrong keeps its l
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -124,6 +124,12 @@ class Observed:
     """AEs that hold their title; None: those that held it when it was applied last."""
     endpoints: Mapping[ResourceKey, str] = field(default_factory=dict)
     """host:port where each device calls us; AEs without a listener are not in it."""
+    namespaces: Collection[str] = ()
+    """Those that the resources speak for: of others nothing is touched. Empty: all there are."""
+
+    def speaks_for(self, namespace: str) -> bool:
+        """Say whether all resources of a namespace are among those applied."""
+        return not self.namespaces or namespace in self.namespaces
 
 
 NOTHING_OBSERVED = Observed()
@@ -149,7 +155,8 @@ async def apply_configuration(
     async def work(tx: Database) -> tuple[Applied, dict[ResourceRef, Projection]]:
         if not tx.is_sqlite:
             await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-        stored = {row.ref: row for row in await read_projections(tx, tombstones=True)}
+        rows = {row.ref: row for row in await read_projections(tx, tombstones=True)}
+        stored = {r: row for r, row in rows.items() if observed.speaks_for(r.key.namespace)}
         living = _living(resources, stored, errors, now)
         surroundings = Surroundings(
             locations=await read_locations(tx),
@@ -164,7 +171,10 @@ async def apply_configuration(
         wished = _wished(living, stored, surroundings, observed.endpoints, now)
         changes = await _write(tx, wished, stored, now)
         entities = [r for r in living if isinstance(r, ApplicationEntity)]
-        await sync_destinations(tx, entities, invalid=_invalid(wished), now=now)
+        others = [
+            r.key for r in rows.keys() - stored.keys() if r.kind == "ApplicationEntity" and rows[r].is_live
+        ]
+        await sync_destinations(tx, entities, others=others, invalid=_invalid(wished), now=now)
         return Applied(changes, {ref: row.conditions for ref, row in wished.items()}), stored
 
     applied, before = await db.atomically(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from aegate_core.stores.cluster.kinds import (
 )
 from aegate_operator.reports import Report
 from aegate_operator.rights import RULES
-from tests.cluster.operator.operating import DEADLINE_S, Ward, apply_all, store
+from tests.cluster.operator.operating import DEADLINE_S, INSTALLATION, Ward, apply_all, store
 from tests.integration.waiting import eventually_async
 
 GOOD = {
@@ -203,6 +204,29 @@ async def test_a_title_over_two_namespaces(ward: Ward, radiology: str, cardiolog
         assert (await ward.conditions(other))["Accepted"] == ("False", "TitleConflict")
         await ward.remove(APPLICATION_ENTITY, owner)
         await ward.until(other, "Ready", "True", "Ready")
+
+
+async def test_two_namespaced_operators_share_a_database(ward: Ward, radiology: str, cardiology: str) -> None:
+    """Each looks after its own namespace, and takes nothing out of the other's rows."""
+    one, two = (replace(INSTALLATION, watched_namespaces=(n,)) for n in (radiology, cardiology))
+    async with ward.operating(one):
+        first = await ward.add_ae(radiology, "ct1")
+        await ward.until(first, "Ready", "True", "Ready")
+        async with ward.operating(two), open_database(f"sqlite://{ward.database}") as db:
+            second = await ward.add_ae(cardiology, "mr1")
+            await ward.until(second, "Ready", "True", "Ready")
+
+            async def has_both() -> bool:
+                return set((await load_configuration(db)).entities) >= {first, second}
+
+            await eventually_async(has_both, deadline_s=DEADLINE_S)
+            await ward.add_ae(radiology, "ct1", comment="written anew")
+            await ward.remove(APPLICATION_ENTITY, second)
+
+            async def has_first() -> bool:
+                return set((await load_configuration(db)).entities) & {first, second} == {first}
+
+            await eventually_async(has_first, deadline_s=DEADLINE_S)
 
 
 async def test_every_request_is_within_the_listed_rights(ward: Ward, radiology: str) -> None:

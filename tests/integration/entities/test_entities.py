@@ -167,6 +167,26 @@ async def test_removed_resource_stays_as_a_tombstone(db: Database) -> None:
     assert gone["gone_at"] is not None
 
 
+async def test_who_speaks_for_one_namespace_touches_no_other(db: Database) -> None:
+    """Two installations share a database, each with namespaces of its own."""
+    await apply_configuration(db, hospital(), observed=Observed(namespaces=["default"]), now=T0)
+    before = await contents(db)
+    manifest = ae("ct1", node="10.9.9.9")
+    theirs = resource({**manifest, "metadata": {"namespace": "cardiology", "name": "ct1"}})
+    applied = await apply_configuration(
+        db, [theirs], observed=Observed(namespaces=["cardiology"]), now=T0 + HOUR
+    )
+    assert list(applied.changes) == [ResourceRef("ApplicationEntity", ResourceKey("cardiology", "ct1"))]
+    applied = await apply_configuration(
+        db, [], observed=Observed(namespaces=["cardiology"]), now=T0 + 2 * HOUR
+    )
+    assert list(applied.changes.values()) == ["removed"]
+    after = await contents(db)
+    assert {table: [r for r in after[table] if r in rows] for table, rows in before.items()} == before
+    gone = await db.fetch("SELECT ae FROM destination WHERE gone_at IS NOT NULL")
+    assert [r["ae"] for r in gone] == ["cardiology/ct1"]
+
+
 async def test_resource_that_comes_back_is_a_new_one_in_the_same_row(db: Database) -> None:
     await apply_configuration(db, hospital(), now=T0)
     first = await row(db)
