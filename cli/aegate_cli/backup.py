@@ -97,11 +97,12 @@ async def _make(url: str, folder: DataFolder, target: Path) -> Made:
 async def _restore(target: Path, root: Path, database: str | None) -> Restored:
     from aegate_cli.data_folder import FORMAT
     from aegate_core.services.backup import restore_backup
-    from aegate_core.settings import DataFolder, database_url
+    from aegate_core.settings import data_folder, database_url
 
-    url = database_url({"AEGATE_DATABASE_URL": database}, DataFolder(root)) if database else None
+    into = data_folder(os.environ, root)
+    url = database_url({"AEGATE_DATABASE_URL": database}, into) if database else None
     with progress() as show:
-        return await restore_backup(target, root, database=url, data_format=FORMAT, report=_shown(show))
+        return await restore_backup(target, into, database=url, data_format=FORMAT, report=_shown(show))
 
 
 def _shown(show: Show) -> Callable[[Progress], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from aegate_cli.installation import Installation
 from aegate_cli.ports import Endpoint, ensure_loopback, parse_endpoint
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import InvalidInput, InvalidValue
-from aegate_core.settings import DataFolder, database_url
+from aegate_core.settings import data_folder, database_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def read_options(options: UpOptions) -> Installation:
         )
     http = parse_endpoint(options.http_listen, "--http-listen")
     ensure_loopback(http, "--http-listen")
-    data = DataFolder((options.data or default_data_folder()).absolute())
+    data = data_folder(os.environ, (options.data or default_data_folder()).absolute())
     url = database_url({"AEGATE_DATABASE_URL": options.database or ""}, data)
     if options.workers > 1 and url.startswith("sqlite"):
         raise InvalidInput(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aegate_core.errors import Conflict, NotFound, SchemaMismatch, StorageError, StorageFull
-from aegate_core.settings import DataFolder, database_url
+from aegate_core.settings import DataFolder, data_folder, database_url
 
 FORMAT = 1
 """The layout of the folder that this version writes; a newer one is refused."""
@@ -58,7 +58,7 @@ def open_data_folder(given: Path | None) -> DataFolder:
         list(root.iterdir())
     except OSError as error:
         raise storage_error(error, root) from error
-    return DataFolder(root)
+    return data_folder(os.environ, root)
 
 
 def existing_database(folder: DataFolder, given: str | None) -> str:

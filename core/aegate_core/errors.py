@@ -12,6 +12,13 @@
     │   ├── StorageFull
     │   ├── DatabaseUnavailable     it does not answer; nothing is known to be lost
     │   ├── SerializationConflict   a transaction lost a race: the same again may succeed
+    │   ├── BucketError             the bucket of the blobs did not do it
+    │   │   ├── BucketUnreachable       it does not answer or has no time now; the same again may succeed
+    │   │   ├── BucketUntrusted         TLS: its certificate is by a CA that we do not trust
+    │   │   ├── BucketCredentials       it does not know us: key, secret or region are not right
+    │   │   ├── BucketClockSkew         our clock and its own are too far apart
+    │   │   ├── BucketDenied            it knows us, and a right is missing
+    │   │   └── BucketMissing           there is no bucket of that name
     │   └── SchemaMismatch          a data folder or database of another version
     │       └── SchemaBehind            an older one: whoever migrates may be about to mend that
     ├── ClusterError            the API server did not do it; carries its status and reason
@@ -112,6 +119,48 @@ class SerializationConflict(StorageError):
     """A transaction lost a race (deadlock, serialization): the same again may succeed."""
 
     code = "SERIALIZATION_CONFLICT"
+
+
+class BucketError(StorageError):
+    """The bucket of the blobs did not do what it was asked."""
+
+    code = "BUCKET"
+
+
+class BucketUnreachable(BucketError):
+    """The bucket's server does not answer or has no time now: the same again may succeed."""
+
+    code = "BUCKET_UNREACHABLE"
+
+
+class BucketUntrusted(BucketError):
+    """The certificate of the bucket's server cannot be verified."""
+
+    code = "BUCKET_UNTRUSTED"
+
+
+class BucketCredentials(BucketError):
+    """The bucket's server does not know us: key, secret or region are missing or not right."""
+
+    code = "BUCKET_CREDENTIALS"
+
+
+class BucketClockSkew(BucketError):
+    """Our clock and the bucket's server's are too far apart for a signature to count."""
+
+    code = "BUCKET_CLOCK_SKEW"
+
+
+class BucketDenied(BucketError):
+    """The bucket's server knows us, and a right is missing."""
+
+    code = "BUCKET_DENIED"
+
+
+class BucketMissing(BucketError):
+    """There is no bucket of that name."""
+
+    code = "BUCKET_MISSING"
 
 
 class SchemaMismatch(StorageError):

@@ -44,6 +44,10 @@ PROCESS_STOPPING = _event("process.stopping", I, "stopping", "process signal gra
 PROCESS_STOPPED = _event("process.stopped", I, "stopped", "process reason")
 PROCESS_FAILED = _event("process.failed", E, "failed", "process error code")
 DATABASE_AWAY = _event("database.away", W, "database does not answer; going on when it does", "error retry_s")
+BUCKET_AWAY = _event(
+    "bucket.away", E, "the bucket of the blobs cannot be used; going on when it can", "error"
+)
+BUCKET_BACK = _event("bucket.back", I, "the bucket of the blobs can be used again", "")
 DATABASE_BACK = _event("database.back", I, "database answers again", "away_s")
 
 # The schema of the database.

@@ -12,12 +12,42 @@ from pathlib import Path
 
 from aegate_core.errors import InvalidValue
 
+SCRATCH_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of S3, or of a server that speaks it, which holds the blobs instead of a folder."""
+
+    name: str
+    secret: Path
+    """Folder of the credentials, such as a mounted Secret: ``access-key-id``, ``secret-access-key``, and ``ca.crt``
+    where the server's certificate is by a CA of one's own. Read again for each connection that is made anew."""
+    endpoint: str = ""
+    """https://host:port, its buckets addressed by path; '' is AWS itself in ``region``."""
+    region: str = "us-east-1"
+    """What requests are signed for; a server that knows no regions takes this one."""
+    prefix: str = ""
+    """In front of every key, with a slash at its end; '' where the bucket holds nothing else."""
+    scratch_bytes: int = SCRATCH_BYTES
+    """How much of this machine's disk copies of what is being sent may take; a larger object is copied alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """The folders below one data folder. Spool and blobs on one file system: an arrival then moves by hard link."""
+    """Where the data of an installation lie: folders below one root, and perhaps a bucket.
+
+    Spool and blobs on one file system: an arrival then moves by hard link.
+    """
 
     root: Path
+    bucket: Bucket | None = None
+    """Where blobs lie instead of in `blobs`."""
+
+    @property
+    def where(self) -> str:
+        """What people are told of where images lie."""
+        return f"bucket {self.bucket.name}" if self.bucket else str(self.root)
 
     @property
     def spool(self) -> Path:
@@ -26,7 +56,7 @@ class DataFolder:
 
     @property
     def blobs(self) -> Path:
-        """``blobs/ab/cd/<arrival id>.dcm``: indexed."""
+        """``blobs/ab/cd/<arrival id>.dcm``: indexed. With a bucket: copies of what is being sent."""
         return self.root / "blobs"
 
     @property
@@ -38,6 +68,54 @@ class DataFolder:
     def database(self) -> Path:
         """The SQLite file, when no ``--database`` is given."""
         return self.root / "aegate.sqlite3"
+
+
+def data_folder(environ: Mapping[str, str], root: Path) -> DataFolder:
+    """Return the data folder at ``root``, with the bucket that ``AEGATE_S3_*`` name. Raises InvalidValue."""
+    return DataFolder(root, bucket(environ))
+
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
+
+
+def bucket(environ: Mapping[str, str]) -> Bucket | None:
+    """Return what ``AEGATE_S3_BUCKET`` and its neighbours say; None where there is no such variable.
+
+    Raises InvalidValue.
+    """
+    name = environ.get("AEGATE_S3_BUCKET", "")
+    if not name:
+        return None
+    prefix = environ.get("AEGATE_S3_PREFIX", "")
+    prefix += "/" if prefix and not prefix.endswith("/") else ""
+    endpoint, scratch = environ.get("AEGATE_S3_ENDPOINT", ""), environ.get("AEGATE_S3_SCRATCH_BYTES", "")
+    wrong = [
+        ("AEGATE_S3_BUCKET must be a bucket's name", name, _BUCKET.fullmatch(name)),
+        ("AEGATE_S3_ENDPOINT must be https://host:port", endpoint, _is_endpoint(endpoint)),
+        (
+            "AEGATE_S3_PREFIX must be such as images/",
+            prefix,
+            len(prefix) <= 200 and _PREFIX.fullmatch(prefix),
+        ),
+        ("AEGATE_S3_SCRATCH_BYTES must be a number of bytes", scratch, not scratch or scratch.isdecimal()),
+    ]
+    for expected, came, is_right in wrong:
+        if not is_right:
+            raise InvalidValue(f"{expected}, got {came!r}: mend it")
+    return Bucket(
+        name=name,
+        secret=Path(required(environ, "AEGATE_S3_SECRET")),
+        endpoint=endpoint.rstrip("/"),
+        region=environ.get("AEGATE_S3_REGION") or "us-east-1",
+        prefix=prefix,
+        scratch_bytes=int(scratch or SCRATCH_BYTES),
+    )
+
+
+def _is_endpoint(text: str) -> bool:
+    """Say whether it is a server's address, without path, user or password; '' is none."""
+    return not text or re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+/?", text) is not None
 
 
 def database_url(environ: Mapping[str, str], data: DataFolder) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 class Step(StrEnum):
-    """What has just been done, in the order of an image's way; then retention, backup and restore."""
+    """What has just been done, in the order of an image's way; then retention, backup and restore; then a bucket's."""
 
     WRITTEN = "WRITTEN"
     FSYNCED = "FSYNCED"
@@ -43,6 +43,7 @@ class Step(StrEnum):
     BLOBS_RESTORED = "BLOBS_RESTORED"
     SPOOL_RESTORED = "SPOOL_RESTORED"
     RESTORE_FINISHED = "RESTORE_FINISHED"
+    PART_SENT = "PART_SENT"
 
 
 _ASKED = os.environ.get("AEGATE_DIE_AT", "")

@@ -9,7 +9,9 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aegate_core.decisions.contexts import (
     ObjectKind,
@@ -26,7 +28,7 @@ from aegate_core.decisions.retry import (
     judge_status,
     status_code,
 )
-from aegate_core.errors import InvalidInput, NotDICOM, StorageError
+from aegate_core.errors import BucketError, InvalidInput, NotDICOM, StorageError, StorageFull
 from aegate_core.services.pushing import Answer, Claim, ClaimedInstance, Ending, Wishes
 from aegate_core.stores.blobs import BlobStore
 from aegate_scu.decoders import DecoderLost
@@ -154,9 +156,8 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
         return
     started = time.monotonic()
     try:
-        stored = Stored(job.blobs.path(instance.blob_key), instance.transfer_syntax_uid, instance.sha256)
         job.control.moved_at = None
-        with outgoing(stored, syntax, job.blobs.root) as made:
+        with job.blobs.local(instance.blob_key) as path, _made(job, instance, path, syntax) as made:
             job.control.moved_at = time.monotonic()
             if not _is_wanted(job, instance):
                 return  # to convert it took a while
@@ -174,6 +175,11 @@ def _send(job: Push, assoc: PeerAssociation, instance: ClaimedInstance) -> None:
         job.control.moved_at = time.monotonic()
 
 
+def _made(job: Push, instance: ClaimedInstance, path: Path, syntax: str) -> AbstractContextManager[Outgoing]:
+    stored = Stored(path, instance.transfer_syntax_uid, instance.sha256)
+    return outgoing(stored, syntax, job.blobs.scratch)
+
+
 def _is_wanted(job: Push, instance: ClaimedInstance) -> bool:
     return job.control.may_go_on() and not job.control.wishes.unwanted(instance.delivery_id)
 
@@ -182,7 +188,10 @@ def _fault_of_ours(error: Exception) -> str:
     """Return the code of what kept us from sending an object."""
     if isinstance(error, DecoderLost):
         return DECODER_LOST
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, BucketError):
+        return error.code
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or isinstance(error, StorageFull):
         return NO_ROOM_TO_CONVERT  # reading needs none
     return BLOB_DAMAGED if isinstance(error, NotDICOM | BlobDamaged) else BLOB_UNREADABLE
 

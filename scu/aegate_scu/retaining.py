@@ -27,7 +27,7 @@ from aegate_core.events import (
     fault_text,
 )
 from aegate_core.services.retention import retain
-from aegate_core.settings import DataFolder, database_url, log_terminal, required
+from aegate_core.settings import DataFolder, data_folder, database_url, log_terminal, required
 
 log = Log("scu")
 
@@ -72,7 +72,7 @@ def main(environ: Mapping[str, str]) -> int:
     configure_logging()
     try:
         configure_logging(terminal=log_terminal(environ))
-        data = DataFolder(Path(required(environ, "AEGATE_DATA")))
+        data = data_folder(environ, Path(required(environ, "AEGATE_DATA")))
         is_done = asyncio.run(retain_once(database_url(environ, data), data, stopping.is_set))
     except AegateError as error:
         log(PROCESS_FAILED, process="retention", error=error.message, code=error.code)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import InvalidValue
-from aegate_core.settings import DataFolder, database_url, health_address, log_terminal, required
+from aegate_core.settings import DataFolder, data_folder, database_url, health_address, log_terminal, required
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class WorkerSettings:
 
 def read_settings(environ: Mapping[str, str]) -> WorkerSettings:
     """Return the settings. Raises InvalidValue naming the variable."""
-    data = DataFolder(Path(required(environ, "AEGATE_DATA")))
+    data = data_folder(environ, Path(required(environ, "AEGATE_DATA")))
     secrets = environ.get("AEGATE_SECRETS", "")
     state = environ.get("AEGATE_STATE_FILE", "")
     lease_s = _seconds(environ, "AEGATE_LEASE_SECONDS", 30.0)

@@ -18,6 +18,8 @@ from aegate_core.database import Database, DatabaseClock
 from aegate_core.dicom.identifiers import parse_resource_key
 from aegate_core.errors import AegateError, InvalidInput, SerializationConflict, StorageError
 from aegate_core.events import (
+    BUCKET_AWAY,
+    BUCKET_BACK,
     CLOCK_SET_BACK,
     DATABASE_AWAY,
     DATABASE_BACK,
@@ -33,7 +35,7 @@ from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
 from aegate_core.services.studies import close_due
 from aegate_core.stopping import until_stopped
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.blobs import open_blobs
 from aegate_core.stores.queue import breakers, upkeep
 from aegate_scu.delivering import Delivering, deliver, persist
 from aegate_scu.metrics import WorkerMetrics
@@ -54,6 +56,7 @@ RETRY_S = 1.0
 LAST_STEP_S = 5.0
 """How long a step may take after a stop; within `settle`."""
 FORGET_S = 1.0
+LOOK_AT_BLOBS_S = 5.0
 RETAIN_S = 3600.0
 """What may go by age may go an hour later; where nothing is old enough, the question costs an indexed read or two."""
 
@@ -93,7 +96,7 @@ class Worker:
         self._configuration: Configuration | None = None
         self._executor = ThreadPoolExecutor(settings.pushes + STALLED, thread_name_prefix="push")
         self._probers = ThreadPoolExecutor(PROBES, thread_name_prefix="probe")
-        blobs = BlobStore(settings.data.blobs)
+        blobs = open_blobs(settings.data)
         self._env = Delivering(db, self.clock, settings, metrics, self._executor, blobs)
         self._beat = time.monotonic()
         self._claiming = timedelta()
@@ -102,11 +105,14 @@ class Worker:
         self._away_since: float | None = None
         self._troubles: dict[object, str] = {}
         """By loop: why its step cannot be done now."""
+        self._blobs_trouble: str | None = None
 
     def trouble(self) -> str | None:
         """Return why the worker is not well, or None."""
         if self._troubles:
             return next(iter(self._troubles.values()))
+        if self._blobs_trouble:
+            return self._blobs_trouble
         silent_s = time.monotonic() - self._beat
         return f"the loop for new work has been silent for {silent_s:.0f} s" if silent_s > 60 else None
 
@@ -150,6 +156,7 @@ class Worker:
             self._loop(self._keep_up, UPKEEP_S),
             self._loop(self._probe, PROBE_S),
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
+            self._loop(self._look_at_blobs, LOOK_AT_BLOBS_S),
         ]
         if self.settings.retains:
             loops.append(self._loop(self._retain, RETAIN_S))
@@ -190,6 +197,15 @@ class Worker:
             log(DATABASE_BACK, away_s=round(time.monotonic() - self._away_since, 1))
             self._away_since = None
             self.metrics.is_database_away.set(0)
+
+    async def _look_at_blobs(self) -> None:
+        """Say what is wrong with the images' store, also while nothing is to be sent."""
+        trouble = await asyncio.to_thread(self._env.blobs.trouble)
+        known, self._blobs_trouble = self._blobs_trouble, trouble
+        if trouble and trouble != known:
+            log(BUCKET_AWAY, error=trouble)
+        elif known and not trouble:
+            log(BUCKET_BACK)
 
     async def _see(self) -> None:
         await self.clock.look(self.db)

@@ -23,7 +23,7 @@ class Sabotage:
 _POWER_LOSS = ("tests.proofs.powerloss", "--runs", "50")
 _SPOOL = "core/aegate_core/stores/spool/writing.py"
 _SPOOL_OUT = "core/aegate_core/stores/spool/sweeping.py"
-_BLOBS = "core/aegate_core/stores/blobs.py"
+_BLOBS = "core/aegate_core/stores/blobs/folder.py"
 _INTAKE = "core/aegate_core/services/intake.py"
 _SLOTS = "core/aegate_core/stores/queue/slots.py"
 _RETRY = "core/aegate_core/decisions/retry.py"

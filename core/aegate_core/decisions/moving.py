@@ -8,6 +8,15 @@ from enum import StrEnum
 
 from aegate_core.decisions.breaker import BreakerState
 from aegate_core.decisions.retry import BLOB_DAMAGED, BLOB_UNREADABLE, DECODER_LOST, NO_ROOM_TO_CONVERT
+from aegate_core.errors import (
+    BucketClockSkew,
+    BucketCredentials,
+    BucketDenied,
+    BucketError,
+    BucketMissing,
+    BucketUnreachable,
+    BucketUntrusted,
+)
 
 
 class NotMovingCode(StrEnum):
@@ -209,6 +218,18 @@ OUR_FAULTS = {
         _STORAGE + "the file of at least one instance is not what arrived",
         "mend the volume or restore the file",
     ),
+    **{
+        error.code: (_STORAGE + said, "see what the worker's health says, mend it")
+        for error, said in {
+            BucketUnreachable: "the bucket that holds the images does not answer",
+            BucketUntrusted: "the certificate of the server of the images' bucket is not trusted",
+            BucketCredentials: "the credentials of the bucket that holds the images are missing or not right",
+            BucketClockSkew: "the clocks of the worker and of the server of the images' bucket are too far apart",
+            BucketDenied: "a right for the bucket that holds the images is missing",
+            BucketMissing: "the bucket that holds the images is not there",
+            BucketError: "the bucket that holds the images does not give at least one instance",
+        }.items()
+    },
     NO_ROOM_TO_CONVERT: (
         _STORAGE + "there is no room to convert at least one instance for it",
         "make room on the volume of the data folder",

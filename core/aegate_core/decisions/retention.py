@@ -33,7 +33,7 @@ KEPT_BECAUSE = {
     "there yet, so nothing goes: set requireCommitted to false",
     Keep.NOT_DELIVERED: "a receiver did not take all of them: retry the failed queue items, or cancel them",
     Keep.ONLY_COPY: "no receiver has acknowledged all of them: send them, or set requireDelivered to false",
-    Keep.BLOBS_NOT_HERE: "none of their files is in this data folder: give the folder that belongs to the database, "
+    Keep.BLOBS_NOT_HERE: "none of their files is in this data folder or bucket: give the one of the database, "
     "or see `aegate fsck`",
 }
 """What each means and what to do."""

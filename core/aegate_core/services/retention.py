@@ -29,7 +29,7 @@ from aegate_core.services.audit import Deed
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.settings import DataFolder
 from aegate_core.steps import Step, reached
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.blobs import BlobStore, open_blobs
 from aegate_core.stores.index import retention as index
 from aegate_core.stores.index.retention import OldStudy
 from aegate_core.stores.queue import retention as queue
@@ -95,12 +95,13 @@ async def retain(
     is whole, the rest goes in the next run.
     """
     configuration = await load_configuration(db)
-    run = _Run(db, BlobStore(data.blobs), configuration, Report(), now, dry_run, is_stopped)
+    run = _Run(db, open_blobs(data), configuration, Report(), now, dry_run, is_stopped)
     run.report.audit_days = tuple(
         str(key) for key, p in sorted(configuration.partitions.items()) if p.retention.audit_days is not None
     )
     run.report.left_over = await index.count_to_delete(db)
     if not dry_run:
+        await asyncio.to_thread(run.blobs.sweep)
         await _delete_files(run)
     await _deliveries(run)
     for key, partition in sorted(configuration.partitions.items()):

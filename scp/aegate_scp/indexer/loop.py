@@ -38,7 +38,7 @@ from aegate_core.services.intake import BatchResult, index_batch
 from aegate_core.services.studies import open_dues
 from aegate_core.settings import DataFolder
 from aegate_core.stopping import until_stopped
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.blobs import open_blobs
 from aegate_core.stores.index.progress import (
     Progress,
     Waiting,
@@ -116,7 +116,7 @@ class Indexer:
     ) -> None:
         self._db = db
         self._spool: Path = data.spool
-        self._blobs = BlobStore(data.blobs)
+        self._blobs = open_blobs(data, moved=self._note_moved)
         self._duty = duty
         self._metrics = metrics
         self._say = say
@@ -144,7 +144,11 @@ class Indexer:
         self.is_done = False
         """Whether `run` returned because nothing is left."""
         self.looked_at = time.monotonic()
-        """When it last looked into the spool; what liveness is judged by."""
+        """When it last looked into the spool, or a batch got on; what liveness is judged by."""
+
+    def _note_moved(self) -> None:
+        """A batch that takes long gets on: an object of 2 GiB may go to a bucket for minutes."""
+        self.looked_at = time.monotonic()
 
     def stop(self) -> None:
         """Let `run` return after the batch at hand."""

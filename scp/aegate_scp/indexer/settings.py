@@ -10,6 +10,7 @@ from pathlib import Path
 from aegate_core.dicom.identifiers import parse_resource_key
 from aegate_core.settings import (
     DataFolder,
+    data_folder,
     database_url,
     health_address,
     log_terminal,
@@ -40,7 +41,7 @@ class IndexerSettings:
 
 def read_settings(environ: Mapping[str, str], *, is_until_empty: bool = False) -> IndexerSettings:
     """Return the settings. Raises InvalidValue naming the variable."""
-    data = DataFolder(Path(required(environ, "AEGATE_DATA")))
+    data = data_folder(environ, Path(required(environ, "AEGATE_DATA")))
     state, url_file = environ.get("AEGATE_STATE_FILE", ""), environ.get("AEGATE_DATABASE_URL_FILE", "")
     ae = environ.get("AEGATE_AE", "")
     duty = Duty(

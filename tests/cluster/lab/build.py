@@ -87,6 +87,9 @@ MODULES = (
 JUDGES = Module("judges")
 """What judges our objects without a cluster, by code that others wrote."""
 
+VERSITYGW = Module("versitygw")
+"""A server of S3 buckets, which checks signatures and digests; the second ring runs it, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Programs:
@@ -105,7 +108,7 @@ class Programs:
 
 
 def build(say: Say = print, modules: Sequence[Module] = MODULES) -> Programs:
-    """Return the programs, compiled where the cache lacks them."""
+    """Return the programs of ``modules``, compiled where the cache lacks them."""
     programs = Programs({m.name: cache_folder() / "programs" / m.key for m in modules})
     missing = [m for m in modules if not programs.folder(m.name).exists()]
     if missing:

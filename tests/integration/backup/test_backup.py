@@ -44,7 +44,7 @@ async def back_up(place: Place, target: Path, now: datetime = LATER) -> Made:
 
 
 async def bring_back(target: Path, root: Path, database: str | None) -> Restored:
-    return await restore_backup(target, root, database=database, data_format=1)
+    return await restore_backup(target, DataFolder(root), database=database, data_format=1)
 
 
 def url_of(root: Path, database: str | None) -> str:

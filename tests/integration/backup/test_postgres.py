@@ -131,7 +131,7 @@ async def test_pg_dump_that_dies_leaves_the_backup_before_whole_and_its_words_ar
     assert len(done.stderr.splitlines()) == 1
     sentinel.assert_absent(done.stderr, "what is said of pg_dump")
     assert files(target) == before
-    await restore_backup(target, tmp_path / "restored", database=databases[1], data_format=1)
+    await restore_backup(target, DataFolder(tmp_path / "restored"), database=databases[1], data_format=1)
 
 
 @pytest.mark.parametrize("step", ["BLOB_PLACED"])
@@ -147,7 +147,7 @@ async def test_restore_that_was_killed_is_taken_for_whole_by_nobody(
     )
     assert killed.returncode == -9
     assert not (root / "VERSION").exists()
-    await restore_backup(target, root, database=databases[1], data_format=1)
+    await restore_backup(target, DataFolder(root), database=databases[1], data_format=1)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
@@ -170,11 +170,11 @@ async def test_other_kind_of_database_is_refused_with_the_next_step(
     await back_up(indexed, target)
     for url in (None, f"sqlite://{tmp_path / 'new.sqlite3'}"):
         with pytest.raises(InvalidInput, match="holds an index in PostgreSQL, got .* .createdb. and give"):
-            await restore_backup(target, root, database=url, data_format=1)
+            await restore_backup(target, DataFolder(root), database=url, data_format=1)
     said = json.loads((target / "manifest.json").read_text())
     (target / "manifest.json").write_text(json.dumps(said | {"database": "sqlite", "dump": ""}))
     with pytest.raises(InvalidInput, match="restored into the data folder: leave out --database"):
-        await restore_backup(target, root, database=databases[1], data_format=1)
+        await restore_backup(target, DataFolder(root), database=databases[1], data_format=1)
     assert (root.exists(), (tmp_path / "new.sqlite3").exists()) == (False, False)
 
 
@@ -218,7 +218,7 @@ async def test_database_that_cannot_take_it_is_left_as_it_was(
     if callable(damage):
         damage(target)
     with pytest.raises(kind, match=said):
-        await restore_backup(target, tmp_path / "restored", database=databases[1], data_format=1)
+        await restore_backup(target, DataFolder(tmp_path / "restored"), database=databases[1], data_format=1)
     assert not (tmp_path / "restored").exists()
     assert postgres.run("SELECT relname FROM pg_class ORDER BY 1", database="empty") == before
 
@@ -237,7 +237,7 @@ async def test_user_without_rights_is_refused_in_words(
             with pytest.raises(StorageError, match="refuses it to this user: make the user its owner"):
                 await make_backup(Job(db, DataFolder(indexed.root), target, data_format=1, now=at(0)))
         with pytest.raises(StorageError, match="does not let this user make tables"):
-            await restore_backup(target, tmp_path / "restored", database=empty, data_format=1)
+            await restore_backup(target, DataFolder(tmp_path / "restored"), database=empty, data_format=1)
     finally:
         postgres.run("DROP OWNED BY guest", database="source")
         postgres.run("DROP ROLE guest")

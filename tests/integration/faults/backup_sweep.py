@@ -57,7 +57,7 @@ class Stage:
 
     async def restored(self, root: Path) -> int:
         """Restore what the target holds, each image compared with its digest; return how many there are."""
-        done = await restore_backup(self.target, root, data_format=1)
+        done = await restore_backup(self.target, DataFolder(root), data_format=1)
         shutil.rmtree(root)
         return done.manifest.images
 
@@ -88,7 +88,7 @@ async def restore_with(stage: Stage, *, error: int, nth: int, lasts: bool) -> Fa
     done = False
     with stage.disk.failing(error, EVERYTHING, f"{root}*", first=nth, last=0 if lasts else nth) as fault:
         try:
-            await restore_backup(stage.target, root, data_format=1)
+            await restore_backup(stage.target, DataFolder(root), data_format=1)
             done = True
         except StorageError as refusal:
             assert str(root) in str(refusal) or WORDS.search(str(refusal)), f"{what}: {refusal}"

@@ -31,7 +31,8 @@ from aegate_core.resources.values import (
 )
 from aegate_core.services.entities import apply_configuration
 from aegate_core.services.intake import BatchResult, index_batch
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.settings import Bucket, DataFolder
+from aegate_core.stores.blobs import BlobStore, open_blobs
 from aegate_core.stores.spool import SideRecord, SpooledArrival, SpoolFolder, scan
 
 T0 = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -81,11 +82,18 @@ class Place:
     db: Database
     root: Path
     spool: SpoolFolder
+    bucket: Bucket | None = None
+    """Where blobs lie instead of in the folder."""
     blobs: BlobStore = field(init=False)
     _count: int = 0
 
     def __post_init__(self) -> None:
-        self.blobs = BlobStore(self.root / "blobs")
+        self.blobs = open_blobs(self.data)
+
+    @property
+    def data(self) -> DataFolder:
+        """Where all of it lies."""
+        return DataFolder(self.root, self.bucket)
 
     def receive(self, ds: Dataset | bytes, ae: str = "ct1", when: datetime = T0) -> ArrivalId:
         """Put one object durably into the spool, as a listener does."""

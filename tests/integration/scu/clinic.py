@@ -22,8 +22,8 @@ from aegate_core.resources.values import ApplicationEntity, Level, Metadata
 from aegate_core.services import deliveries
 from aegate_core.services.deliveries import NewDelivery, enqueue
 from aegate_core.services.entities import apply_configuration
-from aegate_core.settings import DataFolder
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.settings import Bucket, DataFolder
+from aegate_core.stores.blobs import open_blobs
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.settings import WorkerSettings
 from aegate_scu.worker import Worker
@@ -63,7 +63,7 @@ class Clinic:
         arrival = new_arrival_id()
         self.data.root.mkdir(exist_ok=True)
         path = given if isinstance(given, Path) else write(given, self.data.root / f"{arrival}.dcm")
-        key = BlobStore(self.data.blobs).put(arrival, path)
+        key = open_blobs(self.data).put(arrival, path)
         with path.open("rb") as file:
             meta = read_file_meta(file)
         ds = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True)
@@ -182,10 +182,10 @@ class Clinic:
 
 
 @asynccontextmanager
-async def clinic(url: str, folder: Path) -> AsyncIterator[Clinic]:
-    """Open a clinic on a migrated database."""
+async def clinic(url: str, folder: Path, bucket: Bucket | None = None) -> AsyncIterator[Clinic]:
+    """Open a clinic on a migrated database, its images in a folder or in a bucket."""
     async with open_database(url) as db:
-        yield Clinic(db, DataFolder(folder / "data"), url)
+        yield Clinic(db, DataFolder(folder / "data", bucket), url)
 
 
 def data_digest(path: Path) -> str:

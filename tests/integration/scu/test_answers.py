@@ -15,7 +15,7 @@ from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.resources.values import Timeouts
 from aegate_core.services import pushing
 from aegate_core.services.pushing import Answer, Ending, Moment
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.blobs import FolderStore
 from aegate_scu.peer import PeerAddress
 from aegate_scu.push import Control, Push, push
 from aegate_scu.storing import MOST_PDU_BYTES
@@ -200,7 +200,7 @@ async def test_fault_of_ours_is_put_down_to_its_instance(database_url: str, tmp_
             assert claim is not None
             address = PeerAddress(entity(peer.port), "AEGATE")
             control = Control(lease_until=time.monotonic() + 60)
-            job = Push(claim, address, BlobStore(here.data.blobs), control, report)
+            job = Push(claim, address, FolderStore(here.data.blobs), control, report)
             ending = await asyncio.to_thread(push, job)
             assert ending == Ending("FAULT: KeyError in this worker", broke_on=claim.instances[1])
             await pushing.record(here.db, claim, seen, Moment(now))

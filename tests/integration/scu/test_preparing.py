@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.services import pushing
 from aegate_core.services.pushing import Answer, Ending, Wishes
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.blobs import FolderStore
 from aegate_scp.sink import Sink, SinkOptions
 from aegate_scu.peer import PeerAddress
 from aegate_scu.push import STALLED_S, Control, Push, push
@@ -27,7 +27,7 @@ from tests.integration.scu.clinic import clinic, entity
 from tests.integration.waiting import eventually_async
 
 
-class Slow(BlobStore):
+class Slow(FolderStore):
     """Blobs that are slow to be had: something happens before the second one is there."""
 
     def __init__(self, root: Path, control: Control, what: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from aegate_core.decisions.moving import NotMovingCode
-from aegate_core.stores.blobs import BlobStore, blob_key
+from aegate_core.stores.blobs import FolderStore, blob_key
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study
 from tests.integration.hostile.objects import TEST_FILES
@@ -77,7 +77,7 @@ async def test_what_storage_does_not_give_waits_and_goes_when_it_is_back(
         with Sink(SinkOptions(tmp_path / "sink")) as sink:
             await here.configure(entity(sink.port))
             arrivals = await here.store(*ct_study("s1", 3))
-            blob = BlobStore(here.data.blobs).path(blob_key(arrivals[1]))
+            blob = FolderStore(here.data.blobs).path(blob_key(arrivals[1]))
             spoil(blob)
             delivery = await here.enqueue(*arrivals)
             async with here.worker():
@@ -123,7 +123,7 @@ async def test_a_damaged_object_is_not_converted_either(database_url: str, tmp_p
         with Sink(options) as sink:
             await here.configure(entity(sink.port))
             arrivals = await here.store(*ct_study("s1", 2))
-            changed(BlobStore(here.data.blobs).path(blob_key(arrivals[0])))
+            changed(FolderStore(here.data.blobs).path(blob_key(arrivals[0])))
             delivery = await here.enqueue(*arrivals)
             async with here.worker():
                 await reaches(here, delivery, "RETRY")

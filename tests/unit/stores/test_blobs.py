@@ -12,7 +12,7 @@ import pytest
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.errors import InvalidValue, StorageError, StorageFull
-from aegate_core.stores.blobs import BlobStore, blob_key
+from aegate_core.stores.blobs import FolderStore, blob_key
 
 ID = ArrivalId("0192f0c1a2b37abc8def0123456789ab")
 
@@ -39,18 +39,17 @@ def test_key_ends_in_the_arrival_id_below_its_last_digits() -> None:
 
 
 def test_blob_is_a_hard_link_and_outlives_the_spool(tmp_path: Path, source: Path) -> None:
-    store = BlobStore(tmp_path / "blobs")
+    store = FolderStore(tmp_path / "blobs")
 
     key = store.put(ID, source)
 
     assert store.path(key).stat().st_ino == source.stat().st_ino
     source.unlink()
-    with store.open(key) as blob:
-        assert blob.read() == b"object"
+    assert store.path(key).read_bytes() == b"object"
 
 
 def test_putting_again_is_harmless_also_without_the_source(tmp_path: Path, source: Path) -> None:
-    store = BlobStore(tmp_path / "blobs")
+    store = FolderStore(tmp_path / "blobs")
     key = store.put(ID, source)
 
     assert store.put(ID, source) == key
@@ -66,18 +65,17 @@ def test_another_file_system_gets_a_compared_copy(
         raise OSError(errno.EXDEV, "cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    store = BlobStore(tmp_path / "blobs")
+    store = FolderStore(tmp_path / "blobs")
 
     key = store.put(ID, source)
 
     assert store.path(key).stat().st_ino != source.stat().st_ino
-    with store.open(key) as blob:
-        assert blob.read() == b"object"
+    assert store.path(key).read_bytes() == b"object"
     assert not list((tmp_path / "blobs").rglob("*.part"))
 
 
 def test_what_a_killed_process_left_of_a_copy_goes_with_the_next_one(tmp_path: Path, source: Path) -> None:
-    key = BlobStore(tmp_path / "blobs").put(ID, source)
+    key = FolderStore(tmp_path / "blobs").put(ID, source)
     folder = (tmp_path / "blobs" / key).parent
     (folder / f"{ID}.4711.part").write_bytes(b"obj")
     copied_now = folder / f"{ID}.4712.part"
@@ -85,13 +83,13 @@ def test_what_a_killed_process_left_of_a_copy_goes_with_the_next_one(tmp_path: P
         fcntl.flock(file, fcntl.LOCK_EX)
 
         # Another process than the one that put it: it does not know that what lies there is durable.
-        assert BlobStore(tmp_path / "blobs").put(ID, source) == key
+        assert FolderStore(tmp_path / "blobs").put(ID, source) == key
 
         assert sorted(p.name for p in folder.iterdir()) == [copied_now.name, f"{ID}.dcm"]
 
 
 def test_many_go_in_at_once(tmp_path: Path, source: Path) -> None:
-    store = BlobStore(tmp_path / "blobs")
+    store = FolderStore(tmp_path / "blobs")
     ids = [new_arrival_id() for _ in range(20)]
 
     keys = store.put_many([(i, source) for i in ids])
@@ -106,7 +104,7 @@ def test_folders_that_another_process_made_are_made_durable_too(
     """It may have died between making them and its fsync; a power loss would take the blob with its folder."""
     root = tmp_path / "blobs"
     (root / "89" / "ab").mkdir(parents=True)
-    store = BlobStore(root)
+    store = FolderStore(root)
 
     key = store.put(ID, source)
 
@@ -120,7 +118,7 @@ def test_blob_that_a_run_removed_before_it_died_is_gone_for_good_after_the_next(
     tmp_path: Path, source: Path, synced: list[Path]
 ) -> None:
     """It had not come to its fsync: a power loss would bring the image back, and no row would know it."""
-    store = BlobStore(tmp_path / "blobs")
+    store = FolderStore(tmp_path / "blobs")
     key = store.put(ID, source)
     store.path(key).unlink()
     synced.clear()
@@ -132,7 +130,7 @@ def test_blob_that_a_run_removed_before_it_died_is_gone_for_good_after_the_next(
 
 def test_missing_source_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        BlobStore(tmp_path / "blobs").put(ID, tmp_path / "gone.dcm")
+        FolderStore(tmp_path / "blobs").put(ID, tmp_path / "gone.dcm")
 
 
 @pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StorageFull), (errno.EROFS, StorageError)])
@@ -145,13 +143,13 @@ def test_disk_trouble_is_a_storage_error(
     monkeypatch.setattr(os, "link", refuse)
 
     with pytest.raises(error, match=errno.errorcode[code]):
-        BlobStore(tmp_path / "blobs").put(ID, source)
+        FolderStore(tmp_path / "blobs").put(ID, source)
 
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "", "ab/cd/x.dcm", f"00/00/{ID}.dcm", f"89/ab/{ID}"])
 def test_key_never_leaves_the_store(tmp_path: Path, key: str) -> None:
     with pytest.raises(InvalidValue):
-        BlobStore(tmp_path).path(key)
+        FolderStore(tmp_path).path(key)
 
 
 def broken(_: int) -> None:
@@ -164,7 +162,7 @@ def test_blob_whose_fsync_failed_is_made_anew_and_not_fsynced_a_second_time(
 ) -> None:
     root, first, arrival = tmp_path / "blobs", new_arrival_id(), new_arrival_id()
     (root / blob_key(arrival)).parent.mkdir(parents=True)
-    store = BlobStore(root)
+    store = FolderStore(root)
     store.put(ArrivalId(first[:-4] + arrival[-4:]), source)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", broken)
@@ -172,7 +170,7 @@ def test_blob_whose_fsync_failed_is_made_anew_and_not_fsynced_a_second_time(
             store.put(arrival, source)
     assert store.path(blob_key(arrival)).samefile(source)
 
-    store = BlobStore(root) if is_restarted else store
+    store = FolderStore(root) if is_restarted else store
     blob = store.path(store.put(arrival, source))
     assert blob.read_bytes() == source.read_bytes()
     assert not blob.samefile(source)
@@ -184,7 +182,7 @@ def test_blob_whose_fsync_failed_is_made_anew_and_not_fsynced_a_second_time(
 def test_folders_whose_fsync_failed_are_made_anew(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = BlobStore(tmp_path / "blobs")
+    store = FolderStore(tmp_path / "blobs")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", broken)
         with pytest.raises(StorageError, match="got EIO: the disk fails"):
@@ -194,7 +192,7 @@ def test_folders_whose_fsync_failed_are_made_anew(
 
 
 def test_blob_of_an_indexer_that_has_finished_stays(tmp_path: Path, source: Path) -> None:
-    key = BlobStore(tmp_path / "blobs").put(ID, source)
+    key = FolderStore(tmp_path / "blobs").put(ID, source)
     source.unlink()
-    assert BlobStore(tmp_path / "blobs").put(ID, source) == key
+    assert FolderStore(tmp_path / "blobs").put(ID, source) == key
     assert (tmp_path / "blobs" / key).read_bytes() == b"object"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aegate_core.database import Database, open_database
 from aegate_core.dicom.identifiers import ArrivalId
-from aegate_core.errors import Conflict, InvalidInput
+from aegate_core.errors import Conflict, InvalidInput, InvalidValue
 from aegate_core.services.backup.index_copy import IndexCopy, copy_index, dump_tool
 from aegate_core.services.backup.manifest import (
     FORMAT,
@@ -32,12 +32,22 @@ from aegate_core.services.backup.manifest import (
 from aegate_core.settings import DataFolder
 from aegate_core.steps import Step, reached
 from aegate_core.stores import spool
-from aegate_core.stores.blobs import BlobStore, make_durable, place, sync_file_system
+from aegate_core.stores.blobs import (
+    BlobStore,
+    FolderStore,
+    make_durable,
+    open_blobs,
+    parse_blob_key,
+    place,
+    sync_file_system,
+)
 from aegate_core.stores.index import checking as index
 from aegate_core.stores.index import retention
 from aegate_core.stores.index.checking import ArrivalBlob
 
 PAGE = 256
+PART_BYTES = 256 << 20
+"""Copied at once, and durable then. By feel: hundreds of small images, and one large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,7 @@ async def make_backup(job: Job) -> Made:
         ):  # perhaps after the new manifest came into its place, and before it is durable there
             await asyncio.to_thread(_clear, target, before, read_manifest(target))
             raise
-        await asyncio.to_thread(BlobStore(target / "blobs").remove_many, unwanted)
+        await asyncio.to_thread(FolderStore(target / "blobs").remove_many, unwanted)
         reached(Step.UNWANTED_REMOVED)
         await asyncio.to_thread(_clear, target, manifest)
     return Made(manifest, copied.new, len(unwanted))
@@ -209,7 +219,7 @@ def _copy_spooled(path: Path, to: Path) -> bool:
 
 async def _copy_blobs(job: Job, snapshot: Database) -> _Copied:
     """Copy what the snapshot's rows name; what retention removed since is written as removed into the snapshot."""
-    blobs, into, copied, last = BlobStore(job.data.blobs), BlobStore(job.target / "blobs"), _Copied(), ""
+    blobs, into, copied, last = open_blobs(job.data), FolderStore(job.target / "blobs"), _Copied(), ""
     total, total_bytes = await index.totals(snapshot)
     while page := await index.arrivals_after(snapshot, last, PAGE):
         last = page[-1].arrival_id
@@ -225,41 +235,77 @@ async def _copy_blobs(job: Job, snapshot: Database) -> _Copied:
         job.report(Progress("images", copied.size_bytes, total_bytes))
     if copied.missing and not copied.images:
         raise InvalidInput(
-            f"none of the {total} images of the index is in {job.data.root}: give the data folder that belongs to the "
-            "database, or see `aegate fsck`"
+            f"none of the {total} images of the index is in {job.data.where}: give the data folder, or "
+            "the bucket, that belongs to the database, or see `aegate fsck`"
         )
     return copied
 
 
-def _copy_page(blobs: BlobStore, into: BlobStore, page: Sequence[ArrivalBlob], copied: _Copied) -> list[str]:
+def _copy_page(
+    blobs: BlobStore, into: FolderStore, page: Sequence[ArrivalBlob], copied: _Copied
+) -> list[str]:
     """Bring a page of blobs into the target; return those that are not there to be copied."""
-    wanted, lost = [], []
-    for arrival in page:
-        there = into.path(arrival.blob_key)
-        if there.exists() and there.stat().st_size == arrival.size_bytes:
-            continue
-        there.unlink(missing_ok=True)
-        source = blobs.path(arrival.blob_key)
-        if source.exists():
-            wanted.append((ArrivalId(arrival.arrival_id), source))
-        else:
-            lost.append(arrival.arrival_id)
+    lost: list[str] = []
+    wanted = [arrival for arrival in page if not _is_there(into, arrival)]
+    for part in _by_size(wanted):
+        lost += _copy_part(blobs, into, part)
+    copied.new += len(wanted) - len(lost)
+    return lost
+
+
+def _is_there(into: FolderStore, arrival: ArrivalBlob) -> bool:
+    """Say whether the target has a blob; what is not whole is taken away."""
+    there = into.path(arrival.blob_key)
+    if there.exists() and there.stat().st_size == arrival.size_bytes:
+        return True
+    there.unlink(missing_ok=True)
+    return False
+
+
+def _by_size(arrivals: Sequence[ArrivalBlob]) -> Iterator[list[ArrivalBlob]]:
+    """Yield them in parts of at most `PART_BYTES`, but always one: those of a bucket take room meanwhile."""
+    part: list[ArrivalBlob] = []
+    for arrival in arrivals:
+        if part and sum(a.size_bytes for a in part) + arrival.size_bytes > PART_BYTES:
+            yield part
+            part = []
+        part.append(arrival)
+    if part:
+        yield part
+
+
+def _copy_part(blobs: BlobStore, into: FolderStore, part: Sequence[ArrivalBlob]) -> list[str]:
+    found: list[tuple[ArrivalId, Path]] = []
+    lost: list[str] = []
     try:
-        if wanted:
-            into.put_many(wanted)
-            copied.new += len(wanted)
+        with ExitStack() as stack:
+            for arrival in part:
+                try:
+                    path = stack.enter_context(blobs.local(arrival.blob_key))
+                    path.stat()
+                except FileNotFoundError:
+                    lost.append(arrival.arrival_id)
+                else:
+                    found.append((ArrivalId(arrival.arrival_id), path))
+            if found:
+                into.put_many(found)
     except FileNotFoundError:  # retention removed one just now
-        return _copy_page(blobs, into, page, copied)
+        return _copy_part(blobs, into, part)
     return lost
 
 
 async def _unwanted(snapshot: Database, target: Path) -> list[str]:
     """Return the keys of blobs in the target that no row wants any more."""
     keys = []
-    for folder in BlobStore(target / "blobs").folders():
-        names = sorted(p.stem for p in folder.iterdir() if p.suffix == ".dcm")
+    for page in FolderStore(target / "blobs").listing():
+        by_arrival = {}
+        for name in page:
+            with suppress(InvalidValue):
+                key, arrival = parse_blob_key(name)
+                by_arrival[arrival] = key
+        names = sorted(by_arrival)
         wanted = await index.known_of(snapshot, names) - await index.removed_of(snapshot, names)
-        keys += [f"{folder.parent.name}/{folder.name}/{n}.dcm" for n in names if n not in wanted]
+        keys += [str(by_arrival[n]) for n in names if n not in wanted]
     return keys
 
 

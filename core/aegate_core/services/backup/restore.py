@@ -35,7 +35,7 @@ from aegate_core.services.backup.manifest import (
 )
 from aegate_core.settings import DataFolder
 from aegate_core.steps import Step, reached
-from aegate_core.stores.blobs import BlobStore, make_durable
+from aegate_core.stores.blobs import BlobStore, FolderStore, make_durable, open_blobs
 from aegate_core.stores.index import checking as index
 from aegate_core.stores.index import retention
 from aegate_core.stores.index.checking import ArrivalBlob
@@ -56,13 +56,15 @@ class Restored:
 
 async def restore_backup(
     target: Path,
-    root: Path,
+    into: DataFolder,
     *,
     database: str | None = None,
     data_format: int,
     report: Report = lambda _: None,
 ) -> Restored:
-    """Restore into ``root``, which must be empty, not there or half restored; on any error it is left empty, or gone.
+    """Restore into a folder, which must be empty, not there or half restored; on any error it is left empty, or gone.
+
+    Images that were put into a bucket by then stay in it: the next restore puts the same under the same keys.
 
     ``database``: the URL of an empty one, for a backup of an index in PostgreSQL alone. It is filled last and in one
     transaction, so what is refused before leaves it empty.
@@ -77,10 +79,10 @@ async def restore_backup(
                 f"the backup at {target} was begun and never finished: let `aegate backup` finish it, or take another"
             )
         _refuse_newer(manifest, target, data_format)
-        into = await database_to_fill(manifest, database)
-        with _empty_folder(root) as data:
+        to_fill = await database_to_fill(manifest, database)
+        with _empty_folder(into.root):
             await asyncio.to_thread(_check_files, manifest, target)
-            return await _fill(manifest, target, data, into, report)
+            return await _fill(manifest, target, into, to_fill, report)
 
 
 def _refuse_newer(manifest: Manifest, target: Path, data_format: int) -> None:
@@ -109,7 +111,7 @@ def _check_files(manifest: Manifest, target: Path) -> None:
 
 
 @contextmanager
-def _empty_folder(root: Path) -> Iterator[DataFolder]:
+def _empty_folder(root: Path) -> Iterator[None]:
     """Make the folder, or see that it is empty or half restored, and hold it; when the block fails it is emptied.
 
     Raises StorageError (not empty, no rights), StorageFull, Conflict (another restore fills it).
@@ -123,7 +125,7 @@ def _empty_folder(root: Path) -> Iterator[DataFolder]:
         with _held(root):
             try:
                 _mark(root)
-                yield DataFolder(root)
+                yield
             except BaseException:
                 _empty(root)
                 raise
@@ -234,7 +236,7 @@ def _copy_folder(source: Path, to: Path) -> None:
 
 
 async def _blobs(db: Database, manifest: Manifest, target: Path, data: DataFolder, report: Report) -> None:
-    source, into, last, done = BlobStore(target / "blobs"), BlobStore(data.blobs), "", 0
+    source, into, last, done = FolderStore(target / "blobs"), open_blobs(data), "", 0
     data.blobs.mkdir(mode=0o700)
     missing = set(manifest.missing)
     while page := await index.arrivals_after(db, last, PAGE):
@@ -244,19 +246,22 @@ async def _blobs(db: Database, manifest: Manifest, target: Path, data: DataFolde
         report(Progress("images", done, manifest.size_bytes))
 
 
-def _page(source: BlobStore, into: BlobStore, page: list[ArrivalBlob]) -> None:
-    """Bring a page of blobs into the data folder, each compared with the digest that it had when it was indexed."""
+def _page(source: FolderStore, into: BlobStore, page: list[ArrivalBlob]) -> None:
+    """Bring a page of blobs into their place, each compared with the digest that it had when it was indexed.
+
+    Compared where it comes from: a store acknowledges only what is the same there.
+    """
     try:
+        for arrival in page:
+            if _digest(source.path(arrival.blob_key), arrival) != arrival.sha256:
+                raise InvalidInput(
+                    f"the image {arrival.arrival_id} in the backup is not the one that arrived: take another backup"
+                )
         into.put_many([(ArrivalId(a.arrival_id), source.path(a.blob_key)) for a in page])
     except FileNotFoundError as error:
         raise InvalidInput(
             "the backup lacks images that its index names: it was copied in part; take another backup"
         ) from error
-    for arrival in page:
-        if _digest(into.path(arrival.blob_key), arrival) != arrival.sha256:
-            raise InvalidInput(
-                f"the image {arrival.arrival_id} in the backup is not the one that arrived: take another backup"
-            )
 
 
 def _digest(path: Path, arrival: ArrivalBlob) -> str:

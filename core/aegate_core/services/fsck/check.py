@@ -14,13 +14,13 @@ from pathlib import Path
 from aegate_core.database import Database
 from aegate_core.decisions.retry import Tally, final_state
 from aegate_core.dicom.digest import digest_data_set
-from aegate_core.dicom.identifiers import ArrivalId, parse_arrival_id
+from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.dicom.part10 import read_file_meta
 from aegate_core.errors import InvalidValue, NotDICOM
 from aegate_core.services.fsck.findings import Finding, Kind
 from aegate_core.settings import DataFolder
 from aegate_core.stores import spool
-from aegate_core.stores.blobs import BlobStore, blob_key
+from aegate_core.stores.blobs import BlobStore, blob_key, open_blobs, parse_blob_key
 from aegate_core.stores.index import checking as index
 from aegate_core.stores.index.checking import ArrivalBlob
 from aegate_core.stores.queue import checking as queue
@@ -64,9 +64,10 @@ async def check(
     for step in (_rows(db), _spool(data, summary)):
         async for finding in step:
             yield finding
-    async for finding in _arrivals(db, BlobStore(data.blobs), summary, digests=digests, report=report):
+    blobs = open_blobs(data)
+    async for finding in _arrivals(db, blobs, summary, digests=digests, report=report):
         yield finding
-    async for finding in _blobs(db, data, summary):
+    async for finding in _blobs(db, data, blobs, summary):
         yield finding
 
 
@@ -160,11 +161,10 @@ def _compare(blobs: BlobStore, arrival: ArrivalBlob, digests: bool) -> Finding |
         return Finding(kind, arrival.arrival_id, f"{message}: restore it from a backup, or send it again")
 
     try:
-        path = blobs.path(arrival.blob_key)
-        size = path.stat().st_size
+        size = blobs.size_bytes(arrival.blob_key)
         if size != arrival.size_bytes:
             return found(Kind.BLOB_CHANGED, f"blob must have {arrival.size_bytes} bytes, got {size}")
-        if digests and _digest(path) != arrival.sha256:
+        if digests and _digest(blobs, arrival.blob_key) != arrival.sha256:
             return found(Kind.BLOB_CHANGED, "blob does not have the digest that it had when it was indexed")
     except (FileNotFoundError, InvalidValue):
         return found(
@@ -177,44 +177,42 @@ def _compare(blobs: BlobStore, arrival: ArrivalBlob, digests: bool) -> Finding |
     return None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        offset = read_file_meta(file).data_offset
-    return digest_data_set(path, offset)
+def _digest(blobs: BlobStore, key: str) -> str:
+    with blobs.local(key) as path:
+        with path.open("rb") as file:
+            offset = read_file_meta(file).data_offset
+        return digest_data_set(path, offset)
 
 
-async def _blobs(db: Database, data: DataFolder, summary: Summary) -> AsyncIterator[Finding]:
-    """Find files in the blob store that no row knows."""
-    blobs = BlobStore(data.blobs)
-    for folder in await asyncio.to_thread(lambda: list(blobs.folders())):
-        paths = await asyncio.to_thread(lambda f=folder: sorted(f.iterdir()))  # type: ignore[misc]
-        named = {arrival: path for path in paths if (arrival := _arrival_of(path, data.blobs)) is not None}
+async def _blobs(
+    db: Database, data: DataFolder, blobs: BlobStore, summary: Summary
+) -> AsyncIterator[Finding]:
+    """Find what lies in the blob store and no row knows."""
+    pages = blobs.listing()
+    while page := await asyncio.to_thread(next, pages, None):
+        named = {arrival: name for name in page if (arrival := _arrival_of(name)) is not None}
         summary.blobs += len(named)
         summary.to_delete += len(await index.removed_of(db, sorted(named)))
-        for path in paths:
-            if _arrival_of(path, data.blobs) is None and not _is_being_copied(path):
+        for name in page:
+            if _arrival_of(name) is None:
                 message = "is no blob by its name: nobody reads it; move it away when you know what it is"
-                yield Finding(Kind.FOREIGN_FILE, str(path.relative_to(data.root)), message)
+                yield Finding(Kind.FOREIGN_FILE, f"blobs/{name}", message)
         for arrival in sorted(named.keys() - await index.known_of(db, sorted(named))):
-            if await _belongs_to_nobody(db, data, arrival, named[arrival]):
+            if await _belongs_to_nobody(db, data, blobs, arrival):
                 message = "a blob that no row knows: its index was lost, or is another one (--database)"
                 yield Finding(Kind.BLOB_UNKNOWN, arrival, message, named[arrival])
 
 
-async def _belongs_to_nobody(db: Database, data: DataFolder, arrival: ArrivalId, path: Path) -> bool:
+async def _belongs_to_nobody(db: Database, data: DataFolder, blobs: BlobStore, arrival: ArrivalId) -> bool:
     """Look again: what is in the spool is about to be indexed, and by the time it has left it, it has a row."""
     if await asyncio.to_thread(spool.holds, data.spool, arrival):
         return False
-    return await asyncio.to_thread(path.exists) and not await index.known_of(db, [arrival])
+    is_there = await asyncio.to_thread(blobs.holds_any, [blob_key(arrival)])
+    return is_there and not await index.known_of(db, [arrival])
 
 
-def _arrival_of(path: Path, root: Path) -> ArrivalId | None:
+def _arrival_of(name: str) -> ArrivalId | None:
     try:
-        arrival = parse_arrival_id(path.name.removesuffix(".dcm"))
+        return parse_blob_key(name)[1]
     except InvalidValue:
         return None
-    return arrival if path == root / blob_key(arrival) else None
-
-
-def _is_being_copied(path: Path) -> bool:
-    return path.suffix == ".part"

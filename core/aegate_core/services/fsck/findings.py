@@ -53,7 +53,7 @@ class Finding:
     """Which: an arrival id, a path below the data folder, ``study 12``, ``delivery 7``."""
     message: str
     """What was expected, what is there, and what to do where nothing can be mended."""
-    row: WrongCount | WrongDelivery | FinishedDelivery | Path | int | None = None
+    row: WrongCount | WrongDelivery | FinishedDelivery | Path | str | int | None = None
     """What the repair of its kind needs."""
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -24,7 +25,7 @@ from aegate_core.services.fsck.findings import Finding, Kind
 from aegate_core.services.indexing import Prepared, write_batch
 from aegate_core.settings import DataFolder
 from aegate_core.stores import spool
-from aegate_core.stores.blobs import BlobStore
+from aegate_core.stores.blobs import open_blobs, parse_blob_key
 from aegate_core.stores.index import checking as index
 from aegate_core.stores.queue import checking as queue
 from aegate_core.stores.queue import outcomes
@@ -41,8 +42,11 @@ async def repair(db: Database, data: DataFolder, finding: Finding, *, now: datet
 
     Raises StorageError, DatabaseUnavailable: it stands as it was then.
     """
-    if finding.kind in (Kind.SPOOL_UNREADABLE, Kind.BLOB_UNKNOWN):
-        await _quarantine(db, data, finding, now)
+    if finding.kind is Kind.SPOOL_UNREADABLE:
+        await _quarantine_spooled(db, data, finding, now)
+        return
+    if finding.kind is Kind.BLOB_UNKNOWN:
+        await _quarantine_blob(db, data, finding, now)
         return
 
     async def work(tx: Database) -> None:
@@ -58,25 +62,35 @@ async def _record(tx: Database, finding: Finding, now: datetime) -> None:
     )
 
 
-async def _quarantine(db: Database, data: DataFolder, finding: Finding, now: datetime) -> None:
-    """Give a file a row among the quarantined; one from the spool becomes a blob first, and leaves the spool last."""
+async def _quarantine_spooled(db: Database, data: DataFolder, finding: Finding, now: datetime) -> None:
+    """Make a file of the spool a quarantined blob; it leaves the spool last."""
     path = cast(Path, finding.row)
     arrival = parse_arrival_id(path.name.removesuffix(".dcm"))
-    ae = NOBODY
-    key = str(path.relative_to(data.blobs)) if path.is_relative_to(data.blobs) else ""
-    if not key:
-        ae = ResourceKey(*path.relative_to(data.spool).parts[:2])
-        key = await asyncio.to_thread(BlobStore(data.blobs).put, arrival, path)
+    ae = ResourceKey(*path.relative_to(data.spool).parts[:2])
+    key = await asyncio.to_thread(open_blobs(data).put, arrival, path)
     prepared = await asyncio.to_thread(_prepared, path, arrival, ae, finding.message)
-    prepared = Prepared(prepared.side, key, prepared.sha256, None, prepared.reason)
+    await _quarantine(db, finding, replace(prepared, blob_key=key), now)
+    await asyncio.to_thread(spool.take_out, path)
 
+
+async def _quarantine_blob(db: Database, data: DataFolder, finding: Finding, now: datetime) -> None:
+    """Give a blob a row among the quarantined."""
+    key, arrival = parse_blob_key(cast(str, finding.row))
+
+    def prepare() -> Prepared:
+        with open_blobs(data).local(key) as path:
+            return _prepared(path, arrival, NOBODY, finding.message)
+
+    prepared = await asyncio.to_thread(prepare)
+    await _quarantine(db, finding, replace(prepared, blob_key=key), now)
+
+
+async def _quarantine(db: Database, finding: Finding, prepared: Prepared, now: datetime) -> None:
     async def work(tx: Database) -> None:
         await write_batch(tx, [prepared], await load_configuration(tx), now=now)
         await _record(tx, finding, now)
 
     await db.atomically(work)
-    if path.is_relative_to(data.spool):
-        await asyncio.to_thread(spool.take_out, path)
 
 
 def _prepared(path: Path, arrival: ArrivalId, ae: ResourceKey, reason: str) -> Prepared:

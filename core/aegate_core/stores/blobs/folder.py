@@ -1,8 +1,4 @@
-"""Where indexed objects lie: one file an arrival, never changed, never found by a UID.
-
-``<root>/ab/cd/<arrival id>.dcm``, ab and cd the *last* four hex digits of the id: the first ones of a time-ordered id
-would fill one folder for weeks. A key belongs to one arrival for ever, so putting it again is harmless.
-"""
+"""Blobs in a folder: a file each at ``<root>/<key>``, a hard link where the spool is on the same file system."""
 
 from __future__ import annotations
 
@@ -15,31 +11,25 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NewType
 
-from aegate_core.dicom.identifiers import ArrivalId, parse_arrival_id
+from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.disk import storage_error
-from aegate_core.errors import InvalidValue
 from aegate_core.steps import Step, reached
-
-BlobKey = NewType("BlobKey", str)
-"""``ab/cd/<arrival id>.dcm``."""
+from aegate_core.stores.blobs.keys import BlobKey, blob_key, parse_blob_key
 
 _FSYNC_AT_MOST = 8
 """More files and folders than this are synced with their whole file system. By feel: other writers' data goes along."""
 
 _COPY_BYTES = 1 << 20
 
+_PART = ".part"
+"""The end of the name of a blob that is being copied."""
+
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
-def blob_key(arrival_id: ArrivalId) -> BlobKey:
-    """Return the key of an arrival's blob."""
-    return BlobKey(f"{arrival_id[-4:-2]}/{arrival_id[-2:]}/{arrival_id}.dcm")
-
-
-class BlobStore:
-    """Blobs below one folder. Several processes may use it at once."""
+class FolderStore:
+    """Blobs below one folder (`store.BlobStore`)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,6 +37,11 @@ class BlobStore:
         """Folders that stand durably in their parents: one that is there may be made by a process that died then."""
         self._placed: frozenset[BlobKey] = frozenset()
         """Keys that we made durable last: they come again when the database did not take their rows."""
+
+    @property
+    def scratch(self) -> Path:
+        """The root: on the volume that is known to have room."""
+        return self.root
 
     def put(self, arrival_id: ArrivalId, path: Path) -> BlobKey:
         """Make ``path`` durable under the arrival's key and return that; see `put_many`."""
@@ -75,15 +70,16 @@ class BlobStore:
 
     def path(self, key: str) -> Path:
         """Return where the blob lies. Raises InvalidValue for what is no key: a key can never leave the store."""
-        name = key.rpartition("/")[2]
-        arrival_id = parse_arrival_id(name.removesuffix(".dcm"))
-        if key != blob_key(arrival_id):
-            raise InvalidValue("blob key must be ab/cd/<arrival id>.dcm, got another form")
-        return self.root / key
+        return self.root / parse_blob_key(key)[0]
 
-    def open(self, key: str) -> BinaryIO:
-        """Open a blob for reading. Raises InvalidValue, FileNotFoundError."""
-        return self.path(key).open("rb")
+    @contextlib.contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        """Give the blob itself. Raises InvalidValue; who opens it learns whether it is there."""
+        yield self.path(key)
+
+    def size_bytes(self, key: str) -> int:
+        """Return how large a blob is. Raises InvalidValue, FileNotFoundError, OSError."""
+        return self.path(key).stat().st_size
 
     def remove_many(self, keys: Sequence[str]) -> None:
         """Remove blobs by their exact keys, for good: folders are fsynced before it returns. Safe to repeat.
@@ -105,11 +101,21 @@ class BlobStore:
         """Say whether at least one of the blobs is there."""
         return any(self.path(key).exists() for key in keys)
 
-    def folders(self) -> Iterator[Path]:
-        """Yield every folder ``ab/cd`` that there is, in order; nothing when there is no store yet."""
+    def listing(self) -> Iterator[list[str]]:
+        """Yield the names in every folder ``ab/cd`` that there is, in order; nothing when there is no store yet."""
         for first in sorted(self.root.iterdir()) if self.root.is_dir() else ():
-            if first.is_dir():
-                yield from (second for second in sorted(first.iterdir()) if second.is_dir())
+            for second in sorted(first.iterdir()) if first.is_dir() else ():
+                if second.is_dir():
+                    paths = sorted(p for p in second.iterdir() if p.suffix != _PART)
+                    yield [str(p.relative_to(self.root)) for p in paths]
+
+    def sweep(self) -> int:
+        """Do nothing: who copies to a blob takes away what others left of it."""
+        return 0
+
+    def trouble(self) -> str | None:
+        """Return None: what is wrong with a folder is said by whoever uses it."""
+        return None
 
     def _place(self, key: BlobKey, source: Path) -> None:
         """Put an arrival's file in its place; what lies there, and we do not know to be durable, is made anew.
@@ -184,7 +190,7 @@ def place(source: Path, target: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy through a part file, so that a target is always whole; compare what the disk gives back."""
-    part = target.with_suffix(f".{os.getpid()}.part")
+    part = target.with_suffix(f".{os.getpid()}{_PART}")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
@@ -203,7 +209,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _remove_abandoned_parts(target: Path) -> None:
     """Remove what processes that were killed in a copy to ``target`` left; one that still copies holds its lock."""
-    for part in target.parent.glob(f"{target.stem}.*.part"):
+    for part in target.parent.glob(f"{target.stem}.*{_PART}"):
         with contextlib.suppress(FileNotFoundError, BlockingIOError), part.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
