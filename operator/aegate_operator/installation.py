@@ -71,6 +71,18 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageBucket:
+    """A bucket of S3 that holds the images instead of a claim."""
+
+    name: str
+    secret: str
+    """Secret that must be in every namespace of an AE; keys access-key-id, secret-access-key and perhaps ca.crt."""
+    endpoint: str = ""
+    region: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """Everything that stands outside the custom resources."""
 
@@ -89,7 +101,8 @@ class Installation:
     database_secret: str = "aegate-database"
     """Secret that must be in every namespace of an AE; its key ``dsn`` holds postgres://..."""
     blob_claim: str = "aegate-blobs"
-    """PersistentVolumeClaim that must be in every namespace of an AE."""
+    """PersistentVolumeClaim that must be in every namespace of an AE, unless there is a bucket."""
+    bucket: ImageBucket | None = None
     operator_labels: Mapping[str, str] = field(
         default_factory=lambda: {"app.kubernetes.io/name": "aegate-operator"}
     )
@@ -129,6 +142,7 @@ def parse_installation(values: object) -> Installation:
         listener=_listener(top),
         database_secret=top.text("databaseSecret", known.database_secret),
         blob_claim=top.text("blobClaim", known.blob_claim),
+        bucket=_bucket(top),
         operator_labels=top.mapping("operatorLabels") or known.operator_labels,
         metrics_from=_objects(top, "metricsFrom"),
         max_concurrent_rollouts=top.integer("maxConcurrentRollouts", known.max_concurrent_rollouts),
@@ -140,7 +154,7 @@ _INSTALLATION = frozenset(
     {
         *("image", "namespace", "release", "watchedNamespaces", "title", "imagePullPolicy"),
         *("imagePullSecrets", "listener", "databaseSecret", "blobClaim", "operatorLabels", "metricsFrom"),
-        *("maxConcurrentRollouts", "pools"),
+        *("maxConcurrentRollouts", "pools", "bucket"),
     }
 )
 _LISTENER = frozenset(
@@ -169,6 +183,23 @@ def _listener(top: Fields) -> ListenerTemplate:
         node_selector=listener.mapping("nodeSelector"),
         tolerations=_objects(listener, "tolerations"),
         priority_class_name=listener.optional_text("priorityClassName"),
+    )
+
+
+_BUCKET = frozenset({"name", "secret", "endpoint", "region", "prefix"})
+
+
+def _bucket(top: Fields) -> ImageBucket | None:
+    if not top.mapping("bucket"):
+        return None
+    bucket = top.child("bucket")
+    _refuse_unknown(bucket, top.raw("bucket"), _BUCKET)
+    return ImageBucket(
+        name=bucket.required_text("name"),
+        secret=bucket.required_text("secret"),
+        endpoint=bucket.text("endpoint", ""),
+        region=bucket.text("region", ""),
+        prefix=bucket.text("prefix", ""),
     )
 
 

@@ -19,6 +19,7 @@ from aegate_operator.rollout import RolloutState
 
 _NO_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _NO_SECRET = re.compile(r'secret "([^"]+)" not found')
+_NO_KEY = re.compile(r"couldn't find key (\S+) in Secret (\S+)")
 _UNBOUND = re.compile(r"unbound (immediate )?PersistentVolumeClaims")
 
 
@@ -180,6 +181,11 @@ def _missing(pods: Sequence[Pod], ready: Sequence[Pod], sighting: Sighting) -> F
                         f"{what} {found[1]!r} is not in namespace {pod.key.namespace}, and its pods wait for it: "
                         "create it there.",
                     )
+            if found := _NO_KEY.search(message):
+                return Fault(
+                    Reason.STORE_NOT_FOUND,
+                    f"Secret {found[2]} has no key {found[1]}, and its pods wait for it: add it there.",
+                )
     return None
 
 

@@ -81,7 +81,7 @@ DATABASE = section(
 
 BLOBS = section(
     "blobs",
-    "The volume that holds the images received: written by listeners, read by workers, on whatever nodes they are.",
+    "Where the images received lie, written by listeners and read by workers on whatever nodes: a volume, or a bucket.",
     text(
         "claim",
         "PersistentVolumeClaim. Needed in every other namespace that has AEs, too, for the same storage.",
@@ -97,6 +97,26 @@ BLOBS = section(
     ),
     text("size", "Its size.", "100Gi"),
     text("storageClassName", "Its StorageClass. Empty: the cluster's default."),
+    section(
+        "s3",
+        "A bucket of S3, or of a server that speaks it. Where it is named, no claim is made or mounted.",
+        text("bucket", "Its name. Empty: the volume."),
+        text("endpoint", "https://host:port of its server. Empty: AWS, in region."),
+        text("region", "The region that requests are signed for.", "us-east-1"),
+        text("prefix", "In front of every key, such as images/. Empty: the bucket holds nothing else."),
+        text(
+            "secret",
+            "Secret with access-key-id, secret-access-key and, where the server's certificate is by a CA of yours, "
+            "ca.crt. Needed in every other namespace that has AEs, too.",
+            "aegate-bucket",
+        ),
+        integer(
+            "scratchMiB",
+            "Room on its node that a worker takes for copies of what it sends; what it converts comes on top.",
+            4096,
+            least=64,
+        ),
+    ),
 )
 
 OPERATOR = section(

@@ -4,7 +4,7 @@ The schema judges form; what stands here is what a value means, and what does no
 */}}
 {{- define "aegate.guards" -}}
 {{- $wrong := list }}
-{{- range $name := list "image" "title" "namespaces" "database" "volumes" "listener" "pools" "api" "schedule" "monitoring" }}
+{{- range $name := list "image" "title" "namespaces" "database" "volumes" "bucket" "listener" "pools" "api" "schedule" "monitoring" }}
 {{- range $line := include (printf "aegate.wrong.%s" $name) $ | splitList "\n" }}
 {{- with trim $line }}
 {{- $wrong = append $wrong (printf "- %s" .) }}
@@ -91,6 +91,30 @@ database.trial.password must have 16 characters or more, got {{ len $database.tr
 {{- end }}
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$" .Values.blobs.claim) }}
 blobs.claim must be the name of a PersistentVolumeClaim, got {{ quote .Values.blobs.claim }}: mend it
+{{- end }}
+{{- end -}}
+
+{{- define "aegate.wrong.bucket" -}}
+{{- $s3 := .Values.blobs.s3 }}
+{{- if and (not $s3.bucket) (or $s3.endpoint $s3.prefix) }}
+blobs.s3.bucket must name the bucket, got none beside endpoint or prefix: set it, or leave them out to have a volume
+{{- end }}
+{{- if $s3.bucket }}
+{{- if not (regexMatch "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$" $s3.bucket) }}
+blobs.s3.bucket must be the name of a bucket, 3 to 63 lower case letters, digits, - and dots, got {{ quote $s3.bucket }}: leave out s3:// and what follows a slash, which is prefix
+{{- end }}
+{{- if and $s3.endpoint (not (regexMatch "^https?://[A-Za-z0-9.:\\[\\]-]+/?$" $s3.endpoint)) }}
+blobs.s3.endpoint must be a server such as https://s3.example.org:9000, got {{ quote $s3.endpoint }}: no path, no bucket, no user
+{{- end }}
+{{- if not (regexMatch "^([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*$" $s3.prefix) }}
+blobs.s3.prefix must be such as images/, got {{ quote $s3.prefix }}: letters, digits, dots, - and _ between slashes
+{{- end }}
+{{- if not $s3.region }}
+blobs.s3.region must be the region that requests are signed for, got none: take us-east-1 where the server knows no regions
+{{- end }}
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$" $s3.secret) }}
+blobs.s3.secret must be the name of a Secret with the keys access-key-id and secret-access-key, got {{ ternary "none" "another text" (empty $s3.secret) }}: kubectl create secret generic NAME --from-literal=access-key-id=… --from-literal=secret-access-key=…, and name that; a key has no place in values
+{{- end }}
 {{- end }}
 {{- end -}}
 

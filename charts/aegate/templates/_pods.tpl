@@ -58,6 +58,45 @@ topologySpreadConstraints:
     secretKeyRef: {name: {{ index $root.Values.database.secrets (index . 1) }}, key: dsn}
 {{- end -}}
 
+{{/*
+Where the images lie, as a pod sees it: what the process is told, what it mounts, the pod's volumes. All there is of the
+choice between claim and bucket; a worker has room for copies besides, where the blobs would be.
+*/}}
+{{- define "aegate.blobsEnv" -}}
+{{- $s3 := .Values.blobs.s3 -}}
+{{- if $s3.bucket -}}
+- {name: AEGATE_S3_BUCKET, value: {{ quote $s3.bucket }}}
+{{- with $s3.endpoint }}
+- {name: AEGATE_S3_ENDPOINT, value: {{ quote . }}}
+{{- end }}
+- {name: AEGATE_S3_REGION, value: {{ quote $s3.region }}}
+{{- with $s3.prefix }}
+- {name: AEGATE_S3_PREFIX, value: {{ quote . }}}
+{{- end }}
+- {name: AEGATE_S3_SECRET, value: /etc/aegate/bucket}
+# Read by nobody: a pod whose Secret is missing waits for this one, and says so in its status.
+- name: AEGATE_S3_ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ $s3.secret }}, key: access-key-id}}
+{{- end -}}
+{{- end -}}
+
+{{- define "aegate.blobsMount" -}}
+{{- if .Values.blobs.s3.bucket -}}
+- {name: blobs, mountPath: /etc/aegate/bucket, readOnly: true}
+{{- else -}}
+- {name: blobs, mountPath: /var/lib/aegate/blobs}
+{{- end -}}
+{{- end -}}
+
+{{- define "aegate.blobsVolume" -}}
+- name: blobs
+{{- if .Values.blobs.s3.bucket }}
+  secret: {secretName: {{ .Values.blobs.s3.secret }}, optional: true, defaultMode: 0440}
+{{- else }}
+  persistentVolumeClaim: {claimName: {{ .Values.blobs.claim }}}
+{{- end }}
+{{- end -}}
+
 {{/* What every container of ours has beside its command; call with (list $ "image" resources). */}}
 {{- define "aegate.container" -}}
 {{- $root := index . 0 -}}

@@ -4,13 +4,20 @@
 {{- if $values.database.trial.enabled }}
 - database.trial is for trials: one pod, no backup, no standby, and the password is in the values of this release. Images that only it knows are lost with its volume.
 {{- end }}
-{{- if eq $values.blobs.accessMode "ReadWriteOnce" }}
+{{- $s3 := $values.blobs.s3 }}
+{{- if hasPrefix "http://" $s3.endpoint }}
+- blobs.s3.endpoint is http: images go to the bucket in clear, whoever is on that network reads them.
+{{- end }}
+{{- if and $s3.bucket (lookup "v1" "PersistentVolumeClaim" .Release.Namespace $values.blobs.claim) }}
+- blobs.s3.bucket is set, and PersistentVolumeClaim {{ $values.blobs.claim }} is there: images in it are not found any more unless they were copied into the bucket, under the same keys.
+{{- end }}
+{{- if and (eq $values.blobs.accessMode "ReadWriteOnce") (not $s3.bucket) }}
 - blobs.accessMode ReadWriteOnce: listeners and workers all have to run on one node; pods on others wait for ever.
 {{- end }}
-{{- if and $values.blobs.create (not (include "aegate.isOurs" (list $ "v1" "PersistentVolumeClaim" .Release.Namespace $values.blobs.claim))) }}
+{{- if and $values.blobs.create (not $s3.bucket) (not (include "aegate.isOurs" (list $ "v1" "PersistentVolumeClaim" .Release.Namespace $values.blobs.claim))) }}
 - PersistentVolumeClaim {{ $values.blobs.claim }} was made by another release, or by hand: it is used as it is.
 {{- end }}
-{{- if not $values.blobs.create }}
+{{- if not (or $values.blobs.create $s3.bucket) }}
 - blobs.create is false: PersistentVolumeClaim {{ $values.blobs.claim }} has to be in {{ .Release.Namespace }}, or pods wait for it.
 {{- end }}
 {{- if eq $values.listener.spool.type "EmptyDir" }}

@@ -14,6 +14,7 @@ from aegate_core.resources.quantity import canonical_quantity
 from aegate_core.resources.values import ApplicationEntity
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import places
+from aegate_operator.manifests.blobs import blobs_mount, blobs_variables
 from aegate_operator.manifests.child import Manifest
 
 ENTITY = "AEGATE_AE"
@@ -85,7 +86,7 @@ def indexing(ae: ResourceKey, installation: Installation) -> Manifest:
         "env": [*_indexer_variables(ae, installation), _pod_uid(INDEXER), _pod_uid(SPOOL_PROCESS)],
         "volumeMounts": [
             _mount("spool", places.SPOOL),
-            _mount("blobs", places.BLOBS),
+            blobs_mount(installation),
             _mount("database", places.DATABASE, read_only=True),
             _mount("tmp", "/tmp"),
         ],
@@ -100,6 +101,7 @@ def _indexer_variables(ae: ResourceKey, installation: Installation) -> list[Mani
         _variable("AEGATE_DATA", places.DATA),
         _variable(DATABASE_FILE, f"{places.DATABASE}/{places.DSN_KEY}"),
         _variable(ENTITY, str(ae)),
+        *blobs_variables(installation),
         _health_address(installation.listener.host, places.INDEXER_HEALTH_PORT),
         _variable("AEGATE_LOG_FORMAT", "json"),
     ]

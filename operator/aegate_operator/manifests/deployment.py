@@ -9,6 +9,7 @@ from __future__ import annotations
 from aegate_core.resources.values import ApplicationEntity
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import places
+from aegate_operator.manifests.blobs import blobs_volume
 from aegate_operator.manifests.child import Child, Manifest, base_name, child, labels, selector
 from aegate_operator.manifests.containers import indexer, receiver
 from aegate_operator.manifests.placement import placement
@@ -90,7 +91,7 @@ def _volumes(ae: ApplicationEntity, installation: Installation) -> list[Manifest
 def shared_volumes(installation: Installation) -> list[Manifest]:
     """Return the volumes of an indexer that are not the AE's."""
     return [
-        {"name": "blobs", "persistentVolumeClaim": {"claimName": installation.blob_claim}},
+        blobs_volume(installation),
         _secret(installation.database_secret, "database", (places.DSN_KEY,)),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]

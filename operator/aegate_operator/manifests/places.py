@@ -5,6 +5,8 @@ CONFIG_FOLDER = "/etc/aegate/listener"
 SECRETS = "/etc/aegate/secrets"
 DATABASE = "/etc/aegate/database"
 DSN_KEY = "dsn"
+BUCKET = "/etc/aegate/bucket"
+"""The credentials of the images' bucket, where they lie in one."""
 
 DATA = "/var/lib/aegate"
 SPOOL = f"{DATA}/spool"

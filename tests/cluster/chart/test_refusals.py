@@ -42,6 +42,17 @@ WRONG = [
     (("database.trial.size=",), 'database.trial.size must be a quantity'),
     (("blobs.claim=My Claim",), 'blobs.claim must be the name of a PersistentVolumeClaim, got "My Claim"'),
     (("blobs.accessMode=ReadWriteOncePod",), "value must be one of 'ReadWriteMany', 'ReadWriteOnce'"),
+    # The bucket.
+    (("blobs.s3.endpoint=https://s3:9000",), "blobs.s3.bucket must name the bucket, got none beside"),
+    (("blobs.s3.bucket=s3://images/pacs",), 'digits, - and dots, got "s3://images/pacs": leave out s3://'),
+    (("blobs.s3.bucket=Images",), 'blobs.s3.bucket must be the name of a bucket'),
+    (("blobs.s3.bucket=images", "blobs.s3.endpoint=s3:9000"), 'must be a server such as https://s3.example.org:9000'),
+    (("blobs.s3.bucket=images", "blobs.s3.endpoint=https://h/images"), "no path, no bucket, no user"),
+    (("blobs.s3.bucket=images", "blobs.s3.prefix=/pacs"), 'blobs.s3.prefix must be such as images/, got "/pacs"'),
+    (("blobs.s3.bucket=images", "blobs.s3.region="), "take us-east-1 where the server knows no regions"),
+    (("blobs.s3.bucket=images", "blobs.s3.secret="), "got none: kubectl create secret generic NAME --from-literal=acc"),
+    (("blobs.s3.bucket=images", "blobs.s3.secret=AKIA/geheim"), "got another text: kubectl create secret generic NAME"),
+    (("blobs.s3.bucket=images", "blobs.s3.secretKey=geheim"), "additional properties 'secretKey' not allowed"),
     # Listeners.
     (("listener.replicas=2", "listener.spool.accessMode=ReadWriteOnce"), "listener.replicas must be 1 with"),
     (("listener.graceSeconds=5",), "listener.preStopSeconds must be below listener.graceSeconds, got 5 and 5"),

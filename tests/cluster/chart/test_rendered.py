@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.decisions.listener_config import ListenerConfig
-from aegate_operator.installation import Installation, Pool, parse_installation
+from aegate_operator.installation import ImageBucket, Installation, Pool, parse_installation
 from aegate_operator.pools import share_in
 from aegate_operator.rights import RULES
 from tests.cluster.chart.rendering import (
@@ -317,3 +317,40 @@ def test_every_alert_leads_to_its_page(helm: Path, given: tuple[str, ...], base:
     for rule in rules:
         assert rule["annotations"]["runbook_url"] == f"{base}/{rule['alert']}.md"
         assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}
+
+
+def test_with_a_bucket_no_pod_mounts_a_claim_of_images_and_all_that_need_it_have_its_secret(
+    helm: Path,
+) -> None:
+    rendered = render(helm, *with_values("bucket"))
+    assert "aegate-blobs" not in {o["metadata"]["name"] for o in objects(rendered)}
+    with_secret, told = set(), set()
+    for whose, pod in pods(rendered):
+        volumes = {v["name"]: v for v in pod["volumes"]} if "volumes" in pod else {}
+        assert "aegate-blobs" not in json.dumps(list(volumes.values()))
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            names = {v["name"] for v in container.get("env", ())}
+            if {"AEGATE_S3_BUCKET", "AEGATE_S3_ACCESS_KEY_ID"} <= names:
+                told.add((whose, container["name"]))
+            if any(m["mountPath"] == "/etc/aegate/bucket" for m in container.get("volumeMounts", ())):
+                with_secret.add((whose, container["name"]))
+                assert volumes["blobs"]["secret"]["secretName"] == "images"
+    assert (
+        with_secret
+        == told
+        == {
+            ("Deployment aegate-worker", "worker"),
+            ("CronJob aegate-retention", "retention"),
+            ("Deployment aegate-pool-default", "indexer"),
+        }
+    )
+
+
+def test_the_operator_is_told_of_the_bucket(helm: Path) -> None:
+    [told] = [
+        o["data"]["installation.json"]
+        for o in objects(render(helm, *with_values("bucket")))
+        if o["kind"] == "ConfigMap" and "installation.json" in o["data"]
+    ]
+    bucket = ImageBucket("hospital-images", "images", "https://s3.example.org:9000", "us-east-1", "pacs")
+    assert parse_installation(json.loads(told)).bucket == bucket

@@ -11,6 +11,7 @@ from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import InvalidInput
 from aegate_core.resources.values import Spool
 from aegate_operator.installation import (
+    ImageBucket,
     Installation,
     ListenerTemplate,
     parse_installation,
@@ -29,6 +30,13 @@ WHOLE = {
     "imagePullSecrets": ["registry"],
     "databaseSecret": "db",
     "blobClaim": "blobs",
+    "bucket": {
+        "name": "images",
+        "secret": "keys",
+        "endpoint": "https://s3:9000",
+        "region": "eu",
+        "prefix": "p/",
+    },
     "operatorLabels": {"app": "operator"},
     "metricsFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
     "maxConcurrentRollouts": 3,
@@ -75,6 +83,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
         image_pull_secrets=("registry",),
         database_secret="db",
         blob_claim="blobs",
+        bucket=ImageBucket("images", "keys", "https://s3:9000", "eu", "p/"),
         operator_labels={"app": "operator"},
         metrics_from=({"podSelector": {"matchLabels": {"app": "prometheus"}}},),
         max_concurrent_rollouts=3,
@@ -103,6 +112,8 @@ def test_every_field_is_read(tmp_path: Path) -> None:
         ({"namespace": None}, "namespace"),
         ({"imagePullPolcy": "Never"}, "imagePullPolcy"),
         ({"title": "SEVENTEEN_LETTERS"}, "title"),
+        ({"bucket": {"name": "images"}}, "secret"),
+        ({"bucket": {"name": "images", "secret": "keys", "region_": "eu"}}, "region_"),
         ({"listener": {"replica": 2}}, "replica"),
         ({"listener": {"replicas": "2"}}, "replicas"),
         ({"listener": {"spool": {"type": "NFS"}}}, "NFS"),

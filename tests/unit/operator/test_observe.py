@@ -160,6 +160,13 @@ def test_a_deployment_speaks_in_its_own_words(condition: dict[str, Any], words: 
             "Secret 'aegate-database' is not in namespace radiology",
         ),
         (
+            waiting(
+                "CreateContainerConfigError", "couldn't find key access-key-id in Secret radiology/images"
+            ),
+            Reason.STORE_NOT_FOUND,
+            "Secret radiology/images has no key access-key-id",
+        ),
+        (
             unschedulable("pod has unbound immediate PersistentVolumeClaims"),
             Reason.STORE_NOT_FOUND,
             "A PersistentVolumeClaim is not bound",

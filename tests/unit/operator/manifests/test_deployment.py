@@ -9,6 +9,7 @@ import pytest
 
 from aegate_core.decisions.listener_config import ListenerConfig
 from aegate_core.resources.values import ListenerMode, ListenerTLS, Spool
+from aegate_operator.installation import ImageBucket
 from aegate_operator.manifests import children, remarks, revision
 from tests.unit.operator.manifests.builders import (
     INSTALLATION,
@@ -106,6 +107,30 @@ def test_pods_follow_one_another_without_a_gap() -> None:
         "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
     }
     assert (spec["replicas"], spec["minReadySeconds"]) == (1, 2)
+
+
+def test_with_a_bucket_the_indexer_has_its_secret_and_nobody_has_a_claim_of_images() -> None:
+    wanted = installation(bucket=ImageBucket("images", "keys", "https://s3:9000", "eu", "p/"))
+    pod = pod_of(entity(), wanted)
+    indexer, receiver = (container(name, entity(), wanted) for name in ("indexer", "receiver"))
+
+    assert [v for v in pod["volumes"] if v["name"] == "blobs"] == [
+        {"name": "blobs", "secret": {"secretName": "keys", "optional": True, "defaultMode": 0o440}}
+    ]
+    assert {"name": "blobs", "mountPath": "/etc/aegate/bucket", "readOnly": True} in indexer["volumeMounts"]
+    assert [v for v in indexer["env"] if v["name"].startswith("AEGATE_S3")] == [
+        {"name": "AEGATE_S3_BUCKET", "value": "images"},
+        {"name": "AEGATE_S3_ENDPOINT", "value": "https://s3:9000"},
+        {"name": "AEGATE_S3_REGION", "value": "eu"},
+        {"name": "AEGATE_S3_PREFIX", "value": "p/"},
+        {"name": "AEGATE_S3_SECRET", "value": "/etc/aegate/bucket"},
+        {
+            "name": "AEGATE_S3_ACCESS_KEY_ID",
+            "valueFrom": {"secretKeyRef": {"name": "keys", "key": "access-key-id"}},
+        },
+    ]
+    assert "blobs" not in {m["name"] for m in receiver["volumeMounts"]}
+    assert not [v for v in receiver["env"] if "S3" in v["name"]]
 
 
 def test_receiver_knows_neither_database_nor_blobs() -> None:
