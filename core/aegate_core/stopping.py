@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
+import sys
+import threading
+import time
 import weakref
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+THREADS_S = 1.0
+"""How long threads may take to end that have nothing to do any more."""
 
 
 class StopRequest:
@@ -59,3 +68,26 @@ async def until_stopped(
         await asyncio.wait({working})
     if not working.cancelled():
         working.result()
+
+
+class ImpatientExecutor(ThreadPoolExecutor):
+    """For work that is left behind when the process ends, such as a request that nobody answers; then call `leave`.
+
+    `asyncio.run` waits for its own executor's threads without end: make this one the loop's default.
+    """
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Start nothing any more, and wait for nothing."""
+        super().shutdown(wait=False, cancel_futures=True)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, without waiting for threads that wait for others: Python joins them for minutes."""
+    until = time.monotonic() + THREADS_S
+    waiting = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    for thread in waiting:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in waiting):
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)

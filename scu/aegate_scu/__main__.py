@@ -8,7 +8,8 @@ from aegate_core.starting import end_at_once_on_sigterm
 def main() -> None:
     """Run a worker; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     end_at_once_on_sigterm()
-    from aegate_scu.process import leave, run
+    from aegate_core.stopping import leave
+    from aegate_scu.process import run
 
     leave(run())
 

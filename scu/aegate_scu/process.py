@@ -7,10 +7,7 @@ import logging
 import os
 import signal
 import sys
-import threading
-import time
 import warnings
-from typing import NoReturn
 
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import open_database
@@ -26,6 +23,7 @@ from aegate_core.events import (
     fault_text,
 )
 from aegate_core.health import HealthServer, ProcessState
+from aegate_core.stopping import ImpatientExecutor
 from aegate_core.watchdog import Watchdog
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.settings import WorkerSettings, read_settings
@@ -33,8 +31,6 @@ from aegate_scu.worker import Worker
 
 PROCESS = "worker"
 SAY_EVERY_S = 1.0
-THREADS_S = 1.0
-"""How long threads may take to end that have nothing to do any more."""
 
 log = Log("scu")
 
@@ -59,6 +55,7 @@ async def _say_how_it_is(settings: WorkerSettings, worker: Worker, health_port: 
 
 async def work(settings: WorkerSettings) -> None:
     """Run a worker until a signal; health and metrics are served meanwhile."""
+    asyncio.get_running_loop().set_default_executor(ImpatientExecutor())
     metrics = WorkerMetrics()
     async with open_database(settings.database_url) as db:
         worker = Worker(db, settings, metrics)
@@ -112,18 +109,3 @@ def run() -> int:
     _say(settings, "stopped")
     log(PROCESS_STOPPED, process=PROCESS, reason="signal")
     return 0
-
-
-def leave(code: int) -> NoReturn:
-    """End the process, without waiting for threads that wait for a peer: Python joins them, and that takes minutes.
-
-    What they sent is not recorded: it is sent again when the lease has run out.
-    """
-    until = time.monotonic() + THREADS_S
-    waiting = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
-    for thread in waiting:
-        thread.join(max(0.0, until - time.monotonic()))
-    if any(thread.is_alive() for thread in waiting):
-        logging.shutdown()
-        os._exit(code)
-    sys.exit(code)

@@ -23,6 +23,7 @@ from aegate_core.events import (
     configure_logging,
 )
 from aegate_core.health import HealthServer, ProcessState
+from aegate_core.stopping import ImpatientExecutor
 from aegate_core.watchdog import Watchdog
 from aegate_scp.indexer.database import LOOK_EVERY_S, current_url, until_other_url
 from aegate_scp.indexer.exit_codes import NOT_EMPTY
@@ -54,6 +55,7 @@ class IndexerProcess:
 
     async def run(self) -> int:
         """Return the exit code: 0 after a stop, NOT_EMPTY where the spool was to be emptied, 2 when it cannot work."""
+        asyncio.get_running_loop().set_default_executor(ImpatientExecutor())
         log(PROCESS_STARTED, process="indexer", pid=os.getpid(), version=version("aegate-scp"))
         self._health.start()
         self._say("starting")

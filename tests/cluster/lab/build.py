@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -112,22 +113,22 @@ def build(say: Say = print, modules: Sequence[Module] = MODULES) -> Programs:
     programs = Programs({m.name: cache_folder() / "programs" / m.key for m in modules})
     missing = [m for m in modules if not programs.folder(m.name).exists()]
     if missing:
-        _need_go()
+        go = _go()
         say(f"compiling {', '.join(m.name for m in missing)}: minutes, once")
         with only_builder():
             for module in missing:
-                _build_module(module, programs.folder(module.name), say)
+                _build_module(go, module, programs.folder(module.name), say)
     return programs
 
 
-def _build_module(module: Module, target: Path, say: Say) -> None:
+def _build_module(go: str, module: Module, target: Path, say: Say) -> None:
     if target.exists():  # another builder was faster
         return
     began = time.monotonic()
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{module.name}-", dir=target.parent))
     try:
-        _compile(module, unfinished)
+        _compile(go, module, unfinished)
         unfinished.chmod(0o755)
         unfinished.rename(target)
     finally:
@@ -135,8 +136,8 @@ def _build_module(module: Module, target: Path, say: Say) -> None:
     say(f"{module.name}: {time.monotonic() - began:.0f} s")
 
 
-def _compile(module: Module, folder: Path) -> None:
-    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", module.linker_flags]
+def _compile(go: str, module: Module, folder: Path) -> None:
+    command = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", module.linker_flags]
     subprocess.run(
         [*command, "-o", f"{folder}/", "tool"],
         check=True,
@@ -147,9 +148,18 @@ def _compile(module: Module, folder: Path) -> None:
         (folder / built).rename(folder / called)
 
 
-def _need_go() -> None:
-    if shutil.which("go") is None:
-        raise LabRefused(
-            "the lab's programs are compiled by Go, and there is no `go`: install Go 1.21 or newer"
-            " (it fetches the toolchain that go.mod asks for)"
-        )
+def _go() -> str:
+    """Return the Go to compile with: the machine's, or the one that the tests' requirements bring."""
+    for found in (shutil.which("go"), Path(sys.executable).with_name("go")):
+        if found and Path(found).exists() and _is_new_enough(str(found)):
+            return str(found)
+    raise LabRefused(
+        "programs of the tests are compiled by Go, and there is none from 1.21 on: run `make .venv/.all`, which"
+        " brings one, or install it (it fetches the toolchain that go.mod asks for)"
+    )
+
+
+def _is_new_enough(go: str) -> bool:
+    said = subprocess.run([go, "version"], capture_output=True, text=True, cwd="/").stdout
+    version = re.search(r"go1\.(\d+)", said)
+    return version is not None and int(version[1]) >= 21

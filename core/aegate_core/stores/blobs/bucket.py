@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from aegate_core.dicom.identifiers import ArrivalId
-from aegate_core.errors import BucketError, StorageError, StorageFull
+from aegate_core.errors import BucketError, BucketUnreachable, StorageError, StorageFull
 from aegate_core.settings import Bucket
 from aegate_core.steps import Step, reached
 from aegate_core.stores.blobs.keys import BlobKey, blob_key, parse_blob_key
@@ -133,6 +133,8 @@ class BucketStore:
                     **self._at(name), UploadId=upload, MultipartUpload={"Parts": parts}
                 )
             self._must_be(f"{_b64(total.digest())}-{len(parts)}", answer)
+        except BucketUnreachable:
+            raise  # also to abort it: the sweep does
         except BaseException:
             with contextlib.suppress(StorageError, FileNotFoundError):
                 self._abort(name, upload)

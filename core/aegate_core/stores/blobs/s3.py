@@ -41,7 +41,7 @@ from aegate_core.settings import Bucket
 
 ACCESS_KEY, SECRET_KEY, CA = "access-key-id", "secret-access-key", "ca.crt"
 
-CONNECT_S, READ_S = 5, 30
+CONNECT_S, READ_S = 5, 20
 """By feel: a store in the same house answers in milliseconds, and one that shifts its load in seconds."""
 TRIES = 2
 """Of one request, within a second; then whoever asked waits longer."""
