@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/peers.sh
+.venv/bin/python -m tests.integration.bucket_server # compiles it the first time, a minute or two
 
 folder=/tmp
 room_kib=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1 || true)

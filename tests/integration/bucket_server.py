@@ -1,6 +1,7 @@
 """versitygw as the server of the images' bucket: a private process in the test's folder, its objects plain files there.
 
-It verifies signatures and digests as S3 does. Compiled from a Go module, once, outside of the tree.
+It verifies signatures and digests as S3 does. Compiled from a Go module, once, outside of the tree; run as a program, this
+module does only that.
 """
 
 from __future__ import annotations
@@ -132,3 +133,7 @@ def bucket_server(folder: Path, identity: Identity | None = None) -> Iterator[Bu
         server.client().create_bucket(Bucket=NAME)
         yield server
     shutil.rmtree(folder / "root", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _program()

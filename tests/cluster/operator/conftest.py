@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,14 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="session")
 def operator_lab(say: Callable[[str], None]) -> Iterator[Lab]:
     """A control plane with our CRDs and the operator's account."""
-    with running_lab(LabSettings(processes=0), say) as lab:
+    with operators_lab(0, say) as lab:
+        yield lab
+
+
+@contextmanager
+def operators_lab(processes: int, say: Callable[[str], None]) -> Iterator[Lab]:
+    """Run such a lab; so many pods are processes, the others are only said to run."""
+    with running_lab(LabSettings(processes=processes), say) as lab:
         crds = [
             YAML(typ="safe", pure=True).load(file.read_text())
             for file in sorted((ROOT / "crds").glob("*.yaml"))

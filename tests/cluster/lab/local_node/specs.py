@@ -107,7 +107,8 @@ def _value_from(reference: Manifest, sources: Sources) -> str | None:
         if key := reference.get(f"{kind}KeyRef"):
             data = _data(kind, key, sources)
             if key["key"] not in data and not key.get("optional"):
-                message = f"couldn't find key {key['key']} in {kind} {key['name']}"
+                where = f"{kind[0].upper()}{kind[1:]} {sources.pod['metadata']['namespace']}/{key['name']}"
+                message = f"couldn't find key {key['key']} in {where}"
                 raise NotYet("CreateContainerConfigError", message)
             return data.get(key["key"])
     raise NotYet("CreateContainerConfigError", f"not known here: env.valueFrom with {sorted(reference)}")
