@@ -76,7 +76,7 @@ def data_folder(environ: Mapping[str, str], root: Path) -> DataFolder:
 
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX = re.compile(r"([A-Za-z0-9._-]+/)*")
+_PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 
 
 def bucket(environ: Mapping[str, str]) -> Bucket | None:
@@ -92,7 +92,7 @@ def bucket(environ: Mapping[str, str]) -> Bucket | None:
     endpoint, scratch = environ.get("AEGATE_S3_ENDPOINT", ""), environ.get("AEGATE_S3_SCRATCH_BYTES", "")
     wrong = [
         ("AEGATE_S3_BUCKET must be a bucket's name", name, _BUCKET.fullmatch(name)),
-        ("AEGATE_S3_ENDPOINT must be https://host:port", endpoint, _is_endpoint(endpoint)),
+        ("AEGATE_S3_ENDPOINT must be https://host:port", endpoint.rpartition("@")[2], _is_endpoint(endpoint)),
         (
             "AEGATE_S3_PREFIX must be such as images/",
             prefix,

@@ -1,7 +1,7 @@
 """versitygw as the server of the images' bucket: a private process in the test's folder, its objects plain files there.
 
-It verifies signatures and digests as S3 does. Compiled from a Go module, once, outside of the tree; run as a program, this
-module does only that.
+It verifies signatures and digests as S3 does. Compiled from a Go module, once, outside of the tree; run as a program,
+this module does only that.
 """
 
 from __future__ import annotations

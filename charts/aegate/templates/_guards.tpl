@@ -104,9 +104,9 @@ blobs.s3.bucket must name the bucket, got none beside endpoint or prefix: set it
 blobs.s3.bucket must be the name of a bucket, 3 to 63 lower case letters, digits, - and dots, got {{ quote $s3.bucket }}: leave out s3:// and what follows a slash, which is prefix
 {{- end }}
 {{- if and $s3.endpoint (not (regexMatch "^https?://[A-Za-z0-9.:\\[\\]-]+/?$" $s3.endpoint)) }}
-blobs.s3.endpoint must be a server such as https://s3.example.org:9000, got {{ quote $s3.endpoint }}: no path, no bucket, no user
+blobs.s3.endpoint must be a server such as https://s3.example.org:9000, got {{ quote (regexReplaceAll ".*@" $s3.endpoint "") }}: no path, no bucket, no user
 {{- end }}
-{{- if not (regexMatch "^([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]*$" $s3.prefix) }}
+{{- if not (regexMatch "^([A-Za-z0-9_-][A-Za-z0-9._-]*/)*([A-Za-z0-9_-][A-Za-z0-9._-]*)?$" $s3.prefix) }}
 blobs.s3.prefix must be such as images/, got {{ quote $s3.prefix }}: letters, digits, dots, - and _ between slashes
 {{- end }}
 {{- if not $s3.region }}

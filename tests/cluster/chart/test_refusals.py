@@ -48,6 +48,7 @@ WRONG = [
     (("blobs.s3.bucket=Images",), 'blobs.s3.bucket must be the name of a bucket'),
     (("blobs.s3.bucket=images", "blobs.s3.endpoint=s3:9000"), 'must be a server such as https://s3.example.org:9000'),
     (("blobs.s3.bucket=images", "blobs.s3.endpoint=https://h/images"), "no path, no bucket, no user"),
+    (("blobs.s3.bucket=images", "blobs.s3.endpoint=https://u:geheim@h"), "no path, no bucket, no user"),
     (("blobs.s3.bucket=images", "blobs.s3.prefix=/pacs"), 'blobs.s3.prefix must be such as images/, got "/pacs"'),
     (("blobs.s3.bucket=images", "blobs.s3.region="), "take us-east-1 where the server knows no regions"),
     (("blobs.s3.bucket=images", "blobs.s3.secret="), "got none: kubectl create secret generic NAME --from-literal=acc"),

@@ -46,8 +46,8 @@ from aegate_core.stores.index import retention
 from aegate_core.stores.index.checking import ArrivalBlob
 
 PAGE = 256
-PART_BYTES = 256 << 20
-"""Copied at once, and durable then. By feel: hundreds of small images, and one large."""
+PART_BYTES = 64 << 20
+"""Copied at once, and durable then; what comes from a bucket takes room meanwhile, and has no less."""
 
 
 @dataclass(frozen=True, slots=True)

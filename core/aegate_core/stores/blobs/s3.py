@@ -191,6 +191,7 @@ _REFUSALS: dict[str, tuple[type[StorageError], str]] = {
         "ListBucketMultipartUploads",
     ),
     "NoSuchBucket": (BucketMissing, "make it, or give the name of one that is there"),
+    "NoSuchUpload": (BucketUnreachable, "it was completed or aborted meanwhile, and is sent again"),
     "RequestTimeTooSkewed": (
         BucketClockSkew,
         "set the clock of this machine, or of the bucket's server, right",
@@ -204,7 +205,6 @@ _BY_STATUS: dict[int, tuple[type[StorageError], str]] = {
     301: _REFUSALS["PermanentRedirect"],
     401: _REFUSALS["InvalidAccessKeyId"],
     403: _REFUSALS["AccessDenied"],
-    404: _REFUSALS["NoSuchBucket"],
     507: _REFUSALS["InsufficientStorage"],
 }
 _NO_TIME = (BucketUnreachable, "it is tried again; look into the server's log where that goes on")
