@@ -7,6 +7,7 @@ this module does only that.
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from botocore.session import Session
 from aegate_core.settings import Bucket
 from tests.cluster.lab.build import VERSITYGW, build
 from tests.integration.identities import Identity
-from tests.integration.processes import free_port, is_listening, process
+from tests.integration.processes import free_port, process
 from tests.integration.waiting import eventually
 
 ACCESS_KEY, SECRET_KEY = "AEGATETEST", "a-secret-of-this-test-alone"
@@ -35,8 +36,10 @@ class BucketServer:
     child: subprocess.Popen[bytes] | None = None
     options: tuple[str, ...] = ()
     """More of the server's own, such as its certificate."""
-    endpoint: str = "http://127.0.0.1"
-    """Without the port."""
+    host: str = "127.0.0.1"
+    """The address of this machine that it listens on."""
+    tls_name: str = ""
+    """The name in its certificate; '' without TLS."""
     ca: Path | None = None
     """By whom its certificate is, for `client`."""
     prefix: str = "hospital/"
@@ -55,7 +58,8 @@ class BucketServer:
     @property
     def bucket(self) -> Bucket:
         """The settings that lead there."""
-        return Bucket(NAME, self.secret, endpoint=f"{self.endpoint}:{self.port}", prefix=self.prefix)
+        base = f"https://{self.tls_name}" if self.tls_name else f"http://{self.host}"
+        return Bucket(NAME, self.secret, endpoint=f"{base}:{self.port}", prefix=self.prefix)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -77,14 +81,14 @@ class BucketServer:
     def running(self) -> Iterator[None]:
         """Run the server until the end of the block, on the same port and the same objects each time."""
         self._logs += 1
-        command = [
+        command: list[str | Path] = [
             _program(),
             "--access",
             ACCESS_KEY,
             "--secret",
             SECRET_KEY,
             "--port",
-            f"127.0.0.1:{self.port}",
+            f"{self.host}:{self.port}",
         ]
         root = self.folder / "root"
         metadata = self.folder / "metadata"
@@ -92,8 +96,13 @@ class BucketServer:
             needed.mkdir(exist_ok=True)
         command += [*self.options, "posix", "--sidecar", metadata, root]
         with process(command, log=self.folder / f"versitygw-{self._logs}.log", stop_s=5) as self.child:
-            eventually(lambda: is_listening(self.port), deadline_s=60, what="versitygw is up")
+            eventually(self._is_listening, deadline_s=60, what="versitygw is up")
             yield
+
+    def _is_listening(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.host, self.port)) == 0
 
     def client(self) -> Any:
         """Return a client with all rights, to look and to arrange things."""
@@ -121,13 +130,15 @@ def _program() -> Path:
 
 
 @contextmanager
-def bucket_server(folder: Path, identity: Identity | None = None) -> Iterator[BucketServer]:
+def bucket_server(
+    folder: Path, identity: Identity | None = None, *, host: str = "127.0.0.1"
+) -> Iterator[BucketServer]:
     """Run a server with an empty bucket until the end of the block; over TLS where it has an identity."""
     folder.mkdir()
-    server = BucketServer(folder, free_port())
+    server = BucketServer(folder, free_port(), host=host)
     if identity:
         server.options = ("--cert", str(identity.certificate), "--key", str(identity.key))
-        server.endpoint, server.ca = "https://localhost", identity.ca
+        server.tls_name, server.ca = "localhost", identity.ca
     server.give()
     with server.running():
         server.client().create_bucket(Bucket=NAME)
