@@ -1,4 +1,4 @@
-"""A TCP proxy that changes one byte on its way to the server, as no network should and some network cards do."""
+"""A TCP proxy that changes one byte on its way to the server, as some network cards do, or cuts an answer short."""
 
 from __future__ import annotations
 
@@ -11,34 +11,42 @@ _CHUNK = 1 << 16
 
 
 @contextmanager
-def flipping(target_port: int, needle: bytes) -> Iterator[int]:
-    """Give a port of 127.0.0.1 that leads to ``target_port``; wherever ``needle`` passes, its last byte changes."""
+def flipping(target_port: int, needle: bytes, *, cut_after: int = 1 << 62) -> Iterator[int]:
+    """Give a port of 127.0.0.1 that leads to ``target_port``; wherever ``needle`` passes, its last byte changes.
+
+    A connection ends when so many bytes of answers have passed over it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         ended = threading.Event()
-        threading.Thread(target=_accept, args=(listening, target_port, needle, ended), daemon=True).start()
+        threading.Thread(
+            target=_accept, args=(listening, target_port, needle, cut_after, ended), daemon=True
+        ).start()
         yield int(listening.getsockname()[1])
         ended.set()
         with suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)
 
 
-def _accept(listening: socket.socket, target_port: int, needle: bytes, ended: threading.Event) -> None:
+def _accept(
+    listening: socket.socket, target_port: int, needle: bytes, cut_after: int, ended: threading.Event
+) -> None:
     while not ended.is_set():
         try:
             client, _ = listening.accept()
         except OSError:
             return
         server = socket.create_connection(("127.0.0.1", target_port))
-        threading.Thread(target=_relay, args=(client, server, needle), daemon=True).start()
-        threading.Thread(target=_relay, args=(server, client, b""), daemon=True).start()
+        threading.Thread(target=_relay, args=(client, server, needle, 1 << 62), daemon=True).start()
+        threading.Thread(target=_relay, args=(server, client, b"", cut_after), daemon=True).start()
 
 
-def _relay(source: socket.socket, to: socket.socket, needle: bytes) -> None:
-    before = b""
+def _relay(source: socket.socket, to: socket.socket, needle: bytes, cut_after: int) -> None:
+    before, left = b"", cut_after
     with source, suppress(OSError):
-        while chunk := source.recv(_CHUNK):
+        while left > 0 and (chunk := source.recv(min(_CHUNK, left))):
+            left -= len(chunk)
             to.sendall(_flipped(before, chunk, needle))
-            before = (before + chunk)[-len(needle) :]
+            before = (before + chunk)[-64:]
         to.shutdown(socket.SHUT_WR)
 
 

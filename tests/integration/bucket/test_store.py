@@ -213,6 +213,16 @@ def test_bytes_that_changed_on_their_way_are_not_acknowledged(
     assert (server.names(), server.uploads()) == ([], [])
 
 
+def test_answer_that_breaks_off_gives_no_half_object(server: BucketServer, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    key = BucketStore(server.bucket, scratch).put(new_arrival_id(), object_of(tmp_path, MIB))
+    with flipping(server.port, b"", cut_after=MIB // 2) as port:
+        store = BucketStore(replace(server.bucket, endpoint=f"http://127.0.0.1:{port}"), scratch)
+        with pytest.raises(BucketUnreachable, match="must answer"), store.local(key):
+            raise AssertionError("half an object was given")
+    assert list(scratch.iterdir()) == []
+
+
 def test_what_is_wrong_is_said_and_mended_live(
     store: BucketStore, server: BucketServer, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.session import Session
+from urllib3.exceptions import HTTPError
 
 from aegate_core.errors import (
     BucketClockSkew,
@@ -72,7 +73,7 @@ class Connection:
         """
         try:
             yield self._connected()
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, HTTPError) as error:
             if isinstance(error, ClientError) and _code(error) == "NoSuchKey":
                 self._note_answer()
                 raise FileNotFoundError("no object of that key") from error
@@ -162,7 +163,7 @@ class Connection:
     def _name(self) -> str:
         return f"bucket {self.bucket.name!r} at {self.bucket.endpoint or 'AWS'}"
 
-    def _translated(self, what: str, error: BotoCoreError | ClientError) -> StorageError:
+    def _translated(self, what: str, error: Exception) -> StorageError:
         if isinstance(error, ClientError):
             return refusal(f"{self._name} must let {what}", _code(error), _status(error))
         return _no_answer(self._name, error)
@@ -218,13 +219,13 @@ def refusal(expected: str, code: str, status: int) -> StorageError:
     return kind(f"{expected}, got {code or 'no code'} (HTTP {status}): {remedy}")
 
 
-def _no_answer(name: str, error: BotoCoreError) -> StorageError:
+def _no_answer(name: str, error: Exception) -> StorageError:
     if isinstance(error, SSLError):
         return BucketUntrusted(
             f"{name} must show a certificate that we trust, got another: put its CA as {CA} into the Secret, or mend "
             "the certificate"
         )
-    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError):
+    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
         return BucketUnreachable(
             f"{name} must answer, got {type(error).__name__}: it is tried again; mend the endpoint, the network or "
             "the server where that goes on"
