@@ -57,7 +57,7 @@ class Fleet:
     def entities(self) -> list[Manifest]:
         """Return the AEs as somebody applies them."""
         where = [self.namespaces[n // A_NAMESPACE] for n in range(self.count)]
-        return [_entity(namespace, self.first + n, self.spec) for n, namespace in enumerate(where)]
+        return [entity_of(namespace, self.first + n, self.spec) for n, namespace in enumerate(where)]
 
     def prepare(self, database_url: str) -> None:
         """Make the namespaces with what pods need in them."""
@@ -115,7 +115,7 @@ class Fleet:
             )
 
 
-def _entity(namespace: str, number: int, spec: dict[str, Any]) -> Manifest:
+def entity_of(namespace: str, number: int, spec: dict[str, Any]) -> Manifest:
     """Return one AE; no two have a title or an address in common."""
     node = f"10.{number // 62500 + 1}.{number // 250 % 250}.{number % 250 + 1}"
     named = {"title": f"AE{number:06}", "node": node, "port": 104}
