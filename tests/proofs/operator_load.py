@@ -39,6 +39,8 @@ MOST_RATIO = 1.5
 """How much longer than the plain client it may take until all is well."""
 MOST_KB = 70.0
 """Of memory an AE."""
+JUDGED_FROM = 100
+"""Fewer AEs are no measure: what comes once is most of it."""
 LARGEST_CONFIG_MAP = 500_000
 SHARES = 16
 WARM_UP = 10
@@ -133,8 +135,12 @@ async def dedicated(here: Here, count: int) -> None:
         " ".join(what): number / count for what, number in requests.most_common() if number >= count / 2
     }
     here.say("requests an AE: " + ", ".join(f"{what} {number:.1f}" for what, number in per_entity.items()))
-    here.expect(ratio <= MOST_RATIO, f"it took {ratio:.2f} of the plain client's time until all were Ready")
-    here.expect(kb <= MOST_KB, f"the operator holds {kb:.1f} kB an AE")
+    is_measure = count >= JUDGED_FROM
+    here.expect(
+        not is_measure or ratio <= MOST_RATIO,
+        f"it took {ratio:.2f} of the plain client's time until all were Ready",
+    )
+    here.expect(not is_measure or kb <= MOST_KB, f"the operator holds {kb:.1f} kB an AE")
     await _restart(here, count, few, INSTALLATION)
 
 
@@ -230,7 +236,8 @@ async def shared(here: Here, count: int) -> None:
     here.expect(
         max(sizes, default=0) < LARGEST_CONFIG_MAP, f"a ConfigMap holds {max(sizes, default=0)} bytes"
     )
-    here.expect(kb <= MOST_KB, f"the operator holds {kb:.1f} kB an AE in a pool")
+    is_measure = count >= JUDGED_FROM
+    here.expect(not is_measure or kb <= MOST_KB, f"the operator holds {kb:.1f} kB an AE in a pool")
     await _restart(here, count, few, installation)
 
 
