@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -12,6 +11,7 @@ from aegate_core.resources.guard import guard
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY
 from aegate_operator.installation import parse_installation
 from aegate_operator.metrics import OperatorMetrics
+from tests.integration.waiting import pass_turns
 from tests.proofs.fleet.fleet import at_once, children_of, entity_of, is_available
 from tests.proofs.fleet.running import Metrics, read_metrics
 
@@ -61,7 +61,7 @@ async def test_so_many_are_under_way_at_once_and_each_is_done_once() -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0)
+        await pass_turns(1)
         under_way -= 1
         done.append(number)
 
