@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load load-operator indexers large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -42,6 +42,15 @@ fuzz: .venv/.all  ## say wrong things to listener and sender in every state of t
 load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.load --instances $(or $(N),10000) $(if $(DATABASE),--database $(DATABASE))
+
+load-operator: .venv/.all  ## a thousand AEs at once on a real API server, against a plain client; ten thousand in a pool: N=1000 POOLED=10000
+	@tools/peers.sh tests/cluster/apt-packages.txt
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.operator_load --entities $(or $(N),1000) $(if $(POOLED),--pooled $(POOLED))
+
+indexers: .venv/.all  ## three times as many indexers as PostgreSQL has connections, also behind PgBouncer: N=60 CONNECTIONS=20
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.indexers --indexers $(or $(N),60) --connections $(or $(CONNECTIONS),20)
 
 silence: .venv/.all  ## a good device beside SOCKETS=1000 connections that say nothing
 	@$(BIN)/python -m tests.proofs.silence --sockets $(or $(SOCKETS),1000)

@@ -41,6 +41,8 @@ prove load "--instances 10000" "--instances 600"
 prove outage "--images 3000 --seconds 600" "-"
 prove large "--mib 2048" "-"
 prove silence "--sockets 1000" "-"
+prove indexers "--indexers 60 --connections 20" "--indexers 12 --connections 6"
+prove operator_load "--entities 1000" "-"
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "failed: ${failed[*]}"

@@ -3,10 +3,13 @@
 Versions only go forward: what our own write answered may be newer than the next event of a watch, and events of
 different lives of one name may overtake one another. Resource versions of one cluster are numbers that grow
 (KEP-5504), so they can be compared.
+
+Objects are kept as JSON and read anew for whoever asks: as Python has them they would take five times the memory.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,7 +48,8 @@ Family = ResourceKey
 class _Known:
     uid: str
     version: int
-    value: Manifest | Pod
+    value: bytes | Pod
+    """JSON of an object; of a pod what matters."""
 
 
 class Cache:
@@ -61,7 +65,7 @@ class Cache:
         before = self._known[kind].get(key)
         if before is not None and before.version >= version:
             return False
-        value = read_pod(manifest) if kind is POD else slim(manifest)
+        value = read_pod(manifest) if kind is POD else _frozen(slim(manifest))
         self._known[kind][key] = _Known(uid, version, value)
         family = family_of(manifest)
         if family is not None and kind not in DECLARED:
@@ -83,18 +87,22 @@ class Cache:
         return True
 
     def get(self, kind: Kind, key: ResourceKey) -> Manifest | None:
-        """Return an object, or None; of pods see `pods`."""
+        """Return an object, the caller's own, or None; of pods see `pods`."""
         known = self._known[kind].get(key)
-        return cast("Manifest", known.value) if known is not None else None
+        return _thawed(known.value) if known is not None and isinstance(known.value, bytes) else None
+
+    def has(self, kind: Kind, key: ResourceKey) -> bool:
+        """Whether there is such an object."""
+        return key in self._known[kind]
 
     def keys(self, kind: Kind) -> list[ResourceKey]:
         """Return the names of all objects of a kind."""
         return list(self._known[kind])
 
-    def children(self, family: Family) -> Iterator[tuple[Kind, Manifest]]:
-        """Yield the children of an AE, pods left out."""
+    def children(self, family: Family, *kinds: Kind) -> Iterator[tuple[Kind, Manifest]]:
+        """Yield the children of an AE, of these kinds or all but pods."""
         for kind, key in sorted(self._children.get(family, ())):
-            if kind is not POD and (manifest := self.get(kind, key)) is not None:
+            if kind in (kinds or CHILDREN) and (manifest := self.get(kind, key)) is not None:
                 yield kind, manifest
 
     def families(self) -> list[Family]:
@@ -128,9 +136,17 @@ class Cache:
             pod = known.value
             metadata["labels"] = {POOL_LABEL: pod.pool} if pod.pool else {AE_LABEL: pod.entity_label}
         else:
-            given = members(known.value.get("metadata"))
+            given = members(_thawed(known.value).get("metadata"))
             metadata |= {name: given[name] for name in ("labels", "ownerReferences") if name in given}
         return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
+
+
+def _frozen(manifest: Manifest) -> bytes:
+    return json.dumps(manifest, separators=(",", ":")).encode()
+
+
+def _thawed(value: bytes) -> Manifest:
+    return cast("Manifest", json.loads(value))
 
 
 def slim(manifest: Manifest) -> Manifest:

@@ -71,9 +71,8 @@ class ChildWriter:
         names = {(child.kind, child.name) for child in wished}
         unwanted = [
             (kind, manifest)
-            for kind, manifest in self._cache.children(family)
-            if kind in OWNED
-            and is_controlled_by(manifest, uid)
+            for kind, manifest in self._cache.children(family, *OWNED)
+            if is_controlled_by(manifest, uid)
             and (kind.name, key_of(manifest).name) not in names
             and not is_leaving(manifest)
         ]

@@ -61,19 +61,15 @@ class Drainer:
 
     def _filled(self, family: Family) -> set[str]:
         """Return the claims that pods of a listener mount, or will."""
-        deployments = [m for kind, m in self._cache.children(family) if kind == DEPLOYMENT]
+        deployments = [m for _, m in self._cache.children(family, DEPLOYMENT)]
         templates = [members(members(m.get("spec")).get("template")) for m in deployments]
         mounted = [*map(claims_of, templates), *(pod.claims for pod in self._cache.pods(family).values())]
         return set().union(*mounted)
 
     def _claims(self, family: Family, entity: str) -> list[Manifest]:
-        children = self._cache.children(family)
         name = f"{base_name(entity)}-spool"
-        return [
-            m
-            for kind, m in children
-            if kind == VOLUME_CLAIM and (entity_of(m), key_of(m).name) == (entity, name)
-        ]
+        claims = (m for _, m in self._cache.children(family, VOLUME_CLAIM))
+        return [m for m in claims if (entity_of(m), key_of(m).name) == (entity, name)]
 
     def _job(self, claim: Manifest) -> Manifest | None:
         wished = drain_job(claim, self._installation)

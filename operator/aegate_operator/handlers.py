@@ -18,7 +18,7 @@ import kopf
 from aegate_core.stores.cluster.client import Manifest
 from aegate_core.stores.cluster.kinds import Kind
 from aegate_operator.cache import DECLARED, WATCHED
-from aegate_operator.resync import LABELS
+from aegate_operator.resync import LABELS, PAGE
 
 Saw = Callable[[Kind, str | None, Manifest], None]
 
@@ -40,7 +40,7 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = SERVER_TIMEOUT_S
     settings.watching.client_timeout = SERVER_TIMEOUT_S + 30
     settings.watching.connect_timeout = 10
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     settings.queueing.idle_timeout = 1.0
     for kind in WATCHED:
         if kind not in DECLARED:

@@ -86,9 +86,7 @@ class Informer:
         """Return all that is to be looked at: resources, pools, and AEs and pools that are gone and left something."""
         claims = (self._cache.get(VOLUME_CLAIM, key) for key in self._cache.keys(VOLUME_CLAIM))
         spools = {_entity_of_claim(claim) for claim in claims if claim is not None}
-        left = (
-            ref for ref in sorted(spools, key=str) if self._cache.get(APPLICATION_ENTITY, ref.key) is None
-        )
+        left = (ref for ref in sorted(spools, key=str) if not self._cache.has(APPLICATION_ENTITY, ref.key))
         pools = {ref for of in self._cache.families() if (ref := ref_of_pool(of)) and self._is_ours(ref)}
         return [*self.declared(), *sorted(pools.union(self._pools), key=str), *left]
 
@@ -136,9 +134,8 @@ class Informer:
         if entity := self._entities.get(of):
             self._enqueue(ResourceRef(APPLICATION_ENTITY.name, entity))
             return
-        for kind, claim in self._cache.children(of):
-            if kind == VOLUME_CLAIM:
-                self._enqueue(_entity_of_claim(claim))
+        for _, claim in self._cache.children(of, VOLUME_CLAIM):
+            self._enqueue(_entity_of_claim(claim))
 
     def _has_children(self, manifest: Manifest) -> bool:
         metadata = manifest["metadata"]

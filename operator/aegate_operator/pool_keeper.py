@@ -152,8 +152,8 @@ class PoolKeeper:
     def _see(self, view: PoolView) -> dict[int, Told]:
         """Take note of what the pool is told and how its pods are; return what it is told, by ConfigMap."""
         family, told = family_of_pool(view.pool, self._installation), dict[int, Told]()
-        for kind, manifest in self._cache.children(family):
-            share = share_in(key_of(manifest).name, view.pool) if kind == CONFIG_MAP else None
+        for _, manifest in self._cache.children(family, CONFIG_MAP):
+            share = share_in(key_of(manifest).name, view.pool)
             if share is not None and not is_leaving(manifest):
                 told[share] = told_by(manifest, share, view.shares[share].known)
         pods = self._cache.pods(family)
@@ -174,7 +174,7 @@ class PoolKeeper:
         for is_home in (False, True):
             for share, lines in live.items():
                 for key, line in lines.items():
-                    is_there = self._cache.get(APPLICATION_ENTITY, key) is not None
+                    is_there = self._cache.has(APPLICATION_ENTITY, key)
                     if is_there and self._is_frozen(key) and (share == share_of(key, pool)) == is_home:
                         yield key, line
 

@@ -261,7 +261,7 @@ class Reconciler:
 
     def _note(self, ae: ApplicationEntity, written: Written) -> None:
         before = self._outcomes.endpoints.get(ae.key, "")
-        services = [m for kind, m in self._surface.cache.children(family(ae.key)) if kind == SERVICE]
+        services = [m for _, m in self._surface.cache.children(family(ae.key), SERVICE)]
         endpoint = endpoint_of(services[0]) if services else self._pools.endpoint(ae)
         if endpoint:
             self._outcomes.endpoints[ae.key] = endpoint

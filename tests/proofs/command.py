@@ -26,14 +26,15 @@ def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help=what)
 
 
-def begin(name: str, seed: int) -> Path:
+def begin(name: str, seed: int | None = None) -> Path:
     """Return a new folder for a proof, and say where it is; asked to stop, the proof ends in good order."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Under nohup, or in the background of a script, they are ignored, and what a proof starts would ignore them, too.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     root = Path(tempfile.mkdtemp(prefix=f"aegate-{name}-"))
-    print(f"seed {seed}; everything is kept in {root} when it fails", file=sys.stderr, flush=True)
+    chance = "" if seed is None else f"seed {seed}; "
+    print(f"{chance}everything is kept in {root} when it fails", file=sys.stderr, flush=True)
     return root
 
 

@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def local_network(self) -> IPv4Network:
-        """The cheap ring's network, all of it on this machine: pods from x.x.1.0 on, Services at its end."""
+        """The cheap ring's network, all of it on this machine: pods from x.x.1.0 on, 16,000 Services at its end."""
         return IPv4Network(f"10.{200 + self.number}.0.0/16")
 
     def node(self, i: int) -> IPv4Address:
@@ -100,4 +100,4 @@ class Plan:
 
 
 def _top(network: IPv4Network) -> IPv4Network:
-    return IPv4Network(f"{network[-1]}/24", strict=False)
+    return IPv4Network(f"{network[-1]}/18", strict=False)

@@ -16,7 +16,8 @@ from typing import Any
 from aegate_cli.demo.graphql import GraphQL
 from aegate_core.health import read_state
 from aegate_graphql_api.tokens import create_token
-from tests import sentinel
+from tests import dicom, sentinel
+from tests.integration.peers import run_dcmtk
 from tests.integration.processes import free_port, process
 from tests.integration.waiting import eventually
 from tests.sentinel import TMPDIR
@@ -52,6 +53,7 @@ def device(name: str, port: int = 104, more: str = "") -> str:
     return DEVICE.format(name=name, title=name.upper(), port=port, more=more)
 
 
+ITEMS = "{ queueItems { nodes { state instancesDone attempts } } }"
 QUICK = "  study: {quietPeriodSeconds: 1, maxAgeSeconds: 60}\n"
 
 
@@ -127,6 +129,22 @@ def installation(
             eventually(lambda: up.is_ready() or child.poll() is not None, deadline_s=READY_S)
             assert child.poll() is None, log.read_text()[-2000:]
         yield up
+
+
+def send_study(up: Up, tmp_path: Path, name: str, count: int) -> set[str]:
+    """Send a study with storescu, all acknowledged, and return its SOP Instance UIDs."""
+    folder = tmp_path / name
+    folder.mkdir()
+    study = dicom.ct_study(name, count)
+    files = [dicom.write(ds, folder / f"{n}.dcm") for n, ds in enumerate(study)]
+    arguments = ("-aet", "CT1", "-aec", "AEGATE", "127.0.0.1", str(up.dicom_port), *files)
+    assert run_dcmtk("storescu", *arguments).returncode == 0
+    return {str(ds.SOPInstanceUID) for ds in study}
+
+
+def states(up: Up) -> list[str]:
+    """Return the state of each queue item, as the API says it."""
+    return [item["state"] for item in up.ask(ITEMS)["queueItems"]["nodes"]]
 
 
 def aegate(*arguments: str | Path, timeout_s: float = 60, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from tests import dicom
-from tests.integration.cli.installations import QUICK, ROUTE, Up, device, installation
-from tests.integration.peers import run_dcmtk, store_scp
+from tests.integration.cli.installations import QUICK, ROUTE, device, installation, send_study, states
+from tests.integration.peers import store_scp
 from tests.integration.postgres import PostgresServer, postgres_server
 from tests.integration.waiting import eventually
 
-ITEMS = "{ queueItems { nodes { state instancesDone attempts } } }"
 PROCESSES = ("listener", "indexer", "worker-1", "worker-2", "worker-3", "api")
 
 
@@ -25,21 +23,6 @@ def own_postgres() -> Iterator[PostgresServer]:
     """A server that the test may stop."""
     with postgres_server() as server:
         yield server
-
-
-def send_study(up: Up, tmp_path: Path, name: str, count: int) -> set[str]:
-    """Send a study with storescu, all acknowledged, and return its SOP Instance UIDs."""
-    folder = tmp_path / name
-    folder.mkdir()
-    study = dicom.ct_study(name, count)
-    files = [dicom.write(ds, folder / f"{n}.dcm") for n, ds in enumerate(study)]
-    arguments = ("-aet", "CT1", "-aec", "AEGATE", "127.0.0.1", str(up.dicom_port), *files)
-    assert run_dcmtk("storescu", *arguments).returncode == 0
-    return {str(ds.SOPInstanceUID) for ds in study}
-
-
-def states(up: Up) -> list[str]:
-    return [item["state"] for item in up.ask(ITEMS)["queueItems"]["nodes"]]
 
 
 def test_several_workers_push_and_one_that_is_killed_holds_up_nothing(

@@ -8,19 +8,32 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from aegate_core.database import migrate, open_database
 from aegate_core.services.studies import close_due
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study
 from tests.integration.api.clients import BEFORE
+from tests.integration.cli.installations import (
+    QUICK,
+    ROUTE,
+    Up,
+    device,
+    installation,
+    send_study,
+    states,
+)
 from tests.integration.intake.hospital import Place, entity, route, spool_folder
+from tests.integration.peers import store_scp
 from tests.integration.pgbouncer import SERVER_CONNECTIONS, pgbouncer, through
 from tests.integration.postgres import PostgresServer
 from tests.integration.scu.clinic import clinic, reaches
 from tests.integration.scu.clinic import entity as receiver
+from tests.integration.waiting import eventually
 
 _numbers = count(1)
 
@@ -62,3 +75,46 @@ async def test_many_who_ask_share_what_connections_there_are(pooled_url: str) ->
 
         pids = await asyncio.gather(*map(ask, [*range(40), *range(40)]))
     assert 1 <= len(set(pids)) <= SERVER_CONNECTIONS
+
+
+DESTINATIONS = "{ destinations { nodes { id ae } } }"
+WAITING = "{ queueItems { nodes { state } } studies { nodes { instanceCount } } }"
+HOLD = "mutation($id: ID!) { holdDestination(id: $id) { __typename } }"
+RESUME = "mutation($id: ID!) { resumeDestination(id: $id) { __typename } }"
+CHANGED = "DestinationChanged"
+
+
+def test_listener_indexer_workers_and_api_share_what_connections_there_are(
+    postgres: PostgresServer, pooled_url: str, tmp_path: Path
+) -> None:
+    database = pooled_url.partition("?")[0].rpartition("/")[2]
+    with store_scp(tmp_path, title="PACS") as pacs:
+        manifests = {
+            "ct1.yaml": device("ct1", more=QUICK),
+            "pacs.yaml": device("pacs", pacs.port),
+            "r.yaml": ROUTE,
+        }
+        more = ("--database", pooled_url, "--workers", "2")
+        with installation(tmp_path, manifests, more=more) as up:
+            nodes = up.ask(DESTINATIONS)["destinations"]["nodes"]
+            (node,) = [n["id"] for n in nodes if n["ae"] == "default/pacs"]
+            assert up.ask(HOLD, id=node) == {"holdDestination": {"__typename": CHANGED}}
+            sent = send_study(up, tmp_path, "one", 5)
+            waiting = eventually(lambda: has_items(up), deadline_s=120)
+            assert waiting["queueItems"]["nodes"] == [{"state": "SCHEDULED"}]
+            assert waiting["studies"]["nodes"] == [{"instanceCount": 5}]
+            assert pacs.received() == []
+
+            assert up.ask(RESUME, id=node) == {"resumeDestination": {"__typename": CHANGED}}
+            eventually(lambda: states(up) == ["COMPLETED"], deadline_s=120)
+
+            held = postgres.run(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'")
+            assert up.events("database.away") == []
+        assert {str(dcmread(path).SOPInstanceUID) for path in pacs.received()} == sent
+    assert 1 <= int(held) <= SERVER_CONNECTIONS
+
+
+def has_items(up: Up) -> dict[str, Any] | None:
+    """Return what the API says when the study is closed."""
+    said = up.ask(WAITING)
+    return said if said["queueItems"]["nodes"] else None

@@ -16,8 +16,7 @@ import httpx
 from aegate_core.health import ProcessState, read_state
 from aegate_graphql_api.tokens import create_token
 from aegate_scp.sink import Sink, SinkOptions
-from tests.integration.cli.installations import QUICK, ROUTE, Up, aegate, device, installation
-from tests.integration.cli.test_up_postgres import send_study
+from tests.integration.cli.installations import QUICK, ROUTE, Up, aegate, device, installation, send_study
 from tests.integration.peers import run_dcmtk
 from tests.integration.processes import free_port
 from tests.integration.waiting import eventually

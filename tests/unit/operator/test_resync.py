@@ -16,7 +16,7 @@ from aegate_operator.cache import CHILDREN, DECLARED, Cache
 from aegate_operator.declared import Declared
 from aegate_operator.informer import Informer
 from aegate_operator.metrics import OperatorMetrics
-from aegate_operator.resync import LABELS, Resync, ResyncTimes, scopes
+from aegate_operator.resync import LABELS, PAGE, Resync, ResyncTimes, scopes
 from tests.integration.waiting import eventually_async, pass_turns
 from tests.unit.operator.ground import CRDS
 
@@ -30,7 +30,10 @@ class Lists:
         self.version = 10
         self.asked: list[tuple[Kind, str, str]] = []
 
-    async def list(self, kind: Kind, *, namespace: str = "", labels: str = "", slim: Any = None) -> Listing:
+    async def list(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", limit: int = 0, slim: Any = None
+    ) -> Listing:
+        assert limit == PAGE
         self.asked.append((kind, namespace, labels))
         if kind == self.missing:
             raise ClusterNotFound(f"list {kind.plural}: the server could not find the requested resource")

@@ -56,9 +56,11 @@ class Volumes:
 
     async def prepare(self) -> None:
         """Make all folders and write what goes into them. Raises NotYet; may be repeated."""
+        places = {}
         for volume in self._spec.get("volumes", []):
-            self._places[volume["name"]] = await self._place(volume)
+            places[volume["name"]] = await self._place(volume)
             await self._ask_for_tokens(volume)
+        self._places = places  # all at once: a ConfigMap may change while this waits
         self.refresh()
 
     def mounts(self, container: Manifest) -> dict[str, Path]:
@@ -70,8 +72,8 @@ class Volumes:
 
     def refresh(self) -> None:
         """Write ConfigMaps, Secrets and fields again where they have changed. Raises NotYet when one is missing."""
-        for volume in self._spec.get("volumes", []):
-            if volume["name"] in self._places and (files := self._files(volume)) is not None:
+        for volume in self._spec.get("volumes", []) if self._places else []:
+            if (files := self._files(volume)) is not None:
                 _exchange(self._places[volume["name"]], files)
 
     async def _place(self, volume: Manifest) -> Path:
