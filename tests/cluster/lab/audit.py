@@ -6,6 +6,7 @@ Count by user: a cluster at rest writes by itself, and `audit.yaml` says which r
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+_LACKS_A_RIGHT = re.compile(r'forbidden: User "[^"]*" cannot ')
 READS = frozenset({"get", "list", "watch"})
 
 
@@ -34,6 +36,8 @@ class Request:
     name: str
     code: int
     """HTTP status that was answered."""
+    is_forbidden: bool
+    """Whether it is a right that lacks: quotas and admission answer 403, too."""
     agent: str
     """The user agent, which tells programs apart that share a user."""
     url: str
@@ -71,6 +75,7 @@ def _request(event: dict[str, Any]) -> Request:
         namespace=target.get("namespace", ""),
         name=target.get("name", ""),
         code=event.get("responseStatus", {}).get("code", 0),
+        is_forbidden=bool(_LACKS_A_RIGHT.search(event.get("responseStatus", {}).get("message", ""))),
         agent=event.get("userAgent", ""),
         url=event["requestURI"],
     )

@@ -239,7 +239,7 @@ async def test_every_request_is_within_the_listed_rights(ward: Ward, radiology: 
     allowed = {(rule.group, rule.resource, verb) for rule in RULES for verb in rule.verbs}
     asked = {(r.group, r.resource, r.verb) for r in ward.requests() if r.resource}
     assert asked - allowed == set()
-    assert [r for r in ward.requests() if r.code == 403] == []
+    assert [r for r in ward.requests() if r.is_forbidden] == []
 
 
 async def test_a_used_up_quota_and_a_denied_child_are_said_and_heal(ward: Ward, radiology: str) -> None:

@@ -29,7 +29,7 @@ def test_the_operator_uses_what_it_is_granted(installed: Hospital) -> None:
 def test_no_service_account_of_ours_was_refused_or_asked_beside_it(installed: Hospital) -> None:
     spaces = tuple(f"system:serviceaccount:{space}:" for space in (SYSTEM, installed.namespace))
     ours = [r for r in installed.lab.audit() if r.user.startswith(spaces)]
-    assert [r for r in ours if r.code == 403] == []
+    assert [r for r in ours if r.is_forbidden] == []
     assert {r.user for r in ours} <= {OPERATOR, f"system:serviceaccount:{SYSTEM}:{RELEASE}-test"}
 
 
