@@ -50,12 +50,30 @@ topologySpreadConstraints:
         {{- include "aegate.selector" . | nindent 8 }}
 {{- end -}}
 
-{{/* The DSN of a role; call with (list $ "worker"). */}}
+{{/*
+The DSN of a role, with the authority that its Secret may hold beside it (ca.crt): what the process is told, what it
+mounts, the pod's volume; call with (list $ "worker").
+*/}}
 {{- define "aegate.dsn" -}}
 {{- $root := index . 0 -}}
 - name: AEGATE_DATABASE_URL
   valueFrom:
     secretKeyRef: {name: {{ index $root.Values.database.secrets (index . 1) }}, key: dsn}
+- {name: AEGATE_DATABASE_CA, value: /run/secrets/database/ca.crt}
+{{- end -}}
+
+{{- define "aegate.databaseMount" -}}
+- {name: database, mountPath: /run/secrets/database, readOnly: true}
+{{- end -}}
+
+{{- define "aegate.databaseVolume" -}}
+{{- $root := index . 0 -}}
+- name: database
+  secret:
+    secretName: {{ index $root.Values.database.secrets (index . 1) }}
+    optional: true
+    defaultMode: 0440
+    items: [{key: ca.crt, path: ca.crt}]
 {{- end -}}
 
 {{/*
@@ -116,6 +134,8 @@ resources: {{- toYaml (index . 2) | nindent 2 }}
   env:
     {{- include "aegate.dsn" (list $root (index . 1)) | nindent 4 }}
     - {name: AEGATE_LOG_FORMAT, value: json}
+  volumeMounts:
+    {{- include "aegate.databaseMount" $root | nindent 4 }}
   {{- include "aegate.container" . | nindent 2 }}
 {{- end -}}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from aegate_core.errors import InvalidValue
 
@@ -15,13 +17,14 @@ SYSTEM = "system"
 def tls_of(query: Mapping[str, str]) -> ssl.SSLContext | str | None:
     """Return what the driver takes: a context, or the mode where nothing is verified; None: nothing was said.
 
-    ``sslmode``, ``sslrootcert``, ``sslcert``, ``sslkey``; with ``sslrootcert``, ``require`` verifies the authority
-    (https://www.postgresql.org/docs/current/libpq-ssl.html). Raises InvalidValue for a mode that there is not, and for
-    a file that cannot be used: never is less verified than was asked for.
+    ``sslmode``, ``sslrootcert``, ``sslcert``, ``sslkey``; with an authority, ``require`` verifies it
+    (https://www.postgresql.org/docs/current/libpq-ssl.html). Where the URL names none, that of ``AEGATE_DATABASE_CA``
+    counts if its file is there. Raises InvalidValue for a mode that there is not, and for a file that cannot be used:
+    never is less verified than was asked for.
     """
-    mode, authority = query.get("sslmode"), query.get("sslrootcert")
+    mode, authority = query.get("sslmode"), query.get("sslrootcert") or _installed_authority()
     certificate, key = query.get("sslcert"), query.get("sslkey")
-    if mode is None and not authority and not certificate:
+    if mode is None and not query.get("sslrootcert") and not certificate:
         return None
     mode = mode or "prefer"
     if mode not in MODES:
@@ -34,6 +37,11 @@ def tls_of(query: Mapping[str, str]) -> ssl.SSLContext | str | None:
             f"sslcert in the database URL must come with sslmode=require or verify-full, got {mode}"
         )
     return _context(mode, authority if verifies else None, certificate, key, verifies=verifies)
+
+
+def _installed_authority() -> str | None:
+    file = os.environ.get("AEGATE_DATABASE_CA", "")
+    return file if file and Path(file).exists() else None
 
 
 def _context(

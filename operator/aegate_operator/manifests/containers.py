@@ -100,6 +100,7 @@ def _indexer_variables(ae: ResourceKey, installation: Installation) -> list[Mani
     return [
         _variable("AEGATE_DATA", places.DATA),
         _variable(DATABASE_FILE, f"{places.DATABASE}/{places.DSN_KEY}"),
+        _variable("AEGATE_DATABASE_CA", f"{places.DATABASE}/{places.DATABASE_CA_KEY}"),
         _variable(ENTITY, str(ae)),
         *blobs_variables(installation),
         _health_address(installation.listener.host, places.INDEXER_HEALTH_PORT),

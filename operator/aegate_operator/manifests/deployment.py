@@ -92,7 +92,7 @@ def shared_volumes(installation: Installation) -> list[Manifest]:
     """Return the volumes of an indexer that are not the AE's."""
     return [
         blobs_volume(installation),
-        _secret(installation.database_secret, "database", (places.DSN_KEY,)),
+        _secret(installation.database_secret, "database", (places.DSN_KEY, places.DATABASE_CA_KEY)),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
 

@@ -5,6 +5,9 @@ CONFIG_FOLDER = "/etc/aegate/listener"
 SECRETS = "/etc/aegate/secrets"
 DATABASE = "/etc/aegate/database"
 DSN_KEY = "dsn"
+DATABASE_CA_KEY = "ca.crt"
+"""Beside the DSN, if PostgreSQL's certificate is to be verified."""
+
 BUCKET = "/etc/aegate/bucket"
 """The credentials of the images' bucket, where they lie in one."""
 

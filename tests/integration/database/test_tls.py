@@ -15,7 +15,8 @@ from aegate_core.errors import DatabaseUnavailable, InvalidValue
 from tests.integration.identities import Authority
 from tests.integration.postgres import PostgresServer, postgres_server
 
-ADDRESS = f"127.88.{os.getpid() % 250 + 1}.1"
+ADDRESS, OTHER = (f"127.88.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 120 * 2 + n}" for n in (1, 2))
+"""Of this process alone: each is the port 5432 of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("tls")
     authority, stranger = Authority.make(folder / "hospital"), Authority.make(folder / "stranger")
     identity = authority.issue(folder / "server", ADDRESS)
-    with postgres_server(listen_addresses=f"{ADDRESS},127.88.255.254") as server:
+    with postgres_server(listen_addresses=f"{ADDRESS},{OTHER}") as server:
         _serve_tls(server, identity.certificate, identity.key)
         yield Served(authority.folder / "ca.crt", stranger.folder / "ca.crt")
 
@@ -59,6 +60,21 @@ async def test_the_authority_that_signed_it_is_trusted(served: Served, mode: str
     assert await served.is_encrypted(f"sslmode={mode}&sslrootcert={served.authority}")
 
 
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+async def test_the_authority_of_the_environment(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
+) -> None:
+    """Beside the URL, as an installation gives it; one whose file is not there, such as a Secret's key, is none."""
+    monkeypatch.setenv("AEGATE_DATABASE_CA", str(served.authority))
+    assert await served.is_encrypted(f"sslmode={mode}")
+    monkeypatch.setenv("AEGATE_DATABASE_CA", str(served.stranger))
+    with pytest.raises(DatabaseUnavailable, match="certificate"):
+        await served.is_encrypted(f"sslmode={mode}")
+    assert await served.is_encrypted(f"sslmode={mode}&sslrootcert={served.authority}")
+    monkeypatch.setenv("AEGATE_DATABASE_CA", str(tmp_path / "ca.crt"))
+    assert await served.is_encrypted("sslmode=require")
+
+
 async def test_without_an_authority_it_is_encrypted_and_nobody_is_verified(served: Served) -> None:
     assert await served.is_encrypted("sslmode=require")
 
@@ -70,10 +86,9 @@ async def test_another_authority_is_not(served: Served, mode: str) -> None:
 
 
 async def test_a_certificate_for_another_host(served: Served) -> None:
-    other = "127.88.255.254"
-    assert await served.is_encrypted(f"sslmode=verify-ca&sslrootcert={served.authority}", host=other)
+    assert await served.is_encrypted(f"sslmode=verify-ca&sslrootcert={served.authority}", host=OTHER)
     with pytest.raises(DatabaseUnavailable, match="certificate"):
-        await served.is_encrypted(f"sslmode=verify-full&sslrootcert={served.authority}", host=other)
+        await served.is_encrypted(f"sslmode=verify-full&sslrootcert={served.authority}", host=OTHER)
 
 
 async def test_what_this_machine_trusts_does_not_hold_it(served: Served) -> None:

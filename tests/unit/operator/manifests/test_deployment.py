@@ -168,6 +168,7 @@ def test_settings_of_both() -> None:
         "indexer": {
             "AEGATE_DATA": "/var/lib/aegate",
             "AEGATE_DATABASE_URL_FILE": "/etc/aegate/database/dsn",
+            "AEGATE_DATABASE_CA": "/etc/aegate/database/ca.crt",
             "AEGATE_AE": "radiology/ct1",
             "AEGATE_HEALTH_LISTEN": "0.0.0.0:8081",
             "AEGATE_LOG_FORMAT": "json",
@@ -186,7 +187,7 @@ def test_identity_is_mounted_key_by_key_and_may_be_missing() -> None:
             "secretName": "aegate-database",
             "optional": True,
             "defaultMode": 0o440,
-            "items": [{"key": "dsn", "path": "dsn"}],
+            "items": [{"key": "dsn", "path": "dsn"}, {"key": "ca.crt", "path": "ca.crt"}],
         },
         "tls": {
             "secretName": "ct1-identity",
