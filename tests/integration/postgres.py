@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.integration.identities import Identity
 from tests.integration.processes import family, is_running
 from tests.integration.waiting import eventually
 
@@ -146,6 +147,17 @@ class PostgresServer:
     def url(self, database: str) -> str:
         """Return the URL of ``database``, as aegate takes it."""
         return f"postgres://{USER}@/{database}?host={self.folder}"
+
+    def serve_tls(self, identity: Identity) -> None:
+        """Speak TLS from now on, to whoever asks for it."""
+        data = self.folder / "data"
+        owner = data.stat()
+        for source, name in ((identity.certificate, "server.crt"), (identity.key, "server.key")):
+            shutil.copyfile(source, data / name)
+            (data / name).chmod(0o600)
+            os.chown(data / name, owner.st_uid, owner.st_gid)
+        self.run("ALTER SYSTEM SET ssl = on")
+        self.run("SELECT pg_reload_conf()")
 
     def create(self, database: str, *, template: str = "template0") -> str:
         """Make ``database`` as a copy of ``template`` and return its URL."""

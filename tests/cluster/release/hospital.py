@@ -22,6 +22,7 @@ import httpx
 from tests.cluster.chart.rendering import CHART, helm_program, sets
 from tests.cluster.lab.hosts import SHARED
 from tests.cluster.lab.lab import Lab
+from tests.integration.identities import Authority
 from tests.integration.peers import run_dcmtk
 from tests.integration.postgres import PostgresServer, postgres_server
 from tests.integration.processes import process
@@ -230,10 +231,12 @@ def studies(client: httpx.Client) -> dict[str, int]:
 
 
 @contextmanager
-def hospital(lab: Lab, folder: Path, namespace: str) -> Iterator[Hospital]:
+def hospital(lab: Lab, folder: Path, namespace: str, *, sslmode: str = "verify-full") -> Iterator[Hospital]:
     """Install everything but the chart: database, roles, volumes, Secrets, a token."""
+    authority = Authority.make(folder / "authority")
     with postgres_server(listen_addresses=str(lab.plan.machine)) as server:
         _open_to_pods(server, lab)
+        server.serve_tls(authority.issue(folder / "database", str(lab.plan.machine)))
         _make_roles(server)
         for space in (SYSTEM, namespace):
             lab.make_namespace(space)
@@ -242,9 +245,10 @@ def hospital(lab: Lab, folder: Path, namespace: str) -> Iterator[Hospital]:
         _make_volumes(lab, namespace)
         token = _make_token(lab, folder)
         for secret, role in SECRETS.items():
-            dsn = f"--from-literal=dsn=postgres://{role}@{lab.plan.machine}:5432/aegate"
+            dsn = f"--from-literal=dsn=postgres://{role}@{lab.plan.machine}:5432/aegate?sslmode={sslmode}"
+            ca = f"--from-file=ca.crt={authority.folder / 'ca.crt'}"
             for space in {SYSTEM, namespace} if secret == "aegate-database" else {SYSTEM}:
-                lab.kubectl("create", "secret", "generic", secret, dsn, f"--namespace={space}")
+                lab.kubectl("create", "secret", "generic", secret, dsn, ca, f"--namespace={space}")
         made = Hospital(lab, server, token, folder, namespace)
         try:
             yield made
@@ -255,7 +259,7 @@ def hospital(lab: Lab, folder: Path, namespace: str) -> Iterator[Hospital]:
 def _open_to_pods(server: PostgresServer, lab: Lab) -> None:
     with (server.folder / "data" / "pg_hba.conf").open("a") as rules:
         for network in lab.plan.networks():
-            rules.write(f"host all all {network} trust\n")
+            rules.write(f"hostssl all all {network} trust\n")
     server.run("SELECT pg_reload_conf()")
 
 

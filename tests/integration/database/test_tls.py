@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from aegate_core.database import open_database
 from aegate_core.errors import DatabaseUnavailable, InvalidValue
 from tests.integration.identities import Authority
-from tests.integration.postgres import PostgresServer, postgres_server
+from tests.integration.postgres import postgres_server
 
 ADDRESS, OTHER = (f"127.88.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 120 * 2 + n}" for n in (1, 2))
 """Of this process alone: each is the port 5432 of a server."""
@@ -39,20 +38,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     authority, stranger = Authority.make(folder / "hospital"), Authority.make(folder / "stranger")
     identity = authority.issue(folder / "server", ADDRESS)
     with postgres_server(listen_addresses=f"{ADDRESS},{OTHER}") as server:
-        _serve_tls(server, identity.certificate, identity.key)
+        rules = server.folder / "data" / "pg_hba.conf"
+        rules.write_text("local all all trust\nhostssl all all 127.0.0.0/8 trust\n")
+        server.serve_tls(identity)
         yield Served(authority.folder / "ca.crt", stranger.folder / "ca.crt")
-
-
-def _serve_tls(server: PostgresServer, certificate: Path, key: Path) -> None:
-    data = server.folder / "data"
-    owner = data.stat()
-    for source, name in ((certificate, "server.crt"), (key, "server.key")):
-        shutil.copyfile(source, data / name)
-        (data / name).chmod(0o600)
-        os.chown(data / name, owner.st_uid, owner.st_gid)
-    (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.0/8 trust\n")
-    server.run("ALTER SYSTEM SET ssl = on")
-    server.run("SELECT pg_reload_conf()")
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
