@@ -106,7 +106,7 @@ class PoolKeeper:
         told = self._see(view)
         live = {share: this.lines for share, this in told.items()}
         lines = placed(dict(self._lines(pool, live)), live, pool, view.has_moved)
-        written, troubles = await self._clear_claim(pool), dict[int, str]()
+        written, troubles = 0, dict[int, str]()
         for share in sorted(lines.keys() | live.keys()):
             try:
                 written += await self._write(pool, share, lines.get(share))
@@ -125,6 +125,8 @@ class PoolKeeper:
             facts = None if has_moved or ae.suspend else view.facts(ae, line_of(ae, pool, self._installation))
             if has_moved or (facts is not None and facts != self._facts_of(ae.key)):
                 self._enqueue(_ref(ae.key))
+        # After all that AEs wait for: what is refused here keeps none of them out.
+        written += await self._clear_claim(pool)
         if troubles:
             raise ClusterRefused(" ".join(troubles.values()))
         return written > 0

@@ -65,23 +65,29 @@ class PoolLeftovers:
         if not maps and job is None:
             return 0
         if self._cache.pods(family) or await self._lives(name):
-            return 0
+            return await self.come_back(name)
         claim = await self._claim(name)
         wished = self._wished(name, _held(claim), speaks_for_pool=True)
         step = await self._drain(wished, claim, job)
+        if step is None and await self._lives(name):  # asked again: what came meanwhile may have filled it
+            return await self.come_back(name)
         return await self._finish(name, claim, maps, job) if step is None else step
 
     async def clear_claim(self, name: str) -> int:
         """Do the next step for the claim of a pool that is there and lives without one now; return as `clear` does."""
         claim = await self._claim(name)
         job = self._cache.get(JOB, pool_drain_key(name, self._installation))
-        if (claim is None and job is None) or await self._lives(name, mounts=True):
+        if claim is None and job is None:
             return 0
+        if await self._lives(name, mounts=True):
+            return await self.come_back(name)
         held = _held(claim)
         if held is None and job is None:
             return 0 if claim is None or is_leaving(claim) else await self._finish(name, claim, (), None)
         wished = self._wished(name, held, speaks_for_pool=False)
         step = await self._drain(wished, claim, job)
+        if step is None and await self._lives(name, mounts=True):
+            return await self.come_back(name)
         return await self._finish(name, claim, (), job) if step is None else step
 
     async def _lives(self, name: str, *, mounts: bool = False) -> bool:
@@ -112,7 +118,8 @@ class PoolLeftovers:
         """See that a Job empties the spool; return how many objects were written, or None when nothing is left."""
         if job is None:
             live = await self._client.apply(JOB, wished)
-            self._at_work.add(uid_of(live))
+            if not is_complete(live):
+                self._at_work.add(uid_of(live))
             self._cache.put(JOB, live)
             key = key_of(live)
             log(SPOOL_DRAINING, namespace=key.namespace, name=key.name)

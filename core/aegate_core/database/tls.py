@@ -10,6 +10,7 @@ from pathlib import Path
 from aegate_core.errors import InvalidValue
 
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_UNVERIFIED = ("disable", "allow", "prefer")
 SYSTEM = "system"
 """As ``sslrootcert``: the authorities that this machine trusts."""
 
@@ -26,13 +27,29 @@ def tls_of(query: Mapping[str, str]) -> ssl.SSLContext | str | None:
     certificate, key = query.get("sslcert"), query.get("sslkey")
     if mode is None and not query.get("sslrootcert") and not certificate:
         return None
-    mode = mode or "prefer"
+    is_system = authority == SYSTEM
+    mode = mode or ("verify-full" if is_system else "prefer")
     if mode not in MODES:
         raise InvalidValue(f"sslmode in the database URL must be one of {', '.join(MODES)}, got another")
+    if is_system and mode != "verify-full":
+        raise InvalidValue(
+            "sslmode in the database URL must be verify-full with sslrootcert=system, where anybody may have a "
+            f"certificate, got {mode}"
+        )
+    if query.get("sslrootcert") and mode in _UNVERIFIED:
+        raise InvalidValue(
+            "sslmode in the database URL must be require, verify-ca or verify-full with sslrootcert, "
+            f"got {query.get('sslmode') or 'none'}"
+        )
+    if mode == "verify-ca" and not authority:
+        raise InvalidValue(
+            "sslrootcert in the database URL must name the authority that verify-ca verifies, got none: name it, or "
+            "put it as ca.crt beside the DSN"
+        )
     verifies = mode.startswith("verify-") or (mode == "require" and bool(authority))
     if not verifies and not certificate:
         return mode
-    if mode in ("disable", "allow", "prefer"):
+    if mode in _UNVERIFIED:
         raise InvalidValue(
             f"sslcert in the database URL must come with sslmode=require or verify-full, got {mode}"
         )

@@ -101,13 +101,14 @@ async def retain(
     )
     run.report.left_over = await index.count_to_delete(db)
     if not dry_run:
-        await asyncio.to_thread(run.blobs.sweep)
         await _delete_files(run)
     await _deliveries(run)
     for key, partition in sorted(configuration.partitions.items()):
         due_before = images_due_before(partition.retention, now=now)
         if due_before is not None:
             await _images(run, key, due_before)
+    if not dry_run:
+        await asyncio.to_thread(run.blobs.sweep)  # last: what fails here keeps nothing else from going
     return run.report
 
 

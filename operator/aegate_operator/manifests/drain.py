@@ -49,9 +49,10 @@ def pool_drain_job(
 ) -> Manifest:
     """Return the Job for what a pool left; without a claim it takes back the pool's word in the index, and no more.
 
-    ``speaks_for_pool``: the pool has no pods any more, so the Job says in its name how far it is.
+    ``speaks_for_pool``: the pool has no pods any more, so the Job says in its name how far it is; else in one that no
+    pool can have.
     """
-    container = draining_of_pool(pool if speaks_for_pool else f"{pool}-left", installation)
+    container = draining_of_pool(pool if speaks_for_pool else f"{pool}.left", installation)
     return _job(pool_drain_key(pool, installation), {POOL_LABEL: pool}, claim, container, installation)
 
 

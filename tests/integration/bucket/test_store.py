@@ -200,6 +200,11 @@ def test_killed_in_mid_part_leaves_nothing_to_be_seen_and_the_next_one_puts_it(
     assert (store.sweep(after=timedelta(0)), server.uploads(), server.names()) == (1, [], [key])
 
 
+def test_uploads_of_others_below_the_prefix_are_not_swept(store: BucketStore, server: BucketServer) -> None:
+    server.client().create_multipart_upload(Bucket=NAME, Key=f"{server.prefix}of/somebody/else")
+    assert (store.sweep(after=timedelta(0)), len(server.uploads())) == (0, 1)
+
+
 @pytest.mark.parametrize("size_bytes", [1000, PART_BYTES + 1000])
 def test_bytes_that_changed_on_their_way_are_not_acknowledged(
     server: BucketServer, tmp_path: Path, size_bytes: int

@@ -81,7 +81,7 @@ async def test_a_certificate_for_another_host(served: Served) -> None:
 
 
 async def test_what_this_machine_trusts_does_not_hold_it(served: Served) -> None:
-    for query in ("sslmode=verify-full", "sslmode=verify-full&sslrootcert=system"):
+    for query in ("sslmode=verify-full", "sslmode=verify-full&sslrootcert=system", "sslrootcert=system"):
         with pytest.raises(DatabaseUnavailable, match="certificate"):
             await served.is_encrypted(query)
 
@@ -93,6 +93,11 @@ async def test_what_this_machine_trusts_does_not_hold_it(served: Served) -> None
         ("sslmode=verify-full&sslrootcert=/nowhere/ca.crt", "sslrootcert .* got FileNotFoundError"),
         ("sslmode=require&sslcert=/nowhere/tls.crt", "sslcert and sslkey .* got FileNotFoundError"),
         ("sslcert=/nowhere/tls.crt", "must come with sslmode=require"),
+        ("sslmode=require&sslrootcert=system", "must be verify-full with sslrootcert=system"),
+        ("sslmode=verify-ca&sslrootcert=system", "must be verify-full with sslrootcert=system"),
+        ("sslmode=verify-ca", "must name the authority that verify-ca verifies, got none"),
+        ("sslrootcert=/etc/ca.crt", "must be require, verify-ca or verify-full with sslrootcert, got none"),
+        ("sslmode=prefer&sslrootcert=/etc/ca.crt", "with sslrootcert, got prefer"),
     ],
 )
 async def test_what_cannot_be_done_is_refused_in_words(query: str, words: str) -> None:

@@ -90,6 +90,15 @@ async def test_unknown_blob_becomes_a_quarantined_object(place: Place) -> None:
     assert await place.count("audit_event", "action = 'repair'") == 1
 
 
+async def test_unknown_blob_is_found_behind_a_folder_that_retention_has_emptied(place: Place) -> None:
+    (place.root / "blobs" / "00" / "00").mkdir(parents=True)
+    arrival = new_arrival_id()
+    path = place.root / "blobs" / blob_key(arrival)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((await current_blob(place)).read_bytes())
+    assert await kinds(place) == [Kind.BLOB_UNKNOWN]
+
+
 async def test_unreadable_side_record_becomes_a_quarantined_object_of_its_device(place: Place) -> None:
     arrival = place.receive(ct(Instance(study="s2")))
     spooled = place.spooled()[0]

@@ -187,6 +187,21 @@ async def test_pool_that_never_had_a_volume_has_its_word_taken_back(phase: str) 
     assert ground.cluster.names(CONFIG_MAP) == []
 
 
+async def test_word_of_a_job_does_not_count_for_what_came_in_a_second_life_of_its_pool() -> None:
+    """The same operator all the time: it saw the Job at work, and the pool is back when it has ended."""
+    ground = await removed()
+    cluster = ground.cluster
+    first = cluster.of(JOB, DRAIN)["metadata"]["uid"]
+    put_chart(cluster)
+    await complete(ground)
+    assert cluster.names(JOB) == [], "the pool is there"
+    cluster.lose(DEPLOYMENT, CHART_DEPLOYMENT, is_told=False)
+    await settle(ground)
+    await pass_(ground)
+    assert cluster.names(VOLUME_CLAIM) == [str(CLAIM)]
+    assert cluster.of(JOB, DRAIN)["metadata"]["uid"] != first
+
+
 async def test_pool_of_another_namespace_is_another_releases() -> None:
     cluster = await served()
     cluster.lose(DEPLOYMENT, CHART_DEPLOYMENT, is_told=False)
@@ -223,7 +238,7 @@ async def test_claim_that_a_pool_had_before_it_lived_without_one_is_emptied_when
     cluster.lose(POD, POOL_POD)
     await settle(ground)
     env = cluster.of(JOB, DRAIN)["spec"]["template"]["spec"]["containers"][0]["env"]
-    assert {"name": "AEGATE_INDEXER", "value": "pool-default-left"} in env, "the pool speaks for itself"
+    assert {"name": "AEGATE_INDEXER", "value": "pool-default.left"} in env, "the pool speaks for itself"
     await complete(ground)
     assert cluster.names(VOLUME_CLAIM) == cluster.names(JOB) == []
     assert len(cluster.names(CONFIG_MAP)) == 2, "the pool is there"

@@ -189,7 +189,9 @@ async def _blobs(
 ) -> AsyncIterator[Finding]:
     """Find what lies in the blob store and no row knows."""
     pages = blobs.listing()
-    while page := await asyncio.to_thread(next, pages, None):
+    while (
+        page := await asyncio.to_thread(next, pages, None)
+    ) is not None:  # an emptied folder is a page, too
         named = {arrival: name for name in page if (arrival := _arrival_of(name)) is not None}
         summary.blobs += len(named)
         summary.to_delete += len(await index.removed_of(db, sorted(named)))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from aegate_core.dicom.identifiers import ArrivalId
-from aegate_core.errors import BucketError, BucketUnreachable, StorageError, StorageFull
+from aegate_core.errors import BucketError, BucketUnreachable, InvalidValue, StorageError, StorageFull
 from aegate_core.settings import Bucket
 from aegate_core.steps import Step, reached
 from aegate_core.stores.blobs.keys import BlobKey, blob_key, parse_blob_key
@@ -231,14 +231,21 @@ class BucketStore:
             token = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def sweep(self, *, after: timedelta = ABANDONED_AFTER) -> int:
-        """Abort what processes that died a day ago had begun to put. Raises BucketError."""
+        """Abort what processes that died a day ago had begun to put; nothing that is no blob. Raises BucketError."""
         began_before, aborted = datetime.now(UTC) - after, 0
         for name, upload, began_at in list(self._uploads()):
-            if began_at < began_before:
+            if began_at < began_before and self._is_blob(name):
                 with contextlib.suppress(FileNotFoundError):
                     self._abort(name, upload)
                     aborted += 1
         return aborted
+
+    def _is_blob(self, name: str) -> bool:
+        try:
+            parse_blob_key(name.removeprefix(self._bucket.prefix))
+        except InvalidValue:
+            return False
+        return True
 
     def _uploads(self) -> Iterator[tuple[str, str, datetime]]:
         marker: dict[str, str] = {}
@@ -253,12 +260,15 @@ class BucketStore:
                 return
             marker = {
                 "KeyMarker": answer["NextKeyMarker"],
-                "UploadIdMarker": answer["NextUploadIdMarker"],
+                "UploadIdMarker": answer.get("NextUploadIdMarker", ""),
             }
 
     def _abort(self, name: str, upload: str) -> None:
         with self._connection.asking("an upload be aborted") as client:
-            client.abort_multipart_upload(**self._at(name), UploadId=upload)
+            try:
+                client.abort_multipart_upload(**self._at(name), UploadId=upload)
+            except client.exceptions.NoSuchUpload:
+                return  # somebody else did, or a rule of the bucket's
 
     def trouble(self) -> str | None:
         """Return why the bucket cannot be used, or None; one that did nothing lately is asked for a key first."""
