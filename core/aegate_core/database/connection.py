@@ -71,7 +71,7 @@ def connection_config(url: str) -> dict[str, Any]:
             "foreign_keys": "ON",
         }
         return {"engine": "aegate_core.database.sqlite_backend", "credentials": credentials}
-    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    query = parameters_of(url)
     name = parts.path.lstrip("/")
     if not name:
         raise InvalidValue(
@@ -96,6 +96,11 @@ def connection_config(url: str) -> dict[str, Any]:
     if query.get("pgbouncer", "false") != "false":
         credentials |= POOLED
     return {"engine": "aegate_core.database.asyncpg_backend", "credentials": credentials}
+
+
+def parameters_of(url: str) -> dict[str, str]:
+    """Return the parameters of a database URL, each one's first value."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
 
 def _hosts(parts: SplitResult, query: Mapping[str, str]) -> list[tuple[str | None, int]]:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from aegate_core.database.connection import connection_config
+from aegate_core.database.connection import connection_config, parameters_of
+from aegate_core.database.tls import tls_environment
 from aegate_core.errors import NotFound, StorageError
 
 CHUNK = 1 << 20
@@ -124,13 +125,13 @@ def tool_environment(url: str, environ: Mapping[str, str]) -> dict[str, str]:
         "PGTARGETSESSIONATTRS": "read-write",  # the primary: the one that exported the snapshot
         "PGUSER": wanted["user"],
         "PGPASSWORD": wanted["password"],
-        "PGSSLMODE": wanted.get("ssl"),
         "PGDATABASE": wanted["database"],
         "PGAPPNAME": "aegate",
         "PGCONNECT_TIMEOUT": str(ceil(wanted["timeout"])),
         "LC_ALL": "C",
     }
-    return {**environ, **{name: value for name, value in given.items() if value}}
+    tls = tls_environment(parameters_of(url))
+    return {**environ, **tls, **{name: value for name, value in given.items() if value}}
 
 
 async def dump(tool: Tool, url: str, snapshot: str, into: Path, report: Callable[[int], None]) -> str:

@@ -56,6 +56,15 @@ def tls_of(query: Mapping[str, str]) -> ssl.SSLContext | str | None:
     return _context(mode, authority if verifies else None, certificate, key, verifies=verifies)
 
 
+def tls_environment(query: Mapping[str, str]) -> dict[str, str]:
+    """Return the same for PostgreSQL's own programs, as libpq's environment variables."""
+    told = {
+        f"PG{name.upper()}": query.get(name, "") for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")
+    }
+    told["PGSSLROOTCERT"] = told["PGSSLROOTCERT"] or _installed_authority() or ""
+    return {name: value for name, value in told.items() if value}
+
+
 def _installed_authority() -> str | None:
     file = os.environ.get("AEGATE_DATABASE_CA", "")
     return file if file and Path(file).exists() else None

@@ -20,6 +20,7 @@ from aegate_core.settings import DataFolder
 from tests import sentinel
 from tests.dicom import ct_study
 from tests.integration.backup.test_backup import LATER, files
+from tests.integration.identities import Authority
 from tests.integration.intake.hospital import Place, at, spool_folder
 from tests.integration.postgres import PostgresServer
 
@@ -92,6 +93,8 @@ def test_program_that_is_missing_or_older_than_the_server_is_named_with_what_to_
 async def test_password_is_in_no_argument_and_the_urls_words_are_kept(tmp_path: Path) -> None:
     tool = fake_tool(tmp_path / "bin", "pg_dump", 'echo "$@"; env | grep ^PG | sort')
     url = "postgres://an%40na:s%3Ecret@db1.example,db2.example:5433/name?sslmode=verify-full&connect_timeout=2.5"
+    authority = Authority.make(tmp_path / "hospital").folder / "ca.crt"
+    url += f"&sslrootcert={authority}"
     await dump(Tool(tool, 15), url, "00-1", tmp_path / "said", lambda _: None)
     arguments, *environ = (tmp_path / "said").read_text().splitlines()
     assert ("--snapshot=00-1" in arguments, "cret" in arguments, "an@na" in arguments) == (True, False, False)
@@ -102,6 +105,7 @@ async def test_password_is_in_no_argument_and_the_urls_words_are_kept(tmp_path: 
         "PGPORT=5432,5433",
         "PGDATABASE=name",
         "PGSSLMODE=verify-full",
+        f"PGSSLROOTCERT={authority}",
         "PGCONNECT_TIMEOUT=3",
         "PGTARGETSESSIONATTRS=read-write",
     }

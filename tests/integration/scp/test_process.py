@@ -80,7 +80,7 @@ def test_configuration_that_cannot_be_used_leaves_the_last_good_one_and_is_said(
     with running_listener(tmp_path) as listener:
         good = listener.config.to_json()
         for number, bad in enumerate(
-            ["{", json.dumps(json.loads(good) | {"port": 1}), json.dumps(json.loads(good) | {"surprise": 1})],
+            ["{", json.dumps(json.loads(good) | {"port": 1}), json.dumps(json.loads(good) | {"entities": 1})],
             1,
         ):
             write_config(tmp_path, bad)
