@@ -23,10 +23,12 @@ import importlib, os, pkgutil, sys
 roots = [importlib.import_module(name) for name in ("aegate_core", sys.argv[1])]
 names = [m.name for r in roots for m in pkgutil.walk_packages(r.__path__, r.__name__ + ".")]
 for name in names:
-    if not name.endswith(("__main__", "print_schema")):
+    if not name.endswith(("__main__", "print_schema", *sys.argv[2:])):
         importlib.import_module(name)
 print(len(names), os.getuid())
 """
+OF_IMAGES = ("blobs.bucket", "blobs.s3")
+"""Modules that only those need, and load, which touch images: operator and API know neither bucket nor its client."""
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,9 @@ def test_image_has_whatever_its_modules_import(archives: dict[str, Path], part: 
     assert archives
     package = f"aegate_{part.replace('-', '_')}"
     tag = archives[part].stem.rpartition("-")[2]
+    needless = () if part in ("scp", "scu") else OF_IMAGES
     told = Buildah(cache_folder() / "buildah").run(
-        image_name(part, tag), "python3", "-c", IMPORT_ALL, package
+        image_name(part, tag), "python3", "-c", IMPORT_ALL, package, *needless
     )
     assert told.split()[-1] == "10001"
     assert int(told.split()[0]) > 50
