@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from aegate_core.dicom.identifiers import ResourceKey
-from aegate_core.errors import ClusterUnavailable
-from aegate_core.stores.cluster.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, VOLUME_CLAIM
+from aegate_core.errors import ClusterRefused, ClusterUnavailable
+from aegate_core.stores.cluster.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, VOLUME_CLAIM, Kind
 from aegate_operator.installation import Installation, Pool
 from aegate_operator.manifests.child import DRAIN_APP, POOL_LABEL
 from aegate_operator.pool_leftovers import AGAIN_S
@@ -36,10 +36,15 @@ GONE = [
 def put_chart(cluster: FakeCluster, *, phase: str = "Bound") -> None:
     """What the chart makes for the pool."""
     labels = {POOL_LABEL: "default"}
-    mounts = {"volumes": [{"name": "spool", "persistentVolumeClaim": {"claimName": CLAIM.name}}]}
     claim: dict[str, Any] = {"namespace": HOME, "name": CLAIM.name, "labels": labels}
-    deployment = {"namespace": HOME, "name": CHART_DEPLOYMENT.name, "labels": labels}
     cluster.put(VOLUME_CLAIM, {"metadata": claim, "spec": {}, "status": {"phase": phase}}, is_told=False)
+    put_deployment(cluster)
+
+
+def put_deployment(cluster: FakeCluster) -> None:
+    labels = {POOL_LABEL: "default"}
+    mounts = {"volumes": [{"name": "spool", "persistentVolumeClaim": {"claimName": CLAIM.name}}]}
+    deployment = {"namespace": HOME, "name": CHART_DEPLOYMENT.name, "labels": labels}
     template = {"metadata": {"labels": labels}, "spec": mounts}
     cluster.put(DEPLOYMENT, {"metadata": deployment, "spec": {"template": template}}, is_told=False)
 
@@ -200,6 +205,37 @@ async def test_word_of_a_job_does_not_count_for_what_came_in_a_second_life_of_it
     await pass_(ground)
     assert cluster.names(VOLUME_CLAIM) == [str(CLAIM)]
     assert cluster.of(JOB, DRAIN)["metadata"]["uid"] != first
+
+
+async def test_pool_that_comes_back_while_its_claim_is_about_to_go_keeps_it() -> None:
+    ground = await removed()
+    cluster = ground.cluster
+
+    def come_back(verb: str, kind: Kind, key: ResourceKey) -> None:
+        if (verb, kind) == ("get", JOB):  # the last question before all goes
+            put_deployment(cluster)
+
+    cluster.refuse = come_back
+    await complete(ground)
+    assert cluster.names(VOLUME_CLAIM) == [str(CLAIM)]
+    assert len(cluster.names(CONFIG_MAP)) == 2
+
+
+async def test_job_that_is_refused_keeps_no_entity_out_of_its_pool() -> None:
+    cluster = await served()
+    ground = restarted(cluster, WITHOUT_VOLUME)
+    cluster.lose(POD, POOL_POD)
+    deployment = cluster.of(DEPLOYMENT, CHART_DEPLOYMENT)
+    cluster.put(DEPLOYMENT, {**deployment, "spec": {"template": {"spec": {}}}}, is_told=False)
+    cluster.refuse = lambda verb, kind, key: (
+        ClusterRefused("exceeded quota") if (verb, kind) == ("apply", JOB) else None
+    )
+    await settle(ground)
+    await added(ground, "mr1")
+    await ground.settle()
+    told = [str(cluster.of(CONFIG_MAP, ResourceKey(HOME, f"aegate-entities-default-{n}"))) for n in (0, 1)]
+    assert "mr1" in "".join(told)
+    assert "exceeded quota" in ground.errors.values()
 
 
 async def test_pool_of_another_namespace_is_another_releases() -> None:
