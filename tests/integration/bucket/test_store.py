@@ -126,7 +126,8 @@ def test_large_object_goes_in_parts_and_comes_back_whole(
     key = store.put(new_arrival_id(), source)
 
     assert content(store, key) == source.read_bytes()
-    assert (server.uploads(), len(moved)) == ([], -(-size_bytes // PART_BYTES) + 1)
+    assert server.uploads() == []
+    assert len(moved) > size_bytes >> 20, "a sign of life for each MiB, and not only for each part"
 
 
 _PUT_AND_GET = """

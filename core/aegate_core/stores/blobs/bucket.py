@@ -45,7 +45,7 @@ ROOM_WAIT_S = 10.0
 
 
 class BucketStore:
-    """Blobs in one bucket (`store.BlobStore`). ``moved`` is called after each request of an upload."""
+    """Blobs in one bucket (`store.BlobStore`). ``moved`` is called whenever some of an upload has gone."""
 
     def __init__(
         self,
@@ -101,11 +101,13 @@ class BucketStore:
         reached(Step.BLOB_PLACED)
 
     def _put_whole(self, name: str, file: BinaryIO, size_bytes: int) -> None:
-        sha256 = _sha256(Slice(file, 0, size_bytes))
+        whole = Slice(file, 0, size_bytes, self._moved)
+        sha256 = _sha256(whole)
+        whole.seek(0)
         with self._connection.asking("a blob be put") as client:
             answer = client.put_object(
                 **self._at(name),
-                Body=Slice(file, 0, size_bytes),
+                Body=whole,
                 ChecksumSHA256=_b64(sha256),
                 ContentType="application/dicom",
             )
@@ -121,12 +123,11 @@ class BucketStore:
             parts: list[dict[str, object]] = []
             total = hashlib.sha256()
             for begin in range(0, size_bytes, PART_BYTES):
-                part = Slice(file, begin, min(PART_BYTES, size_bytes - begin))
+                part = Slice(file, begin, min(PART_BYTES, size_bytes - begin), self._moved)
                 sha256 = _sha256(part)
                 total.update(sha256)
                 number = len(parts) + 1
                 parts.append(self._put_part(name, upload, number, part, _b64(sha256)))
-                self._moved()
                 reached(Step.PART_SENT)
             with self._connection.asking("a large blob be completed") as client:
                 answer = client.complete_multipart_upload(

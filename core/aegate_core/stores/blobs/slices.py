@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from typing import BinaryIO
 
 
 class Slice(io.RawIOBase):
-    """``size_bytes`` of an open file from ``begin`` on; it has a place of its own, and does not move the file's."""
+    """``size_bytes`` of an open file from ``begin`` on; it has a place of its own, and does not move the file's.
 
-    def __init__(self, file: BinaryIO, begin: int, size_bytes: int) -> None:
+    ``moved`` is called whenever some of it was read: on a slow line that is the only sign of life of a request.
+    """
+
+    def __init__(self, file: BinaryIO, begin: int, size_bytes: int, moved: Callable[[], None]) -> None:
         super().__init__()
         self._file = file
         self._begin = begin
         self._size_bytes = size_bytes
         self._at = 0
+        self._moved = moved
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -32,6 +37,7 @@ class Slice(io.RawIOBase):
             return 0
         count = os.preadv(self._file.fileno(), [memoryview(buffer)[:wanted]], self._begin + self._at)
         self._at += count
+        self._moved()
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
