@@ -5,13 +5,22 @@ Its name holds "sqlite" because Tortoise's migration executor picks the schema e
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import time
 from typing import Any, cast
 
 from tortoise.backends.base.client import ConnectionWrapper, TransactionalDBClient, TransactionContext
 from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
 from tortoise.connection import get_connections
 from tortoise.exceptions import OperationalError
+
+RETRY_S = 0.02
+"""How long the other one may need to turn a new file into one with a WAL. By feel."""
+
+
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 class ImmediateTransaction(SqliteTransactionWrapper):
@@ -65,12 +74,22 @@ class client_class(SqliteClient):  # noqa: N801 - Tortoise looks for this name i
     """A SQLite connection whose transactions are ImmediateTransaction."""
 
     async def create_connection(self, with_db: bool) -> None:
-        """Connect with every pragma in force, or not at all: half made, it would write without WAL or foreign keys."""
-        try:
-            await super().create_connection(with_db)
-        except BaseException:
-            await self.close()
-            raise
+        """Connect with every pragma in force, or not at all: half made, it would write without WAL or foreign keys.
+
+        Of several that turn a new file into one with a WAL all but one are told at once that it is locked, whatever
+        ``busy_timeout`` says (sqlite.org/wal.html, "Sometimes queries return SQLITE_BUSY"): they try again.
+        """
+        until = time.monotonic() + int(self.pragmas["busy_timeout"]) / 1000
+        while True:
+            try:
+                await super().create_connection(with_db)
+            except BaseException as error:
+                await self.close()
+                if not _is_busy(error) or time.monotonic() >= until:
+                    raise
+            else:
+                return
+            await asyncio.sleep(RETRY_S)
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
         """Return the connection, for one caller at a time."""

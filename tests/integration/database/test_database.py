@@ -79,6 +79,16 @@ async def test_migrations_run_once_however_many_start_them(empty_database_url: s
     assert await migrate(empty_database_url) == []
 
 
+async def test_a_new_file_is_opened_however_many_come_first(tmp_path: Path) -> None:
+    async def ask(url: str) -> object:
+        async with open_database(url) as db:
+            return await db.fetch_value("PRAGMA journal_mode")
+
+    for number in range(40):  # one round in twelve hit SQLite's refusal that knows no timeout
+        url = f"sqlite://{tmp_path}/{number}.sqlite3"
+        assert await asyncio.gather(*[ask(url) for _ in range(8)]) == ["wal"] * 8
+
+
 async def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
     async with open_database(database_url) as db:
         await db.execute(
