@@ -45,6 +45,10 @@ class Caller:
     permissions: frozenset[Permission]
     expires_at: datetime | None = None
     address: str = ""
+    partitions: frozenset[str] | None = None
+    """The patient partitions (namespace/name) whose rows the caller sees; None: all of them."""
+    namespaces: frozenset[str] | None = None
+    """The namespaces whose Application Entities the caller may see and change with AE_EDITOR; None: all of them."""
 
     def holds_any(self, needed: frozenset[Permission]) -> bool:
         """Whether one of ``needed`` is held."""
