@@ -23,6 +23,7 @@ from aegate_core.errors import AegateError
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
+from aegate_graphql_api.patient_data import AccessLog
 
 GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
 READY_TIMEOUT_S = 3
@@ -62,9 +63,10 @@ class SecurityHeaders:
         await self._app(scope, receive, with_headers)
 
 
-def create_app(db: Database, authenticator: Authenticator) -> Starlette:
+def create_app(db: Database, authenticator: Authenticator, *, accesses: AccessLog | None = None) -> Starlette:
     """Return the application over an open database."""
     metrics = APIMetrics()
+    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db))
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -84,7 +86,7 @@ def create_app(db: Database, authenticator: Authenticator) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/graphql", GraphQLEndpoint(db, authenticator, metrics).answer, methods=["POST"]),
+            Route("/graphql", endpoint.answer, methods=["POST"]),
             Route("/graphiql", page),
             Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
             Route("/healthz", healthz),

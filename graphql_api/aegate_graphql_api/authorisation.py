@@ -77,24 +77,30 @@ def forbid(place: str, need: Need) -> None:
 def _needs(
     schema: GraphQLSchema, document: DocumentNode, operation: str | None
 ) -> tuple[tuple[str, Need], ...]:
+    needs = needs_of(schema)
+    found = [(field, needs.get(field, _DENIED)) for field in selected_fields(schema, document, operation)]
+    return tuple({need: (".".join(field), need) for field, need in reversed(found)}.values())
+
+
+@lru_cache(maxsize=256)
+def selected_fields(
+    schema: GraphQLSchema, document: DocumentNode, operation: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Return type and name of every field that the operation selects, each once, in the document's order."""
     walk = _Walk(schema, document)
-    found: dict[tuple[str, Need], None] = {}
+    found: dict[tuple[str, str], None] = {}
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode) and (
             operation is None or (definition.name is not None and definition.name.value == operation)
         ):
-            found.update(
-                dict.fromkeys(
-                    walk.selection(schema.get_root_type(definition.operation), definition.selection_set)
-                )
-            )
-    return tuple({need: (place, need) for place, need in reversed(found)}.values())
+            root = schema.get_root_type(definition.operation)
+            found.update(dict.fromkeys(walk.selection(root, definition.selection_set)))
+    return tuple(found)
 
 
 class _Walk:
     def __init__(self, schema: GraphQLSchema, document: DocumentNode) -> None:
         self._schema = schema
-        self._needs = needs_of(schema)
         self._seen: set[str] = set()
         self._fragments = {
             d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)
@@ -102,7 +108,7 @@ class _Walk:
 
     def selection(
         self, parent: GraphQLNamedType | None, selected: SelectionSetNode | None
-    ) -> Iterator[tuple[str, Need]]:
+    ) -> Iterator[tuple[str, str]]:
         for node in selected.selections if selected else ():
             if isinstance(node, FieldNode):
                 yield from self._field(parent, node)
@@ -116,11 +122,10 @@ class _Walk:
                 kind = self._schema.get_type(fragment.type_condition.name.value)
                 yield from self.selection(kind, fragment.selection_set)
 
-    def _field(self, parent: GraphQLNamedType | None, node: FieldNode) -> Iterator[tuple[str, Need]]:
+    def _field(self, parent: GraphQLNamedType | None, node: FieldNode) -> Iterator[tuple[str, str]]:
         name = node.name.value
         if name.startswith("__"):
             return  # introspection, for every valid token
-        type_name = parent.name if parent else "?"
-        yield f"{type_name}.{name}", self._needs.get((type_name, name), _DENIED)
+        yield parent.name if parent else "?", name
         if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType) and name in parent.fields:
             yield from self.selection(get_named_type(parent.fields[name].type), node.selection_set)

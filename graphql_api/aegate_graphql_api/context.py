@@ -16,6 +16,8 @@ from aegate_graphql_api.permissions import Caller
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aegate_graphql_api.patient_data import Reading
+
 
 @dataclass(slots=True)
 class Context:
@@ -25,6 +27,8 @@ class Context:
     caller: Caller
     now: datetime
     """By the database's clock, as workers see it."""
+    reading: Reading | None = None
+    """What the operation reads of patients; known when it was validated."""
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
 
     def loader(self, load: Callable[[Context, list[Any]], Awaitable[Sequence[Any]]]) -> DataLoader[Any, Any]:

@@ -19,12 +19,13 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType
 
 from aegate_core.database import Database, DatabaseClock
-from aegate_core.errors import StorageError
+from aegate_core.errors import AegateError, StorageError
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import present, problem_body
 from aegate_graphql_api.limits import MAX_BODY_BYTES
+from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.schema.root import schema
 
@@ -62,11 +63,14 @@ class APIMetrics:
 class GraphQLEndpoint:
     """Answers POST requests; every answer is JSON with data and errors as GraphQL has them."""
 
-    def __init__(self, db: Database, authenticator: Authenticator, metrics: APIMetrics) -> None:
+    def __init__(
+        self, db: Database, authenticator: Authenticator, metrics: APIMetrics, accesses: AccessLog
+    ) -> None:
         self._db = db
         self._authenticator = authenticator
         self._metrics = metrics
         self._clock = DatabaseClock()
+        self._accesses = accesses
 
     async def answer(self, request: Request) -> Response:
         """Authenticate, read, execute."""
@@ -107,12 +111,13 @@ class GraphQLEndpoint:
         return caller
 
     async def _execute(self, operation: dict[str, Any], caller: Caller) -> tuple[dict[str, Any], int]:
+        context = Context(self._db, caller, await self._now())
         try:
             result = await schema.execute(
                 operation["query"],
                 variable_values=operation.get("variables"),
                 operation_name=operation.get("operationName"),
-                context_value=Context(self._db, caller, await self._now()),
+                context_value=context,
                 allowed_operation_types=OPERATIONS,
             )
         except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
@@ -120,6 +125,11 @@ class GraphQLEndpoint:
                 "the document must hold the query or mutation that operationName names: correct one of them"
             )
             return problem_body("BAD_REQUEST", message), 400
+        if context.reading is not None and result.data is not None:
+            try:
+                await self._accesses.note(caller, context.reading, now=context.now)
+            except AegateError as error:
+                return problem_body("UNAVAILABLE", error.message), 200
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
             answer["errors"] = [present(error) for error in result.errors]

@@ -22,6 +22,7 @@ from strawberry.schema.schema import validate_document
 from aegate_graphql_api import limits
 from aegate_graphql_api.authorisation import authorise
 from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.patient_data import reading_of
 
 KEPT_DOCUMENTS = 256
 
@@ -80,5 +81,7 @@ class Guard(SchemaExtension):
             raise RequestRefused(
                 "BAD_REQUEST", "the document has several operations: name the one to run in operationName"
             )
-        authorise(schema, context.graphql_document, context.operation_name, context.context.caller)
+        document, name = context.graphql_document, context.operation_name
+        authorise(schema, document, name, context.context.caller)
+        context.context.reading = reading_of(schema, document, name, context.variables)
         yield

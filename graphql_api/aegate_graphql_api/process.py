@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -28,11 +29,15 @@ from aegate_core.health import ProcessState
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.authentication import LocalTokens, refuse_exposure
+from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.settings import Settings, settings_from
 
 PROCESS = "api"
 CHECK_EVERY_S = 5
 """How often the database is looked after, so that log and state file tell when it is away."""
+
+LAST_WORDS_S = 2
+"""How long an ending process tries to write how often patient data was read; that it was is written already."""
 
 log = Log("api")
 
@@ -89,8 +94,9 @@ async def serve(settings: Settings) -> None:
     with listen(settings) as listening:
         port = int(listening.getsockname()[1])
         async with open_database(settings.database_url, everywhere=True) as db:
+            accesses = AccessLog(db)
             config = uvicorn.Config(
-                create_app(db, authenticator),
+                create_app(db, authenticator, accesses=accesses),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -103,16 +109,19 @@ async def serve(settings: Settings) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.stop, number)
-            watch = asyncio.create_task(_watch(settings, db, port))
+            watch = asyncio.create_task(_watch(settings, db, port, accesses))
             try:
                 async with Watchdog(PROCESS).watching():
                     await server._serve([listening])
             finally:
                 watch.cancel()
                 await asyncio.gather(watch, return_exceptions=True)
+                with suppress(AegateError, TimeoutError):
+                    async with asyncio.timeout(LAST_WORDS_S):
+                        await accesses.flush(now=await db.time())
 
 
-async def _watch(settings: Settings, db: Database, port: int) -> None:
+async def _watch(settings: Settings, db: Database, port: int, accesses: AccessLog) -> None:
     """Say when the database goes and when it comes back. What a full disk did not take is said again."""
     away_since: float | None = None
     said: str | None = None
@@ -120,6 +129,9 @@ async def _watch(settings: Settings, db: Database, port: int) -> None:
     while True:
         await asyncio.sleep(CHECK_EVERY_S)
         trouble = await database_trouble(db)
+        if not trouble:
+            with suppress(AegateError):
+                await accesses.turn(now=await db.time())
         if trouble and away_since is None:
             away_since = loop.time()
             log(DATABASE_AWAY, error=trouble, retry_s=CHECK_EVERY_S)

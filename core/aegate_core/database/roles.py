@@ -21,7 +21,8 @@ LOCK = ("UPDATE (id)",)
 
 Rights = dict[str, tuple[str, ...]]
 
-AUDIT: Rights = {"audit_event": ADD}
+AUDIT: Rights = {"audit_event": ADD, "audit_outbox": ADD}
+"""The second by a trigger, where the audit is exported."""
 
 _ENQUEUE: Rights = {"delivery": ADD, "delivery_instance": ADD, "delivery_event": ADD, "destination": ADD}
 """A queue item is made, for a receiver that nobody may have declared yet."""
@@ -56,7 +57,8 @@ RIGHTS: Mapping[str, Rights] = {
     "indexer": AUDIT | _INDEX | _ENQUEUE,
     "worker": AUDIT
     | _MOVE
-    | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL},
+    | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
+    | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL},
     "api": AUDIT | _MOVE | {"close_unit": CHANGE, "study": LOCK},
 }
 """By process. Retention is in nobody's: it runs as the owner."""

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from aegate_core.database import Database
+
+
+class Area(StrEnum):
+    """What a row is about, and so who may read it: the holders of DICOM_QUEUE, but for ENTITIES those of AE_EDITOR."""
+
+    QUEUE = "QUEUE"
+    """What people and the upkeep did to queue items, destinations, conflicts."""
+    IMAGES = "IMAGES"
+    """What was received, sent and removed, and who was refused an association."""
+    ACCESS = "ACCESS"
+    """Who read patient data."""
+    ENTITIES = "ENTITIES"
+    """Changes of Application Entities, routes, partitions and locations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +35,16 @@ class Deed:
     address: str = ""
     """From where, when it came over a network."""
     detail: Mapping[str, object] = field(default_factory=dict)
+    area: Area = Area.QUEUE
+    partition: str | None = None
+    """The one patient partition that it is about."""
 
 
 async def record(tx: Database, deed: Deed, *, now: datetime | None = None) -> None:
     """Write the row; call it inside of the change's transaction."""
     await tx.execute(
-        "INSERT INTO audit_event (at, actor, address, action, target, outcome, detail) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO audit_event (at, actor, address, action, target, outcome, detail, area, partition) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         now or datetime.now(UTC),
         deed.actor[:256],
         deed.address[:64],
@@ -35,4 +52,34 @@ async def record(tx: Database, deed: Deed, *, now: datetime | None = None) -> No
         deed.target[:512],
         deed.outcome[:16],
         dict(deed.detail),
+        deed.area.value,
+        deed.partition,
     )
+
+
+RECEIVED = "receiveImages"
+SENT = "sendImages"
+"""Of images on their way in and out; ``detail`` has the key of the study and the AE, as namespace/name."""
+
+_SENT = """
+SELECT d.id AS id, d.state AS state, d.partition AS partition, d.study_id AS study, t.ae AS ae,
+  d.instances_done AS stored, d.instances_failed AS failed, d.error_code AS error
+FROM delivery d JOIN destination t ON t.id = d.destination_id
+WHERE d.id = ANY($1) AND d.state IN ('COMPLETED', 'WARNING', 'FAILED', 'CANCELED') ORDER BY d.id
+"""
+
+
+async def record_sent(tx: Database, delivery_ids: Sequence[int], *, now: datetime) -> None:
+    """Record which of these queue items are through, in the transaction that ends them."""
+    for row in await tx.fetch(_SENT, list(delivery_ids)):
+        detail = {name: row[name] for name in ("study", "ae", "state", "stored", "failed", "error")}
+        deed = Deed(
+            "worker",
+            SENT,
+            f"QueueItem:{row['id']}",
+            "DONE" if row["state"] in ("COMPLETED", "WARNING") else "FAILED",
+            detail=detail,
+            area=Area.IMAGES,
+            partition=row["partition"],
+        )
+        await record(tx, deed, now=now)

@@ -23,6 +23,7 @@ from aegate_core.decisions.retry import (
     is_poison,
     status_code,
 )
+from aegate_core.services.audit import record_sent
 from aegate_core.stores.queue import breakers, claiming, clock_steps, outcomes, slots, upkeep
 from aegate_core.stores.queue.breakers import BreakerRow, Probe
 from aegate_core.stores.queue.claiming import Claim, ClaimedInstance
@@ -185,6 +186,7 @@ async def settle(db: Database, held: Claim, ending: Ending, moment: Moment) -> S
             if not await transition(tx, [delivery.id], step):
                 raise SlotLost(f"delivery {delivery.id} was changed by somebody else: settle nothing")
             states[delivery.id] = step.target
+        await record_sent(tx, list(states), now=moment.now)
         await slots.release(tx, held.slot_id, held.token, now=moment.now)
         return Settled(states, breaker.state, BreakerState(row.state), breaker.next_probe_at)
 

@@ -136,7 +136,7 @@ async def _remove_deliveries(run: _Run, partition: str, ids: list[int]) -> int:
     async def work(tx: Database) -> int:
         gone = await queue.remove_deliveries(tx, ids)
         if gone:
-            deed = Deed(ACTOR, "remove-queue-items", partition, detail={"items": gone})
+            deed = Deed(ACTOR, "remove-queue-items", partition, detail={"items": gone}, partition=partition)
             await audit.record(tx, deed, now=run.now)
         return len(gone)
 
@@ -201,7 +201,15 @@ async def _remove_images(run: _Run, study_id: int, rules: Retention, due_before:
             return None
         await index.bury(tx, study_id, now=run.now)
         detail: dict[str, object] = {"images": study.images, "bytes": study.size_bytes}
-        await audit.record(tx, Deed(ACTOR, "remove-images", f"Study:{study_id}", detail=detail), now=run.now)
+        deed = Deed(
+            ACTOR,
+            "remove-images",
+            f"Study:{study_id}",
+            detail=detail,
+            area=audit.Area.IMAGES,
+            partition=study.partition,
+        )
+        await audit.record(tx, deed, now=run.now)
         return study
 
     return await run.db.atomically(work)

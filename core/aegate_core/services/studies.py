@@ -21,6 +21,7 @@ from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
 from aegate_core.errors import NotFound
 from aegate_core.events import UNIT_CLOSED, Log
 from aegate_core.resources.values import Level, StudyTimes
+from aegate_core.services.audit import RECEIVED, Area, Deed, record
 from aegate_core.services.deliveries import NewDelivery, enqueue
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.senders import senders, source_of
@@ -280,6 +281,22 @@ async def _close(
     outcome = _outcome(unit, source, images, chosen)
     await index.close(tx, unit, outcome=outcome, at=_close_time(unit, arrived, now))
     covered = sum(i.is_new for i in images)
+    if covered:
+        detail = {
+            "study": unit.study_id,
+            "ae": str(unit.ae),
+            "images": covered,
+            "series": unit.series_uid or None,
+        }
+        deed = Deed(
+            actor or "close",
+            RECEIVED,
+            f"Study:{unit.study_id}",
+            detail=detail,
+            area=Area.IMAGES,
+            partition=str(facts.partition),
+        )
+        await record(tx, deed, now=now)
     return Closed(unit.id, unit.study_id, unit.ae, level, outcome, deliveries, covered)
 
 

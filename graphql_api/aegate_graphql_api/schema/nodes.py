@@ -14,7 +14,7 @@ from aegate_graphql_api.authorisation import declared, forbid
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
-from aegate_graphql_api.schema import close_unit, resources, study, trouble
+from aegate_graphql_api.schema import audit, close_unit, resources, study, trouble
 from aegate_graphql_api.schema.destination import Destination, by_ae
 from aegate_graphql_api.schema.node import Node, number_of, parse_id
 from aegate_graphql_api.schema.queue_item import QueueItem, load_items
@@ -63,6 +63,7 @@ KINDS: Mapping[str, tuple[type, Load]] = {
         (close_unit.CloseUnit, _rows(UNITS, close_unit.CloseUnit, close_unit.unit_of)),
         (QueueItem, _numbered(load_items, QueueItem)),
         (Destination, _destination),
+        (audit.AuditEvent, audit.load_event),
         (trouble.Conflict, _rows(CONFLICTS, trouble.Conflict, trouble.conflict_of)),
         (
             trouble.QuarantinedObject,

@@ -26,6 +26,7 @@ from aegate_core.stores.queue.list_items import (
 )
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
+from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, number_of
 from aegate_graphql_api.schema.scalars import JSON, BigInt
@@ -85,7 +86,9 @@ class WhyNotMoving:
     until: datetime | None
 
 
-@strawberry.type(description="An instance in a delivery, with the peer's own answer.", directives=[QUEUE])
+@strawberry.type(
+    description="An instance in a delivery, with the peer's own answer.", directives=[QUEUE, PATIENT_DATA]
+)
 class DeliveryInstance:
     """An instance's outcome."""
 

@@ -11,6 +11,7 @@ from aegate_graphql_api.guard import Guard
 from aegate_graphql_api.mutations.root import Mutation
 from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
 from aegate_graphql_api.schema import (
+    audit,
     close_unit,
     dashboard,
     destination,
@@ -86,6 +87,11 @@ class Query:
         resolver=trouble.quarantined_objects,
         description="Objects that could not be parsed.",
         directives=[QUEUE],
+    )
+    audit_events = strawberry.field(
+        resolver=audit.audit_events,
+        description="Who did what, and who saw what. search knows actor:, address:, action:, target:, partition:.",
+        directives=[EITHER],
     )
     explain_route = strawberry.field(
         resolver=explanation.explain_route,

@@ -23,6 +23,7 @@ from aegate_core.stores.index.list_studies import (
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
+from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.close_unit import CloseUnit, load_units
 from aegate_graphql_api.schema.node import Node, global_id, number_of
@@ -30,7 +31,7 @@ from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.search import NumberFilter, Term, TextFilter, TimeFilter, filter_of, terms
 
 
-@strawberry.type(description="A person as known in a partition.", directives=[QUEUE])
+@strawberry.type(description="A person as known in a partition.", directives=[QUEUE, PATIENT_DATA])
 class Patient(Node):
     """A patient."""
 
@@ -46,7 +47,7 @@ class Patient(Node):
     )
 
 
-@strawberry.type(description="A SOP instance with its current arrival.", directives=[QUEUE])
+@strawberry.type(description="A SOP instance with its current arrival.", directives=[QUEUE, PATIENT_DATA])
 class Instance(Node):
     """An instance."""
 
@@ -65,7 +66,7 @@ class Instance(Node):
     )
 
 
-@strawberry.type(description="A series of a study.", directives=[QUEUE])
+@strawberry.type(description="A series of a study.", directives=[QUEUE, PATIENT_DATA])
 class Series(Node):
     """A series."""
 
@@ -90,7 +91,7 @@ class Series(Node):
         return await connection(info.context.db, listing, instance_of, first=first, after=after)
 
 
-@strawberry.type(description="A study in a partition.", directives=[QUEUE])
+@strawberry.type(description="A study in a partition.", directives=[QUEUE, PATIENT_DATA])
 class Study(Node):
     """A study."""
 

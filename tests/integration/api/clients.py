@@ -57,8 +57,16 @@ class API:
         return error
 
     async def audit(self) -> list[dict[str, Any]]:
+        """Return what people did; who read what is in `accesses`."""
+        return await self._audited("area IN ('QUEUE', 'ENTITIES')")
+
+    async def accesses(self) -> list[dict[str, Any]]:
+        """Return who read patient data."""
+        return await self._audited("area = 'ACCESS'")
+
+    async def _audited(self, which: str) -> list[dict[str, Any]]:
         return await self.db.fetch(
-            "SELECT actor, address, action, target, outcome, detail FROM audit_event ORDER BY id"
+            f"SELECT actor, address, action, target, outcome, detail FROM audit_event WHERE {which} ORDER BY id"
         )
 
 

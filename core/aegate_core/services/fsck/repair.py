@@ -57,9 +57,8 @@ async def repair(db: Database, data: DataFolder, finding: Finding, *, now: datet
 
 
 async def _record(tx: Database, finding: Finding, now: datetime) -> None:
-    await audit.record(
-        tx, Deed(ACTOR, "repair", finding.subject, detail={"kind": finding.kind.value}), now=now
-    )
+    deed = Deed(ACTOR, "repair", finding.subject, detail={"kind": finding.kind.value}, area=audit.Area.IMAGES)
+    await audit.record(tx, deed, now=now)
 
 
 async def _quarantine_spooled(db: Database, data: DataFolder, finding: Finding, now: datetime) -> None:

@@ -27,6 +27,17 @@ _POSTGRES = (
     CREATE OR REPLACE TRIGGER audit_event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_event
     FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()
     """,
+    """
+    CREATE OR REPLACE FUNCTION audit_waits_for_collector() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT 1 FROM audit_collector) THEN INSERT INTO audit_outbox (id) VALUES (NEW.id); END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER audit_event_to_collector AFTER INSERT ON audit_event
+    FOR EACH ROW EXECUTE FUNCTION audit_waits_for_collector()
+    """,
 )
 
 _SQLITE = (
@@ -37,6 +48,11 @@ _SQLITE = (
     """
     CREATE TRIGGER IF NOT EXISTS audit_event_no_delete BEFORE DELETE ON audit_event
     BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS audit_event_to_collector AFTER INSERT ON audit_event
+    WHEN EXISTS (SELECT 1 FROM audit_collector)
+    BEGIN INSERT INTO audit_outbox (id) VALUES (NEW.id); END
     """,
 )
 

@@ -306,6 +306,36 @@ class AuditEvent(Model):
     target = fields.CharField(max_length=512)
     outcome = fields.CharField(max_length=16)
     detail: fields.Field[dict[str, object]] = fields.JSONField(default=dict)
+    area = fields.CharField(max_length=16, null=True)
+    """Who may read it: see `aegate_core.services.audit.Area`. None: written by a version that knew none."""
+    partition = fields.CharField(max_length=317, null=True)
+    """The one patient partition (namespace/name) that it is about; None: none, or several."""
 
     class Meta:
         table = "audit_event"
+        indexes = (("partition", "id"), ("actor", "id"), ("target", "id"))
+
+
+class AuditCollector(Model):
+    """Whoever the audit is exported to. While there is one, every new audit row waits for it in the outbox."""
+
+    name = fields.CharField(max_length=320, primary_key=True)
+    """host:port"""
+    worker = fields.CharField(max_length=128, null=True)
+    """Who exports now, until ``leased_until``."""
+    leased_until = fields.DatetimeField(null=True)
+    last_sent_at = fields.DatetimeField(null=True)
+    last_error = fields.CharField(max_length=256, null=True)
+
+    class Meta:
+        table = "audit_collector"
+
+
+class AuditOutbox(Model):
+    """An audit row that no collector took yet. A trigger writes it with the row: no order of commits hides one."""
+
+    id = fields.BigIntField(primary_key=True, generated=False)
+    """Of the audit row."""
+
+    class Meta:
+        table = "audit_outbox"

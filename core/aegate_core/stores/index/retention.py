@@ -24,6 +24,7 @@ class OldStudy:
     """A study whose images are here, and what speaks for keeping them: counts."""
 
     id: int
+    partition: str
     last_arrival_at: datetime
     images: int
     size_bytes: int
@@ -43,7 +44,7 @@ class ImageFile(NamedTuple):
 
 
 _FACTS = f"""
-SELECT s.id AS id, s.last_arrival_at AS last_arrival_at,
+SELECT s.id AS id, s.partition AS partition, s.last_arrival_at AS last_arrival_at,
   (SELECT count(*) FROM arrival a WHERE a.study_id = s.id AND a.removed_at IS NULL) AS images,
   (SELECT COALESCE(sum(a.size_bytes), 0) FROM arrival a WHERE a.study_id = s.id AND a.removed_at IS NULL) AS size,
   (SELECT count(*) FROM delivery q WHERE q.study_id = s.id
@@ -95,6 +96,7 @@ def _old_study(row: dict[str, object]) -> OldStudy:
 
     return OldStudy(
         id=number("id"),
+        partition=str(row["partition"]),
         last_arrival_at=as_datetime(row["last_arrival_at"]),
         images=number("images"),
         size_bytes=number("size"),
