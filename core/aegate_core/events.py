@@ -48,6 +48,13 @@ BUCKET_AWAY = _event(
     "bucket.away", E, "the bucket of the blobs cannot be used; going on when it can", "error"
 )
 BUCKET_BACK = _event("bucket.back", I, "the bucket of the blobs can be used again", "")
+AUDIT_COLLECTOR_AWAY = _event(
+    "audit.collector.away",
+    E,
+    "the audit collector does not take the audit; it waits in the database",
+    "error",
+)
+AUDIT_COLLECTOR_BACK = _event("audit.collector.back", I, "the audit collector takes the audit again", "")
 DATABASE_BACK = _event("database.back", I, "database answers again", "away_s")
 
 # The schema of the database.

@@ -51,6 +51,14 @@ class WorkerMetrics:
         )
         for outcome in _OUTCOMES:  # an alert that asks for the increase does not see the first one otherwise
             self.closed.labels(outcome)
+        self.audit_waiting = Gauge(
+            "aegate_audit_waiting",
+            "Audit rows that the collector has not taken; 100,000 stands for more.",
+            registry=registry,
+        )
+        self.is_collector_away = Gauge(
+            "aegate_audit_collector_away", "1: the audit collector does not take it.", registry=registry
+        )
         self.is_database_away = Gauge(
             "aegate_database_away", "1: the database does not answer.", registry=registry
         )

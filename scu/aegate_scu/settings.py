@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from aegate_core.decisions.audit_message import AuditSource
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import InvalidValue
 from aegate_core.settings import DataFolder, data_folder, database_url, health_address, log_terminal, required
+from aegate_scu.collector import CollectorAddress, parse_collector
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class WorkerSettings:
     is not written then is sent again when the lease has run out."""
     retains: bool = True
     """Whether it removes once an hour what may go by age; False where its role of the database may not."""
+    collector: CollectorAddress | None = None
+    """Where the audit is exported to as DICOM Audit Messages; None: nowhere."""
+    audit_source: AuditSource = field(default_factory=lambda: AuditSource("aegate"))
+    """Who we are in these."""
     state_file: Path | None = None
     health_address: tuple[str, int] = ("127.0.0.1", 0)
     log_terminal: bool | None = None
@@ -60,10 +66,28 @@ def read_settings(environ: Mapping[str, str]) -> WorkerSettings:
         heartbeat=timedelta(seconds=lease_s / 3),
         settle=timedelta(seconds=_seconds(environ, "AEGATE_SETTLE_SECONDS", 20.0)),
         retains=_yes(environ, "AEGATE_RETENTION", default=True),
+        collector=_collector(environ),
+        audit_source=AuditSource(
+            environ.get("AEGATE_AUDIT_SOURCE") or "aegate", environ.get("AEGATE_AUDIT_SITE", "")
+        ),
         state_file=Path(state) if state else None,
         health_address=health_address(environ),
         log_terminal=log_terminal(environ),
     )
+
+
+def _collector(environ: Mapping[str, str]) -> CollectorAddress | None:
+    text = environ.get("AEGATE_AUDIT_COLLECTOR", "")
+    if not text:
+        return None
+    host, port = parse_collector(text)
+    ca, certificate, key = (environ.get(f"AEGATE_AUDIT_{part}", "") for part in ("CA", "CERTIFICATE", "KEY"))
+    if bool(certificate) != bool(key):
+        raise InvalidValue(
+            "AEGATE_AUDIT_CERTIFICATE and AEGATE_AUDIT_KEY must both be given, got one: give the other, or neither"
+        )
+    files = [Path(file) if file else None for file in (ca, certificate, key)]
+    return CollectorAddress(host, port, *files)
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -38,6 +38,7 @@ from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import open_blobs
 from aegate_core.stores.queue import breakers, upkeep
 from aegate_scu.delivering import Delivering, deliver, persist
+from aegate_scu.exporting import AuditExport
 from aegate_scu.metrics import WorkerMetrics
 from aegate_scu.peer import PeerAddress
 from aegate_scu.probe import ProbeAnswer, probe
@@ -57,6 +58,7 @@ LAST_STEP_S = 5.0
 """How long a step may take after a stop; within `settle`."""
 FORGET_S = 1.0
 LOOK_AT_BLOBS_S = 5.0
+EXPORT_S = 1.0
 RETAIN_S = 3600.0
 """What may go by age may go an hour later; where nothing is old enough, the question costs an indexed read or two."""
 
@@ -97,6 +99,7 @@ class Worker:
         self._executor = ThreadPoolExecutor(settings.pushes + STALLED, thread_name_prefix="push")
         self._probers = ThreadPoolExecutor(PROBES, thread_name_prefix="probe")
         blobs = open_blobs(settings.data)
+        self._export = AuditExport(db, self.clock, settings, metrics)
         self._env = Delivering(db, self.clock, settings, metrics, self._executor, blobs)
         self._beat = time.monotonic()
         self._claiming = timedelta()
@@ -145,6 +148,7 @@ class Worker:
             # Its sign of life runs out by itself.
             async with asyncio.timeout(FORGET_S):
                 await upkeep.forget_worker(self.db, self.settings.worker)
+                await self._export.end()
         self._executor.shutdown(wait=False)
         self._probers.shutdown(wait=False)
 
@@ -157,6 +161,7 @@ class Worker:
             self._loop(self._probe, PROBE_S),
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
             self._loop(self._look_at_blobs, LOOK_AT_BLOBS_S),
+            self._loop(self._export.step, EXPORT_S),
         ]
         if self.settings.retains:
             loops.append(self._loop(self._retain, RETAIN_S))
