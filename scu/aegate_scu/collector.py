@@ -64,7 +64,7 @@ def parse_collector(text: str) -> tuple[str, int]:
         host, port, parts = None, 0, urlsplit("")
     if parts.scheme != "tls" or not host or parts.path or parts.query or parts.username:
         raise InvalidValue(
-            f"AEGATE_AUDIT_COLLECTOR must be tls://host:port such as tls://audit.example.org:6514, got {text!r}: "
+            "AEGATE_AUDIT_COLLECTOR must be tls://host:port such as tls://audit.example.org:6514, got another form: "
             "syslog is sent over TLS alone (RFC 5425)"
         )
     return host, port

@@ -249,6 +249,18 @@ WORKER = section(
     *placement(),
 )
 
+AUDIT = section(
+    "audit",
+    "Where the workers export the audit to, as DICOM Audit Messages (PS3.15 A.5) over syslog and TLS (RFC 5425).",
+    text("collector", "tls://host:port of the audit record repository. Empty: nowhere; the API answers it."),
+    text(
+        "secret",
+        "Secret with ca.crt, which verifies it, and tls.crt and tls.key, which we show it. Needed with collector.",
+    ),
+    text("source", "AuditSourceID: who we are in its records.", "aegate"),
+    text("site", "AuditEnterpriseSiteID. Empty: none."),
+)
+
 API = section(
     "api",
     "The GraphQL API. It knows local tokens only, which never go beyond loopback: see NOTES for how to reach it.",
@@ -396,6 +408,7 @@ VALUES: tuple[Field | Section, ...] = (
     LISTENER,
     POOLS,
     WORKER,
+    AUDIT,
     API,
     MIGRATION,
     RETENTION,

@@ -186,6 +186,16 @@ api.{{ $kind }}.enabled needs api.proxy.containers, got none: the API knows loca
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.audit }}
+{{- if .collector }}
+{{- if not (regexMatch "^tls://[^/@?]+$" .collector) }}
+audit.collector must be tls://host:port such as tls://audit.example.org:6514, got {{ quote .collector }}: syslog is sent over TLS alone
+{{- end }}
+{{- if not .secret }}
+audit.secret must name a Secret with ca.crt, tls.crt and tls.key for audit.collector, got none: make it, or leave the collector out
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if $api.ingress.enabled }}
 {{- if not $api.ingress.host }}
 api.ingress.host must be the host name under which people reach the API, got none: set it

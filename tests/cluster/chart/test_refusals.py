@@ -78,6 +78,8 @@ WRONG = [
     (("api.ingress.enabled=true",), "api.ingress.enabled needs api.enabled, got false"),
     ((*API, *PROXY, "api.ingress.enabled=true", "api.ingress.host=h"), "api.ingress.tlsSecret must name a Secret"),
     ((*API, *PROXY, "api.ingress.enabled=true", "api.ingress.tlsSecret=t"), "api.ingress.host must be the host name"),
+    (("audit.collector=udp://audit:514", "audit.secret=s"), "audit.collector must be tls://host:port"),
+    (("audit.collector=tls://audit:6514",), "audit.secret must name a Secret with ca.crt, tls.crt and tls.key"),
     ((*API, *PROXY, "api.httpRoute.enabled=true"), "api.httpRoute.parentRefs must name a Gateway, got none"),
     ((*API, *PROXY, "api.httpRoute.enabled=true", "api.httpRoute.parentRefs[0].name=g"), 'got no sectionName for "g"'),
     ((*API, *PROXY, "api.httpRoute.enabled=true"), "api.httpRoute.hostnames must hold the host name"),
