@@ -38,7 +38,7 @@ _INDEX: Rights = {
     "arrival": WRITE,
     "close_unit": WRITE,
     "conflict": ADD,
-    "quarantined_object": ADD,
+    "quarantined_object": WRITE,  # what a check found first is its device's after all
     "indexer_state": ALL,
     "spool_backlog": ALL,
 }

@@ -25,6 +25,7 @@ from aegate_core.services.entities import Configuration
 from aegate_core.services.senders import senders, source_of
 from aegate_core.services.studies import NewImages, route_images
 from aegate_core.stores.index import closing, receiving
+from aegate_core.stores.index.found import settle_found
 from aegate_core.stores.index.receiving import (
     InstanceKey,
     PatientKey,
@@ -90,21 +91,17 @@ async def write_batch(
     # Another indexer may have had the same arrivals: with the studies locked its work is done.
     known = await receiving.known_arrivals(tx, [p.side.arrival_id for p in ordered])
     fresh = [
-        _Indexed(
-            p.side,
-            p.blob_key,
-            p.sha256,
-            header,
-            entities[p.side.ae],
-            studies[_study_key(header, entities[p.side.ae])],
-        )
+        _Indexed(p.side, p.blob_key, p.sha256, header, entity, studies[_study_key(header, entity)])
         for p, header in parsed
+        for entity in (entities[p.side.ae],)
         if p.side.arrival_id not in known
     ]
     if fresh:
         await _write_fresh(tx, fresh, configuration, now)
     broken = [p for p in ordered if p.header is None and p.side.arrival_id not in known]
     await _quarantine(tx, broken, now)
+    became = {i.side.arrival_id: "" for i in fresh} | {p.side.arrival_id: p.reason[:256] for p in broken}
+    await settle_found(tx, became, now=now)
     return Counter([*(i.judgement.outcome for i in fresh), *(Outcome.QUARANTINED for _ in broken)])
 
 

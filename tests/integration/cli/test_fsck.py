@@ -34,6 +34,9 @@ def test_running_and_stopped_installation_are_checked_and_mended(tmp_path: Path)
     damaged = aegate("fsck", "--data", up.data)
     assert damaged.returncode == 1
     assert f"WRONG   BLOB_UNKNOWN  {stray.stem}: " in damaged.stdout
+    young = aegate("fsck", "--data", up.data, "--repair", "--settled", "60")
+    assert young.returncode == 0
+    assert "1 put lately and without a row yet; " in young.stdout
     mended = aegate("fsck", "--data", up.data, "--repair", "--output", "json")
     assert mended.returncode == 0
     said = json.loads(mended.stdout)

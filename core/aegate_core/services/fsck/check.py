@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from aegate_core.database import Database
@@ -47,6 +48,8 @@ class Summary:
     """Acknowledged and not indexed yet: the indexer takes them. No damage."""
     left_over: int = 0
     """Files of listeners that died before they acknowledged: the next sweep removes them. No damage."""
+    unsettled: int = 0
+    """Blobs that were put a moment ago and have no row yet: an indexer may be about to write it. No damage."""
     to_delete: int = 0
     """Files of images that retention removed, and was ended before it deleted them: the next run does. No damage."""
 
@@ -55,9 +58,17 @@ Report = Callable[[Progress], None]
 
 
 async def check(
-    db: Database, data: DataFolder, summary: Summary, *, digests: bool = True, report: Report | None = None
+    db: Database,
+    data: DataFolder,
+    summary: Summary,
+    *,
+    digests: bool = True,
+    settled_after: timedelta = timedelta(0),
+    report: Report | None = None,
 ) -> AsyncIterator[Finding]:
     """Yield everything that is wrong. ``digests`` False: sizes are compared, and bytes not read.
+
+    ``settled_after``: how long a blob without a row is left alone, where indexers run whose spools are not here.
 
     Raises DatabaseUnavailable.
     """
@@ -67,7 +78,7 @@ async def check(
     blobs = open_blobs(data)
     async for finding in _arrivals(db, blobs, summary, digests=digests, report=report):
         yield finding
-    async for finding in _blobs(db, data, blobs, summary):
+    async for finding in _blobs(db, data, blobs, summary, settled_after):
         yield finding
 
 
@@ -185,7 +196,7 @@ def _digest(blobs: BlobStore, key: str) -> str:
 
 
 async def _blobs(
-    db: Database, data: DataFolder, blobs: BlobStore, summary: Summary
+    db: Database, data: DataFolder, blobs: BlobStore, summary: Summary, settled_after: timedelta
 ) -> AsyncIterator[Finding]:
     """Find what lies in the blob store and no row knows."""
     pages = blobs.listing()
@@ -200,9 +211,18 @@ async def _blobs(
                 message = "is no blob by its name: nobody reads it; move it away when you know what it is"
                 yield Finding(Kind.FOREIGN_FILE, f"blobs/{name}", message)
         for arrival in sorted(named.keys() - await index.known_of(db, sorted(named))):
-            if await _belongs_to_nobody(db, data, blobs, arrival):
+            if await asyncio.to_thread(_is_young, blobs, named[arrival], settled_after):
+                summary.unsettled += not await index.known_of(db, [arrival])
+            elif await _belongs_to_nobody(db, data, blobs, arrival):
                 message = "a blob that no row knows: its index was lost, or is another one (--database)"
                 yield Finding(Kind.BLOB_UNKNOWN, arrival, message, named[arrival])
+
+
+def _is_young(blobs: BlobStore, key: str, settled_after: timedelta) -> bool:
+    try:
+        return settled_after > timedelta(0) and blobs.age(key) < settled_after
+    except FileNotFoundError:
+        return False
 
 
 async def _belongs_to_nobody(db: Database, data: DataFolder, blobs: BlobStore, arrival: ArrivalId) -> bool:

@@ -27,33 +27,32 @@ from aegate_core.settings import DataFolder
 from aegate_core.stores import spool
 from aegate_core.stores.blobs import open_blobs, parse_blob_key
 from aegate_core.stores.index import checking as index
+from aegate_core.stores.index.found import UNKNOWN_SENDER
 from aegate_core.stores.queue import checking as queue
 from aegate_core.stores.queue import outcomes
 from aegate_core.stores.queue.history import Note, Transition, transition
 from aegate_core.stores.spool import SideRecord
 
 ACTOR = "aegate fsck"
-NOBODY = ResourceKey("unknown", "unknown")
-"""The AE of a blob of which no row tells who sent it."""
 
 
-async def repair(db: Database, data: DataFolder, finding: Finding, *, now: datetime) -> None:
-    """Mend one finding that is repairable, and record it. Safe to repeat.
+async def repair(db: Database, data: DataFolder, finding: Finding, *, now: datetime) -> bool:
+    """Mend one finding that is repairable, and record it; False: it is right by now. Safe to repeat.
 
     Raises StorageError, DatabaseUnavailable: it stands as it was then.
     """
     if finding.kind is Kind.SPOOL_UNREADABLE:
-        await _quarantine_spooled(db, data, finding, now)
-        return
+        return await _quarantine_spooled(db, data, finding, now)
     if finding.kind is Kind.BLOB_UNKNOWN:
-        await _quarantine_blob(db, data, finding, now)
-        return
+        return await _quarantine_blob(db, data, finding, now)
 
-    async def work(tx: Database) -> None:
-        await _MEND[finding.kind](tx, finding, now)
+    async def work(tx: Database) -> bool:
+        if await _MEND[finding.kind](tx, finding, now) is False:
+            return False
         await _record(tx, finding, now)
+        return True
 
-    await db.atomically(work)
+    return await db.atomically(work)
 
 
 async def _record(tx: Database, finding: Finding, now: datetime) -> None:
@@ -61,35 +60,42 @@ async def _record(tx: Database, finding: Finding, now: datetime) -> None:
     await audit.record(tx, deed, now=now)
 
 
-async def _quarantine_spooled(db: Database, data: DataFolder, finding: Finding, now: datetime) -> None:
+async def _quarantine_spooled(db: Database, data: DataFolder, finding: Finding, now: datetime) -> bool:
     """Make a file of the spool a quarantined blob; it leaves the spool last."""
     path = cast(Path, finding.row)
+    if await asyncio.to_thread(spool.is_readable, path):
+        return False
     arrival = parse_arrival_id(path.name.removesuffix(".dcm"))
     ae = ResourceKey(*path.relative_to(data.spool).parts[:2])
     key = await asyncio.to_thread(open_blobs(data).put, arrival, path)
     prepared = await asyncio.to_thread(_prepared, path, arrival, ae, finding.message)
-    await _quarantine(db, finding, replace(prepared, blob_key=key), now)
+    is_new = await _quarantine(db, finding, replace(prepared, blob_key=key), now)
     await asyncio.to_thread(spool.take_out, path)
+    return is_new
 
 
-async def _quarantine_blob(db: Database, data: DataFolder, finding: Finding, now: datetime) -> None:
+async def _quarantine_blob(db: Database, data: DataFolder, finding: Finding, now: datetime) -> bool:
     """Give a blob a row among the quarantined."""
     key, arrival = parse_blob_key(cast(str, finding.row))
 
     def prepare() -> Prepared:
         with open_blobs(data).local(key) as path:
-            return _prepared(path, arrival, NOBODY, finding.message)
+            return _prepared(path, arrival, UNKNOWN_SENDER, finding.message)
 
     prepared = await asyncio.to_thread(prepare)
-    await _quarantine(db, finding, replace(prepared, blob_key=key), now)
+    return await _quarantine(db, finding, replace(prepared, blob_key=key), now)
 
 
-async def _quarantine(db: Database, finding: Finding, prepared: Prepared, now: datetime) -> None:
-    async def work(tx: Database) -> None:
-        await write_batch(tx, [prepared], await load_configuration(tx), now=now)
-        await _record(tx, finding, now)
+async def _quarantine(db: Database, finding: Finding, prepared: Prepared, now: datetime) -> bool:
+    """List it, unless its row was committed since it was found."""
 
-    await db.atomically(work)
+    async def work(tx: Database) -> bool:
+        is_new = bool(await write_batch(tx, [prepared], await load_configuration(tx), now=now))
+        if is_new:
+            await _record(tx, finding, now)
+        return is_new
+
+    return await db.atomically(work)
 
 
 def _prepared(path: Path, arrival: ArrivalId, ae: ResourceKey, reason: str) -> Prepared:
@@ -116,15 +122,16 @@ def _prepared(path: Path, arrival: ArrivalId, ae: ResourceKey, reason: str) -> P
     return Prepared(side, "", digest_data_set(path, offset), None, f"aegate fsck: {reason}")
 
 
-Mend = Callable[[Database, Finding, datetime], Awaitable[None]]
+Mend = Callable[[Database, Finding, datetime], Awaitable[bool | None]]
+"""False: nothing is wrong any more."""
 
 
-async def _recount_series(tx: Database, finding: Finding, now: datetime) -> None:
-    await index.recount_series(tx, cast(index.WrongCount, finding.row))
+async def _recount_series(tx: Database, finding: Finding, now: datetime) -> bool:
+    return await index.recount_series(tx, cast(index.WrongCount, finding.row).id)
 
 
-async def _recount_study(tx: Database, finding: Finding, now: datetime) -> None:
-    await index.recount_study(tx, cast(index.WrongCount, finding.row))
+async def _recount_study(tx: Database, finding: Finding, now: datetime) -> bool:
+    return await index.recount_study(tx, cast(index.WrongCount, finding.row).id)
 
 
 async def _list(tx: Database, finding: Finding, now: datetime) -> None:

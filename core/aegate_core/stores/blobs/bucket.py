@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -184,13 +185,24 @@ class BucketStore:
 
     def size_bytes(self, key: str) -> int:
         """Return how large a blob is. Raises InvalidValue, FileNotFoundError, BucketError."""
+        return int(self._listed(key)[0]["Size"])
+
+    def age(self, key: str) -> timedelta:
+        """Return how long ago the blob was put, by the server's clock. Raises as `size_bytes` does."""
+        found, answered_at = self._listed(key)
+        put_at: datetime = found["LastModified"]
+        return answered_at - put_at
+
+    def _listed(self, key: str) -> tuple[dict[str, Any], datetime]:
+        """Return what the bucket says of a blob, and when it said so."""
         name = self._name(key)
         # Not HEAD, whose refusals say nothing: a bucket that is not there would be one that lacks the blob.
         with self._connection.asking("its keys be listed") as client:
             answer = client.list_objects_v2(Bucket=self._bucket.name, Prefix=name, MaxKeys=1)
         for found in answer.get("Contents", ()):
             if found["Key"] == name:
-                return int(found["Size"])
+                said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+                return found, parsedate_to_datetime(said) if said else datetime.now(UTC)
         raise FileNotFoundError("no object of that key")
 
     def holds_any(self, keys: Sequence[str]) -> bool:

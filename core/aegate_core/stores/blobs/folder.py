@@ -9,7 +9,10 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from aegate_core.dicom.identifiers import ArrivalId
@@ -80,6 +83,22 @@ class FolderStore:
     def size_bytes(self, key: str) -> int:
         """Return how large a blob is. Raises InvalidValue, FileNotFoundError, OSError."""
         return self.path(key).stat().st_size
+
+    def age(self, key: str) -> timedelta:
+        """Return how long ago the blob was put, by the file server's clock where the store can be written.
+
+        By its inode's time: a hard link has the times of the spool's file, but for that one, which the link moved.
+        Raises InvalidValue, FileNotFoundError, OSError.
+        """
+        put_at = self.path(key).stat().st_ctime
+        try:
+            with tempfile.TemporaryFile(dir=self.root) as probe:
+                now = os.fstat(probe.fileno()).st_ctime
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            now = time.time()
+        return timedelta(seconds=now - put_at)
 
     def remove_many(self, keys: Sequence[str]) -> None:
         """Remove blobs by their exact keys, for good: folders are fsynced before it returns. Safe to repeat.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -41,6 +42,10 @@ class BlobStore(Protocol):
 
     def size_bytes(self, key: str) -> int:
         """Return how large a blob is. Raises as `local` does."""
+        ...
+
+    def age(self, key: str) -> timedelta:
+        """Return how long ago the blob was put, by the store's own clock. Raises as `size_bytes` does."""
         ...
 
     def holds_any(self, keys: Sequence[str]) -> bool:

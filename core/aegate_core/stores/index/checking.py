@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from aegate_core.database import Database
+from aegate_core.stores.index.retention import lock_studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,6 @@ FROM series s LEFT JOIN (
     WHERE instance_id IS NOT NULL GROUP BY instance_id) b ON b.instance_id = i.id
   GROUP BY i.series_id) c ON c.series_id = s.id
 WHERE s.instance_count <> COALESCE(c.n, 0) OR s.size_bytes < COALESCE(c.low, 0) OR s.size_bytes > COALESCE(c.high, 0)
-ORDER BY s.id
 """
 
 _STUDIES = """
@@ -96,20 +97,19 @@ FROM study t LEFT JOIN (
   GROUP BY study_id) c ON c.study_id = t.id
 WHERE t.series_count <> COALESCE(c.series, 0) OR t.instance_count <> COALESCE(c.n, 0)
   OR t.size_bytes <> COALESCE(c.bytes, 0)
-ORDER BY t.id
 """
 
 
-async def wrong_series(db: Database) -> list[WrongCount]:
-    """Return series whose (instances, bytes) are not those of their instances."""
+async def wrong_series(db: Database, series_id: int | None = None) -> list[WrongCount]:
+    """Return series whose (instances, bytes) are not those of their instances: of all, or whether one is."""
     return [
         WrongCount(int(r["id"]), r["uid"], (int(r["said"]), int(r["size"])), (int(r["n"]), int(r["low"])))
-        for r in await db.fetch(_SERIES)
+        for r in await _of(db, _SERIES, series_id)
     ]
 
 
-async def wrong_studies(db: Database) -> list[WrongCount]:
-    """Return studies whose (series, instances, bytes) are not those of their series."""
+async def wrong_studies(db: Database, study_id: int | None = None) -> list[WrongCount]:
+    """Return studies whose (series, instances, bytes) are not those of their series: of all, or whether one is."""
     return [
         WrongCount(
             int(r["id"]),
@@ -117,24 +117,39 @@ async def wrong_studies(db: Database) -> list[WrongCount]:
             (int(r["said_series"]), int(r["said"]), int(r["size"])),
             (int(r["series"]), int(r["n"]), int(r["bytes"])),
         )
-        for r in await db.fetch(_STUDIES)
+        for r in await _of(db, _STUDIES, study_id)
     ]
 
 
-async def recount_series(tx: Database, row: WrongCount) -> None:
-    """Write the counters anew."""
-    await tx.execute(
-        "UPDATE series SET instance_count = $2, size_bytes = $3 WHERE id = $1", row.id, *row.counted
-    )
+async def _of(db: Database, sql: str, row_id: int | None) -> list[dict[str, Any]]:
+    if row_id is None:
+        return await db.fetch(f"{sql} ORDER BY id")
+    return await db.fetch(f"SELECT * FROM ({sql}) w WHERE w.id = $1", row_id)
 
 
-async def recount_study(tx: Database, row: WrongCount) -> None:
-    """Write the counters anew."""
-    await tx.execute(
-        "UPDATE study SET series_count = $2, instance_count = $3, size_bytes = $4 WHERE id = $1",
-        row.id,
-        *row.counted,
-    )
+async def recount_series(tx: Database, series_id: int) -> bool:
+    """Count anew with its study locked, as indexers have it when they count; False: it is right by now."""
+    study_id = await tx.fetch_value("SELECT study_id FROM series WHERE id = $1", series_id)
+    await lock_studies(tx, [int(study_id)])
+    wrong = await wrong_series(tx, series_id)
+    for row in wrong:
+        await tx.execute(
+            "UPDATE series SET instance_count = $2, size_bytes = $3 WHERE id = $1", row.id, *row.counted
+        )
+    return bool(wrong)
+
+
+async def recount_study(tx: Database, study_id: int) -> bool:
+    """Count anew with the study locked, as indexers have it when they count; False: it is right by now."""
+    await lock_studies(tx, [study_id])
+    wrong = await wrong_studies(tx, study_id)
+    for row in wrong:
+        await tx.execute(
+            "UPDATE study SET series_count = $2, instance_count = $3, size_bytes = $4 WHERE id = $1",
+            row.id,
+            *row.counted,
+        )
+    return bool(wrong)
 
 
 _LOOSE = {

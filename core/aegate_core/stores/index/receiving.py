@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 
 from aegate_core.database import Database, as_datetime, as_json
+from aegate_core.stores.index.found import ONLY_FOUND
 
 
 class PatientKey(NamedTuple):
@@ -259,8 +260,10 @@ async def studies_of_patient(tx: Database, patient_row_id: int) -> list[StudyRow
 
 
 async def known_arrivals(tx: Database, ids: Sequence[str]) -> set[str]:
-    """Return which arrivals are indexed already."""
-    rows = await tx.fetch("SELECT id FROM arrival WHERE id = ANY($1)", list(ids))
+    """Return which arrivals are indexed already. One that was only found, and by nobody sent, is not."""
+    rows = await tx.fetch(
+        f"SELECT a.id AS id FROM arrival a WHERE a.id = ANY($1) AND NOT {ONLY_FOUND}", list(ids)
+    )
     return {r["id"] for r in rows}
 
 
@@ -398,10 +401,12 @@ _ARRIVAL = (
 
 
 async def insert_arrivals(tx: Database, rows: Iterable[Mapping[str, object]]) -> None:
-    """Insert arrivals by column name; one that is there already stays."""
+    """Insert arrivals by column name; one that is there already stays, but what was only found gives way."""
     places = ", ".join(f"${n}" for n in range(1, len(_ARRIVAL) + 1))
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in _ARRIVAL if name != "id")
     await tx.execute_many(
-        f"INSERT INTO arrival ({', '.join(_ARRIVAL)}) VALUES ({places}) ON CONFLICT (id) DO NOTHING",
+        f"INSERT INTO arrival AS a ({', '.join(_ARRIVAL)}) VALUES ({places}) "
+        f"ON CONFLICT (id) DO UPDATE SET {replaced} WHERE {ONLY_FOUND}",
         [tuple(row[name] for name in _ARRIVAL) for row in rows],
     )
 
@@ -426,9 +431,14 @@ async def insert_conflicts(tx: Database, rows: Iterable[tuple[object, ...]]) -> 
 
 
 async def insert_quarantined(tx: Database, rows: Iterable[tuple[object, ...]]) -> None:
-    """Insert (arrival, AE, reason, bytes, received at, created at)."""
+    """List (arrival, AE, reason, bytes, received at, created at), where the arrival's row says that it is quarantined.
+
+    Another process may have indexed it in the meantime.
+    """
     await tx.execute_many(
         "INSERT INTO quarantined_object (arrival_id, ae, reason, size_bytes, received_at, created_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (arrival_id) DO NOTHING",
+        "SELECT a.id, a.ae, CAST($3 AS varchar), CAST($4 AS bigint), $5::timestamptz, $6::timestamptz "
+        "FROM arrival a WHERE a.id = $1 AND a.ae = $2 AND a.outcome = 'QUARANTINED' "
+        "ON CONFLICT (arrival_id) DO NOTHING",
         list(rows),
     )

@@ -55,6 +55,15 @@ def holds(root: Path, arrival_id: ArrivalId) -> bool:
     return any((folder / f"{arrival_id}.dcm").exists() for folder in process_folders(root))
 
 
+def is_readable(path: Path) -> bool:
+    """Say whether an object's side record can be read, or the object has left the spool."""
+    try:
+        SideRecord.from_json(path.with_suffix(".json").read_bytes())
+    except (OSError, InvalidInput):
+        return not path.exists()
+    return True
+
+
 def remove(spooled: SpooledArrival) -> None:
     """Take an arrival out of the spool, when row and blob are safe. Safe to repeat."""
     take_out(spooled.path)
