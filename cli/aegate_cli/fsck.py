@@ -27,7 +27,7 @@ PASSES = 3
 """Mending may bring up what was hidden behind it: a study is counted from its series. Checked again so often."""
 
 
-def fsck(
+def fsck(  # noqa: PLR0913 - a command has the options that people need
     data: Data = None,
     database: DatabaseURL = None,
     mend: Annotated[
@@ -98,7 +98,7 @@ def _settled_after(url: str, minutes: int | None) -> timedelta:
 
 async def _check(judge: Judge, digests: bool) -> tuple[list[Finding], Summary]:
     from aegate_core.database import open_database
-    from aegate_core.services.fsck import Summary, check
+    from aegate_core.services.fsck import Look, Summary, check
 
     summary = Summary()
     async with open_database(judge.url) as db:
@@ -107,8 +107,7 @@ async def _check(judge: Judge, digests: bool) -> tuple[list[Finding], Summary]:
                 db,
                 judge.folder,
                 summary,
-                digests=digests,
-                settled_after=judge.settled_after,
+                look=Look(digests, judge.settled_after),
                 report=lambda seen: show("checking", seen.done_bytes, seen.total_bytes),
             )
             found = [f async for f in checking]

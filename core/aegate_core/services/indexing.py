@@ -100,8 +100,8 @@ async def write_batch(
         await _write_fresh(tx, fresh, configuration, now)
     broken = [p for p in ordered if p.header is None and p.side.arrival_id not in known]
     await _quarantine(tx, broken, now)
-    became = {i.side.arrival_id: "" for i in fresh} | {p.side.arrival_id: p.reason[:256] for p in broken}
-    await settle_found(tx, became, now=now)
+    reasons: dict[str, str] = {p.side.arrival_id: p.reason[:256] for p in broken}
+    await settle_found(tx, {i.side.arrival_id: "" for i in fresh} | reasons, now=now)
     return Counter([*(i.judgement.outcome for i in fresh), *(Outcome.QUARANTINED for _ in broken)])
 
 

@@ -14,7 +14,7 @@ from aegate_core.decisions.moving import OUR_FAULTS, NotMovingCode
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.errors import BucketCredentials, BucketMissing, BucketUnreachable
 from aegate_core.services.backup import Job, make_backup, restore_backup
-from aegate_core.services.fsck import Finding, Kind, Summary, check, repair
+from aegate_core.services.fsck import Finding, Kind, Look, Summary, check, repair
 from aegate_core.services.retention import retain
 from aegate_core.services.studies import close_due
 from aegate_core.settings import DataFolder
@@ -46,7 +46,7 @@ async def place(database_url: str, tmp_path: Path, server: BucketServer) -> Asyn
 
 
 async def found(place: Place, *, digests: bool = True) -> list[Finding]:
-    return [f async for f in check(place.db, place.data, Summary(), digests=digests)]
+    return [f async for f in check(place.db, place.data, Summary(), look=Look(digests))]
 
 
 async def test_what_was_indexed_lies_in_the_bucket_and_left_the_spool(

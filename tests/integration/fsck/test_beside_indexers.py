@@ -1,4 +1,4 @@
-"""`aegate fsck --repair` beside indexers whose spools it does not see, as on a cluster: no image is taken from its study.
+"""`aegate fsck --repair` beside indexers whose spools it does not see, as on a cluster: each image gets into its study.
 
 An indexer puts a blob first and commits its row afterwards, hours later where the database is away in between.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.database import open_database
-from aegate_core.services.fsck import Finding, Kind, Summary, check, repair
+from aegate_core.services.fsck import Finding, Kind, Look, Summary, check, repair
 from aegate_core.services.intake import prepare
 from aegate_core.settings import DataFolder
 from tests.dicom import ct_study
@@ -48,7 +48,9 @@ def mounted(place: Place) -> DataFolder:
 
 async def looked(place: Place, settled_after: timedelta = timedelta(0)) -> tuple[list[Finding], Summary]:
     summary = Summary()
-    found = [f async for f in check(place.db, mounted(place), summary, settled_after=settled_after)]
+    found = [
+        f async for f in check(place.db, mounted(place), summary, look=Look(settled_after=settled_after))
+    ]
     return found, summary
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from aegate_core.database import Database
 from aegate_core.dicom.arrival_ids import new_arrival_id
-from aegate_core.services.fsck import Finding, Kind, Progress, Summary, check, repair
+from aegate_core.services.fsck import Finding, Kind, Look, Progress, Summary, check, repair
 from aegate_core.settings import DataFolder
 from aegate_core.stores.blobs import blob_key
 from tests.dicom import Instance, ct
@@ -18,7 +18,7 @@ from tests.integration.intake.hospital import Place, at
 
 
 async def found(place: Place, *, digests: bool = True) -> list[Finding]:
-    return [f async for f in check(place.db, DataFolder(place.root), Summary(), digests=digests)]
+    return [f async for f in check(place.db, DataFolder(place.root), Summary(), look=Look(digests))]
 
 
 async def kinds(place: Place) -> list[Kind]:

@@ -57,18 +57,28 @@ class Summary:
 Report = Callable[[Progress], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How closely it is looked."""
+
+    digests: bool = True
+    """False: sizes are compared, and bytes not read."""
+    settled_after: timedelta = timedelta(0)
+    """How long a blob without a row is left alone, where indexers run whose spools are not here."""
+
+
+EVERYTHING = Look()
+
+
 async def check(
     db: Database,
     data: DataFolder,
     summary: Summary,
     *,
-    digests: bool = True,
-    settled_after: timedelta = timedelta(0),
+    look: Look = EVERYTHING,
     report: Report | None = None,
 ) -> AsyncIterator[Finding]:
-    """Yield everything that is wrong. ``digests`` False: sizes are compared, and bytes not read.
-
-    ``settled_after``: how long a blob without a row is left alone, where indexers run whose spools are not here.
+    """Yield everything that is wrong.
 
     Raises DatabaseUnavailable.
     """
@@ -76,9 +86,9 @@ async def check(
         async for finding in step:
             yield finding
     blobs = open_blobs(data)
-    async for finding in _arrivals(db, blobs, summary, digests=digests, report=report):
+    async for finding in _arrivals(db, blobs, summary, digests=look.digests, report=report):
         yield finding
-    async for finding in _blobs(db, data, blobs, summary, settled_after):
+    async for finding in _blobs(db, data, blobs, summary, look.settled_after):
         yield finding
 
 
