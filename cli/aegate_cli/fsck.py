@@ -118,7 +118,11 @@ async def _check_and_mend(judge: Judge, digests: bool) -> tuple[list[Finding], l
     """Return what is left, what was mended, and what was looked at in the last check."""
     from aegate_core.database import open_database
     from aegate_core.services.fsck import repair
+    from aegate_core.services.ownership import must_be_ours
+    from aegate_core.stores.blobs import open_blobs
 
+    async with open_database(judge.url) as db:
+        await must_be_ours(db, open_blobs(judge.folder))
     mended: list[Finding] = []
     left, summary = await _check(judge, digests)
     for _ in range(PASSES):

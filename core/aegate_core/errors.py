@@ -12,6 +12,7 @@
     │   ├── StorageFull
     │   ├── DatabaseUnavailable     it does not answer; nothing is known to be lost
     │   ├── SerializationConflict   a transaction lost a race: the same again may succeed
+    │   ├── StoreOfAnother          the blobs there are another installation's
     │   ├── BucketError             the bucket of the blobs did not do it
     │   │   ├── BucketUnreachable       it does not answer or has no time now; the same again may succeed
     │   │   ├── BucketUntrusted         TLS: its certificate is by a CA that we do not trust
@@ -119,6 +120,12 @@ class SerializationConflict(StorageError):
     """A transaction lost a race (deadlock, serialization): the same again may succeed."""
 
     code = "SERIALIZATION_CONFLICT"
+
+
+class StoreOfAnother(StorageError):
+    """The blob store has the mark of another installation: nothing is put into it, nothing taken out of it."""
+
+    code = "STORE_OF_ANOTHER"
 
 
 class BucketError(StorageError):

@@ -18,6 +18,7 @@ from typing import Any
 from botocore.session import Session
 
 from aegate_core.settings import Bucket
+from aegate_core.stores.blobs import MARK
 from tests.cluster.lab.build import VERSITYGW, build
 from tests.integration.identities import Identity
 from tests.integration.processes import free_port, process
@@ -116,9 +117,10 @@ class BucketServer:
         )
 
     def names(self) -> list[str]:
-        """Return the keys of all objects, without the prefix."""
+        """Return the keys of all objects, without the prefix; the mark of their installation is none."""
         answer = self.client().list_objects_v2(Bucket=NAME, Prefix=self.prefix)
-        return [found["Key"].removeprefix(self.prefix) for found in answer.get("Contents", ())]
+        names = (found["Key"].removeprefix(self.prefix) for found in answer.get("Contents", ()))
+        return [name for name in names if name != MARK]
 
     def uploads(self) -> list[dict[str, Any]]:
         """Return the uploads that were begun and not completed."""

@@ -38,6 +38,12 @@ UNDO = {
         "ALTER TABLE arrival DROP COLUMN removed_at",
     ),
     "0003_indexer_of_one_entity": ("ALTER TABLE indexer_state DROP COLUMN ae",),
+    "0005_whose_it_is": (
+        "DROP TABLE installation",
+        "ALTER TABLE application_entity DROP COLUMN projected_by",
+        "ALTER TABLE image_route DROP COLUMN projected_by",
+        "ALTER TABLE patient_partition DROP COLUMN projected_by",
+    ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
 ENOUGH_IMAGES = 20

@@ -27,6 +27,7 @@ from aegate_core.resources.values import Retention
 from aegate_core.services import audit
 from aegate_core.services.audit import Deed
 from aegate_core.services.entities import Configuration, load_configuration
+from aegate_core.services.ownership import must_be_ours
 from aegate_core.settings import DataFolder
 from aegate_core.steps import Step, reached
 from aegate_core.stores.blobs import BlobStore, open_blobs
@@ -94,8 +95,10 @@ async def retain(
     ``is_stopped`` is asked between two pieces of work. Raises DatabaseUnavailable, StorageError: what went until then
     is whole, the rest goes in the next run.
     """
-    configuration = await load_configuration(db)
-    run = _Run(db, open_blobs(data), configuration, Report(), now, dry_run, is_stopped)
+    configuration, blobs = await load_configuration(db), open_blobs(data)
+    if not dry_run:
+        await must_be_ours(db, blobs)
+    run = _Run(db, blobs, configuration, Report(), now, dry_run, is_stopped)
     run.report.audit_days = tuple(
         str(key) for key, p in sorted(configuration.partitions.items()) if p.retention.audit_days is not None
     )

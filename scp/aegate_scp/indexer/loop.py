@@ -35,6 +35,7 @@ from aegate_core.events import (
 )
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.intake import BatchResult, index_batch
+from aegate_core.services.ownership import must_be_ours
 from aegate_core.services.studies import open_dues
 from aegate_core.settings import DataFolder
 from aegate_core.stopping import until_stopped
@@ -117,6 +118,8 @@ class Indexer:
         self._db = db
         self._spool: Path = data.spool
         self._blobs = open_blobs(data, moved=self._note_moved)
+        self._is_store_ours = False
+        """Looked at once: a mark does not change under those who use the store."""
         self._duty = duty
         self._metrics = metrics
         self._say = say
@@ -234,6 +237,9 @@ class Indexer:
 
     async def _index(self, total: int) -> bool:
         """Index up to `AT_ONCE` arrivals; return whether that got anywhere."""
+        if not self._is_store_ours:
+            await must_be_ours(self._db, self._blobs)
+            self._is_store_ours = True
         self._configuration = await load_configuration(self._db, self._configuration)
         taken = await asyncio.to_thread(self._take, min(total, AT_ONCE))
         look_again = time.monotonic() + LOOK_AGAIN_S

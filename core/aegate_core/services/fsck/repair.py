@@ -23,6 +23,7 @@ from aegate_core.services.audit import Deed
 from aegate_core.services.entities import load_configuration
 from aegate_core.services.fsck.findings import Finding, Kind
 from aegate_core.services.indexing import Prepared, write_batch
+from aegate_core.services.ownership import must_be_ours
 from aegate_core.settings import DataFolder
 from aegate_core.stores import spool
 from aegate_core.stores.blobs import open_blobs, parse_blob_key
@@ -67,7 +68,9 @@ async def _quarantine_spooled(db: Database, data: DataFolder, finding: Finding, 
         return False
     arrival = parse_arrival_id(path.name.removesuffix(".dcm"))
     ae = ResourceKey(*path.relative_to(data.spool).parts[:2])
-    key = await asyncio.to_thread(open_blobs(data).put, arrival, path)
+    blobs = open_blobs(data)
+    await must_be_ours(db, blobs)
+    key = await asyncio.to_thread(blobs.put, arrival, path)
     prepared = await asyncio.to_thread(_prepared, path, arrival, ae, finding.message)
     is_new = await _quarantine(db, finding, replace(prepared, blob_key=key), now)
     await asyncio.to_thread(spool.take_out, path)
@@ -77,9 +80,11 @@ async def _quarantine_spooled(db: Database, data: DataFolder, finding: Finding, 
 async def _quarantine_blob(db: Database, data: DataFolder, finding: Finding, now: datetime) -> bool:
     """Give a blob a row among the quarantined."""
     key, arrival = parse_blob_key(cast(str, finding.row))
+    blobs = open_blobs(data)
+    await must_be_ours(db, blobs)
 
     def prepare() -> Prepared:
-        with open_blobs(data).local(key) as path:
+        with blobs.local(key) as path:
             return _prepared(path, arrival, UNKNOWN_SENDER, finding.message)
 
     prepared = await asyncio.to_thread(prepare)

@@ -26,7 +26,7 @@ from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.errors import BucketError, BucketUnreachable, InvalidValue, StorageError, StorageFull
 from aegate_core.settings import Bucket
 from aegate_core.steps import Step, reached
-from aegate_core.stores.blobs.keys import BlobKey, blob_key, parse_blob_key
+from aegate_core.stores.blobs.keys import MARK, BlobKey, blob_key, parse_blob_key
 from aegate_core.stores.blobs.s3 import Connection, refusal
 from aegate_core.stores.blobs.slices import Slice
 
@@ -35,6 +35,9 @@ PART_BYTES = 16 << 20
 PUTS_AT_ONCE = 8
 """By feel: small objects wait for the network, not for its width."""
 CHUNK_BYTES = 1 << 20
+MARK_BYTES = 100
+ANOTHER_WAS_FASTER = (409, 412)
+NO_CONDITIONS = 501
 KEYS_AT_ONCE = 1000
 """Of one request to remove; the protocol's limit."""
 ABANDONED_AFTER = timedelta(days=1)
@@ -61,6 +64,11 @@ class BucketStore:
         self._moved = moved
         self._connection = Connection(bucket)
         self._room = _Room(bucket.scratch_bytes, room_wait_s)
+
+    @property
+    def place(self) -> str:
+        """The bucket, and what is in front of its keys."""
+        return f"bucket {self._bucket.name!r}, prefix {self._bucket.prefix!r}"
 
     @property
     def scratch(self) -> Path:
@@ -236,12 +244,39 @@ class BucketStore:
         while True:
             with self._connection.asking("its keys be listed") as client:
                 answer = client.list_objects_v2(Bucket=self._bucket.name, Prefix=self._bucket.prefix, **token)
-            names = (str(found["Key"]) for found in answer.get("Contents", ()))
-            if page := [n.removeprefix(self._bucket.prefix) for n in names if n != self._bucket.prefix]:
+            names = (str(f["Key"]).removeprefix(self._bucket.prefix) for f in answer.get("Contents", ()))
+            if page := [n for n in names if n not in ("", MARK)]:
                 yield page
             if not answer.get("IsTruncated"):
                 return
             token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def mark(self, installation: str) -> str:
+        """Make the prefix an installation's unless it is somebody's; return whose it is. Raises BucketError.
+
+        A server that knows no conditions takes the last one: so it is read after it was put.
+        """
+        name = self._bucket.prefix + MARK
+        with contextlib.suppress(FileNotFoundError):
+            return self._read_mark(name)
+        mark = {**self._at(name), "Body": f"{installation}\n".encode()}
+        with self._connection.asking("the mark of its installation be put") as client:
+            try:
+                client.put_object(**mark, IfNoneMatch="*")
+            except client.exceptions.ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status == NO_CONDITIONS:
+                    client.put_object(**mark)
+                elif status not in ANOTHER_WAS_FASTER:
+                    raise
+        return self._read_mark(name)
+
+    def _read_mark(self, name: str) -> str:
+        with (
+            self._connection.asking("the mark of its installation be read") as client,
+            closing(client.get_object(**self._at(name))["Body"]) as body,
+        ):
+            return str(body.read(MARK_BYTES), "ascii", "replace").strip()
 
     def sweep(self, *, after: timedelta = ABANDONED_AFTER) -> int:
         """Abort what processes that died a day ago had begun to put; nothing that is no blob. Raises BucketError."""

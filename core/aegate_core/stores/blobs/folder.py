@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -18,10 +19,13 @@ from pathlib import Path
 from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.disk import storage_error
 from aegate_core.steps import Step, reached
-from aegate_core.stores.blobs.keys import BlobKey, blob_key, parse_blob_key
+from aegate_core.stores.blobs.keys import MARK, BlobKey, blob_key, parse_blob_key
 
 _FSYNC_AT_MOST = 8
 """More files and folders than this are synced with their whole file system. By feel: other writers' data goes along."""
+
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
+"""A hard link cannot be made here: it is another file system, or one that has none."""
 
 _COPY_BYTES = 1 << 20
 
@@ -40,6 +44,11 @@ class FolderStore:
         """Folders that stand durably in their parents: one that is there may be made by a process that died then."""
         self._placed: frozenset[BlobKey] = frozenset()
         """Keys that we made durable last: they come again when the database did not take their rows."""
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self.root)
 
     @property
     def scratch(self) -> Path:
@@ -128,6 +137,40 @@ class FolderStore:
                     paths = sorted(p for p in second.iterdir() if p.suffix != _PART)
                     yield [str(p.relative_to(self.root)) for p in paths]
 
+    def mark(self, installation: str) -> str:
+        """Make the folder an installation's unless it is somebody's, durably; return whose it is.
+
+        Raises StorageError.
+        """
+        mark = self.root / MARK
+        try:
+            if not mark.exists():
+                self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+                self._write_mark(mark, installation)
+            return mark.read_text(errors="replace").strip()
+        except OSError as error:
+            raise storage_error("blob store must be writable", error, self.root) from error
+
+    def _write_mark(self, mark: Path, installation: str) -> None:
+        """Give it its name when it is whole and durable: by a link, which fails where another was faster."""
+        part = mark.with_name(f"{MARK}.{secrets.token_hex(8)}{_PART}")
+        try:
+            with part.open("x") as file:
+                file.write(f"{installation}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                mark.hardlink_to(part)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                part.replace(mark)  # who reads it afterwards reads the last one
+            _fsync(self.root)
+        finally:
+            part.unlink(missing_ok=True)
+
     def sweep(self) -> int:
         """Do nothing: who copies to a blob takes away what others left of it."""
         return 0
@@ -200,7 +243,7 @@ def place(source: Path, target: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if error.errno not in _NO_LINKS:
             if error.errno == errno.ENOENT and target.exists():
                 return
             raise

@@ -11,6 +11,9 @@ from typing import NewType
 from aegate_core.dicom.identifiers import ArrivalId, parse_arrival_id
 from aegate_core.errors import InvalidValue
 
+MARK = "aegate-installation"
+"""The name, beside the keys, of what says whose store it is."""
+
 BlobKey = NewType("BlobKey", str)
 """``ab/cd/<arrival id>.dcm``."""
 

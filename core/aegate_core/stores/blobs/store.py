@@ -18,6 +18,11 @@ class BlobStore(Protocol):
     """Blobs by their keys. Several processes may use it at once."""
 
     @property
+    def place(self) -> str:
+        """What people are told of where it is."""
+        ...
+
+    @property
     def scratch(self) -> Path:
         """A folder of this machine for what is made of blobs."""
         ...
@@ -63,6 +68,13 @@ class BlobStore(Protocol):
         """Yield all names that lie in the store, also those that are no keys, a page at a time and in order.
 
         What is being put is not among them. Raises StorageError.
+        """
+        ...
+
+    def mark(self, installation: str) -> str:
+        """Make the store an installation's unless it is somebody's, durably; return whose it is. One wins of two.
+
+        Raises StorageError, StorageFull.
         """
         ...
 

@@ -35,6 +35,11 @@ class WrongCount:
     counted: tuple[int, ...]
 
 
+async def installation_mark(db: Database) -> str:
+    """Return which installation the index is of."""
+    return str(await db.fetch_value("SELECT mark FROM installation"))
+
+
 async def totals(db: Database) -> tuple[int, int]:
     """Return how many arrivals there are whose image retention did not remove, and their bytes."""
     row = await db.fetch_one(

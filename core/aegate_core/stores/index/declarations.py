@@ -16,7 +16,14 @@ _BOTH = (
     "CREATE INDEX IF NOT EXISTS arrival_to_remove ON arrival (id) WHERE removed_at IS NOT NULL AND blob_key <> ''",
 )
 
+_MARK = (
+    "INSERT INTO installation (id, mark) SELECT 1, COALESCE((SELECT min(id) FROM arrival), {random}) WHERE true "
+    "ON CONFLICT (id) DO NOTHING"
+)
+"""By its first arrival, whose row stays for ever: a backup older than this table is of the same installation."""
+
 _POSTGRES = (
+    _MARK.format(random="replace(gen_random_uuid()::text, '-', '')"),
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
     "CREATE INDEX IF NOT EXISTS study_search ON study USING gin (search_text gin_trgm_ops)",
     """
@@ -41,6 +48,7 @@ _POSTGRES = (
 )
 
 _SQLITE = (
+    _MARK.format(random="lower(hex(randomblob(16)))"),
     """
     CREATE TRIGGER IF NOT EXISTS audit_event_no_update BEFORE UPDATE ON audit_event
     BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END

@@ -26,6 +26,8 @@ class Projection(Model):
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()
     deleted_at = fields.DatetimeField(null=True)
+    projected_by = fields.CharField(max_length=127, null=True)
+    """The release whose operator wrote it, namespace/name; null where there is none, or an older one wrote it."""
 
     class Meta:
         abstract = True
@@ -66,6 +68,16 @@ class PatientPartitionRow(Projection):
     class Meta:
         table = "patient_partition"
         unique_together = (("namespace", "name"),)
+
+
+class Installation(Model):
+    """Which installation this index is of: one row, ``mark`` also stands in its blob store."""
+
+    id = fields.IntField(primary_key=True, generated=False)
+    mark = fields.CharField(max_length=32)
+
+    class Meta:
+        table = "installation"
 
 
 class Location(Model):
