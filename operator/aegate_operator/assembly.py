@@ -74,7 +74,12 @@ class Operator:
         self._settings = settings
         self._connection = connection
         self._cache = Cache()
-        self._declared = Declared(load_crds(), settings.installation.watched_namespaces)
+        installation = settings.installation
+        self._declared = Declared(
+            load_crds(),
+            installation.watched_namespaces,
+            release=f"{installation.namespace}/{installation.release}",
+        )
         self._gate = RolloutGate(settings.installation.max_concurrent_rollouts, time.monotonic)
         self._reports = Reports(reader, changed=self._look_at_entity, clock=time.monotonic)
         outcomes = Outcomes()

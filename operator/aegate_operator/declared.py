@@ -31,8 +31,10 @@ class _Judged:
 class Declared:
     """All custom resources of the watched namespaces; empty: of the whole cluster."""
 
-    def __init__(self, crds: Mapping[str, CRD], namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, crds: Mapping[str, CRD], namespaces: Sequence[str] = (), *, release: str = "") -> None:
         self.namespaces = tuple(namespaces)
+        self.release = release
+        """Whose operator this is, namespace/name: what of the index is its own."""
         self.neighbours = Neighbours()
         self._crds = crds
         self._unreadable: dict[ResourceRef, str] = {}

@@ -124,6 +124,7 @@ class Projection:
                 accepted=self._declared.neighbours.accepted,
                 endpoints=dict(self._outcomes.endpoints),
                 namespaces=self._declared.namespaces,
+                projector=self._declared.release,
             ),
             now=datetime.now(UTC),
         )

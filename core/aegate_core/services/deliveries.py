@@ -7,8 +7,8 @@ Nothing here opens a connection to a peer; that is the worker's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from aegate_core.database import Database, as_datetime
@@ -98,22 +98,28 @@ def dedup_key(text: str) -> str:
     return text if len(text) <= _LONGEST_KEY else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-async def sync_destinations(
-    tx: Database,
-    entities: Sequence[ApplicationEntity],
-    *,
-    others: Iterable[ResourceKey] = (),
-    invalid: Mapping[ResourceKey, str] | None = None,
-    now: datetime,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """Which AEs may be sent to."""
+
+    entities: Sequence[ApplicationEntity]
+    others: Iterable[ResourceKey] = ()
+    """Live, and somebody else's."""
+    unwatched: Collection[ResourceKey] = ()
+    """Gone because nobody watches their namespace any more."""
+    invalid: Mapping[ResourceKey, str] = field(default_factory=dict)
+    """The condition that keeps an AE from being sent to."""
+
+
+async def sync_destinations(tx: Database, receivers: Receivers, *, now: datetime) -> None:
     """Make destinations and slots of all live AEs; others are gone, those that are back go on.
 
-    ``others`` are live, and somebody else's. ``invalid`` names the condition that keeps an AE from being sent to. A
-    removal never cancels work, a smaller limit cuts no association.
+    A removal never cancels work, a smaller limit cuts no association.
     """
-    present = [str(e.key) for e in entities]
-    await destinations.upsert(tx, [_wished(e, invalid or {}) for e in entities])
-    await destinations.mark_gone(tx, [*present, *map(str, others)], now=now)
+    present = [str(e.key) for e in receivers.entities]
+    unwatched = frozenset(map(str, receivers.unwatched))
+    await destinations.upsert(tx, [_wished(e, receivers.invalid) for e in receivers.entities])
+    await destinations.mark_gone(tx, [*present, *map(str, receivers.others)], unwatched, now=now)
     await destinations.take_up_again(tx, present, now=now)
     await destinations.settle_slots(tx)
 

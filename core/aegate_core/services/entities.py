@@ -29,7 +29,7 @@ from aegate_core.resources.conditions import (
 from aegate_core.resources.manifest_of import to_spec
 from aegate_core.resources.reference import ResourceRef, ref_of
 from aegate_core.resources.values import ApplicationEntity, ImageRoute, PatientPartition, Resource
-from aegate_core.services.deliveries import sync_destinations
+from aegate_core.services.deliveries import Receivers, sync_destinations
 from aegate_core.stores.index.projections import (
     Projection,
     bury_projection,
@@ -43,7 +43,7 @@ from aegate_core.stores.index.projections import (
 ADVISORY_LOCK = 0x6165636F6E66
 """``aeconf`` in ASCII: on PostgreSQL one apply at a time; on SQLite the write lock does it."""
 
-Change = Literal["created", "updated", "removed", "observed"]
+Change = Literal["created", "updated", "removed", "unwatched", "observed"]
 """What happened to a row; "observed": the resource is the same, its conditions or its source are not."""
 
 log = Log("entities")
@@ -125,11 +125,18 @@ class Observed:
     endpoints: Mapping[ResourceKey, str] = field(default_factory=dict)
     """host:port where each device calls us; AEs without a listener are not in it."""
     namespaces: Collection[str] = ()
-    """Those that the resources speak for: of others nothing is touched. Empty: all there are."""
+    """Those that the resources speak for: of others only what `projector` wrote is touched. Empty: all there are."""
+    projector: str = ""
+    """The release that applies, namespace/name: what it wrote of a namespace that it has left goes. '': nobody's."""
 
     def speaks_for(self, namespace: str) -> bool:
         """Say whether all resources of a namespace are among those applied."""
         return not self.namespaces or namespace in self.namespaces
+
+    def has_left(self, row: Projection) -> bool:
+        """Say whether we wrote the row when we still watched its namespace, and nobody took it over."""
+        is_ours = bool(self.projector) and row.projected_by == self.projector
+        return is_ours and not self.speaks_for(row.ref.key.namespace)
 
 
 NOTHING_OBSERVED = Observed()
@@ -156,6 +163,7 @@ async def apply_configuration(
         if not tx.is_sqlite:
             await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         rows = {row.ref: row for row in await read_projections(tx, tombstones=True)}
+        left = {r for r, row in rows.items() if row.is_live and observed.has_left(row)}
         stored = {r: row for r, row in rows.items() if observed.speaks_for(r.key.namespace)}
         living = _living(resources, stored, errors, now)
         surroundings = Surroundings(
@@ -168,13 +176,19 @@ async def apply_configuration(
             progress=observed.progress,
             remarks=observed.remarks,
         )
-        wished = _wished(living, stored, surroundings, observed.endpoints, now)
+        wished = _wished(living, stored, surroundings, observed, now)
         changes = await _write(tx, wished, stored, now)
+        for ref in left:
+            await bury_projection(tx, ref, now=now)
+            changes[ref] = "unwatched"
         entities = [r for r in living if isinstance(r, ApplicationEntity)]
         others = [
-            r.key for r in rows.keys() - stored.keys() if r.kind == "ApplicationEntity" and rows[r].is_live
+            r.key
+            for r in rows.keys() - stored.keys() - left
+            if r.kind == "ApplicationEntity" and rows[r].is_live
         ]
-        await sync_destinations(tx, entities, others=others, invalid=_invalid(wished), now=now)
+        receivers = Receivers(entities, others, frozenset(r.key for r in left), _invalid(wished))
+        await sync_destinations(tx, receivers, now=now)
         return Applied(changes, {ref: row.conditions for ref, row in wished.items()}), stored
 
     applied, before = await db.atomically(work)
@@ -232,7 +246,7 @@ def _wished(
     living: Sequence[Resource],
     stored: Mapping[ResourceRef, Projection],
     surroundings: Surroundings,
-    endpoints: Mapping[ResourceKey, str],
+    observed: Observed,
     now: datetime,
 ) -> dict[ResourceRef, Projection]:
     decided = decide_conditions(living, surroundings)
@@ -243,12 +257,13 @@ def _wished(
         before = row if row is not None and row.is_live else None
         conditions = with_transition_times(decided[ref], before.conditions if before else (), now=now)
         created = resource.metadata.created_at
-        wished[ref] = project(
+        projection = project(
             resource,
             conditions,
             created_at=datetime.fromisoformat(created) if created else now,
-            endpoint=endpoints.get(ref.key, "") if ref.kind == "ApplicationEntity" else "",
+            endpoint=observed.endpoints.get(ref.key, "") if ref.kind == "ApplicationEntity" else "",
         )
+        wished[ref] = replace(projection, projected_by=observed.projector)
     return wished
 
 

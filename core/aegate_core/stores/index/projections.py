@@ -43,6 +43,8 @@ class Projection:
     deleted_at: datetime | None = None
     endpoint: str = ""
     """host:port where a device calls us, of an AE that has a listener."""
+    projected_by: str = ""
+    """The release whose operator wrote the row, namespace/name; '' where there is none."""
 
     @property
     def is_live(self) -> bool:
@@ -119,6 +121,7 @@ async def write_projection(tx: Database, row: Projection, *, now: datetime) -> N
         "created_at": row.created_at,
         "updated_at": now,
         "deleted_at": row.deleted_at,
+        "projected_by": row.projected_by or None,
         **_searched(resource),
     }
     if isinstance(resource, ApplicationEntity):
@@ -178,6 +181,7 @@ def _projection(kind: str, row: Mapping[str, Any]) -> Projection:
         created_at=as_datetime(row["created_at"]),
         deleted_at=None if deleted_at is None else as_datetime(deleted_at),
         endpoint=row.get("endpoint") or "",
+        projected_by=row.get("projected_by") or "",
     )
 
 

@@ -5,7 +5,7 @@ Identity is namespace/name: an AE that is deleted and made again takes up its qu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,15 +69,24 @@ async def settle_slots(tx: Database) -> None:
     )
 
 
-async def mark_gone(tx: Database, present: Iterable[str], *, now: datetime) -> list[str]:
-    """Mark destinations whose AE is not among ``present``; what waits for them is HELD. Return which went."""
+REMOVED = "the Application Entity was removed"
+UNWATCHED = "no operator watches its namespace any more: have one watch it again, or cancel the item"
+
+
+async def mark_gone(
+    tx: Database, present: Iterable[str], unwatched: Collection[str] = (), *, now: datetime
+) -> list[str]:
+    """Mark destinations whose AE is not among ``present``; what waits for them is HELD. Return which went.
+
+    ``unwatched`` of them were not removed.
+    """
     gone = await tx.fetch(
         "UPDATE destination SET gone_at = $2 WHERE gone_at IS NULL AND NOT (ae = ANY($1)) RETURNING id, ae",
         sorted(set(present)),
         now,
     )
-    note = Note("aegate", now, "DESTINATION_GONE", "the Application Entity was removed")
     for row in gone:
+        note = Note("aegate", now, "DESTINATION_GONE", UNWATCHED if row["ae"] in unwatched else REMOVED)
         for state in IDLE:
             waiting = await _waiting(tx, int(row["id"]), f"state = '{state}'")
             held = Transition(state, "HELD", note, {"hold_code": "DESTINATION_GONE"})
