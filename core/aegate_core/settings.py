@@ -13,6 +13,8 @@ from pathlib import Path
 from aegate_core.errors import InvalidValue
 
 SCRATCH_BYTES = 4 << 30
+LEAST_SCRATCH_BYTES = 64 << 20
+"""By feel, four parts of an upload: with less, copies of ordinary images wait for one another, and deliveries fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,11 @@ def bucket(environ: Mapping[str, str]) -> Bucket | None:
             prefix,
             len(prefix) <= 200 and _PREFIX.fullmatch(prefix),
         ),
-        ("AEGATE_S3_SCRATCH_BYTES must be a number of bytes", scratch, not scratch or scratch.isdecimal()),
+        (
+            f"AEGATE_S3_SCRATCH_BYTES must be a number of bytes, at least {LEAST_SCRATCH_BYTES}",
+            scratch,
+            not scratch or (scratch.isdecimal() and int(scratch) >= LEAST_SCRATCH_BYTES),
+        ),
     ]
     for expected, came, is_right in wrong:
         if not is_right:

@@ -116,6 +116,14 @@ BLOBS = section(
             4096,
             least=64,
         ),
+        integer(
+            "copiesMiB",
+            "How much a worker's pod may take on its node in all, what it converts included; above it Kubernetes "
+            "evicts the pod. At least twice scratchMiB, and three times the largest object.",
+            16384,
+            least=128,
+            most=1048576,
+        ),
     ),
 )
 

@@ -112,6 +112,9 @@ blobs.s3.prefix must be such as images/, got {{ quote $s3.prefix }}: letters, di
 {{- if not $s3.region }}
 blobs.s3.region must be the region that requests are signed for, got none: take us-east-1 where the server knows no regions
 {{- end }}
+{{- if lt (int $s3.copiesMiB) (mul 2 (int $s3.scratchMiB) | int) }}
+blobs.s3.copiesMiB must be at least twice blobs.s3.scratchMiB, got {{ int $s3.copiesMiB }} and {{ int $s3.scratchMiB }}: what a worker converts lies beside its copies, and a pod above the limit is evicted
+{{- end }}
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$" $s3.secret) }}
 blobs.s3.secret must be the name of a Secret with the keys access-key-id and secret-access-key, got {{ ternary "none" "another text" (empty $s3.secret) }}: kubectl create secret generic NAME --from-literal=access-key-id=… --from-literal=secret-access-key=…, and name that; a key has no place in values
 {{- end }}

@@ -53,6 +53,8 @@ WRONG = [
     (("blobs.s3.bucket=images", "blobs.s3.region="), "take us-east-1 where the server knows no regions"),
     (("blobs.s3.bucket=images", "blobs.s3.secret="), "got none: kubectl create secret generic NAME --from-literal=acc"),
     (("blobs.s3.bucket=images", "blobs.s3.secret=AKIA/geheim"), "got another text: kubectl create secret generic NAME"),
+    (("blobs.s3.bucket=images", "blobs.s3.scratchMiB=9000"), "at least twice blobs.s3.scratchMiB, got 16384 and 9000"),
+    (("blobs.s3.bucket=images", "blobs.s3.scratchMiB=63"), "'/blobs/s3/scratchMiB': minimum: got 63, want 64"),
     (("blobs.s3.bucket=images", "blobs.s3.secretKey=geheim"), "additional properties 'secretKey' not allowed"),
     # Listeners.
     (("listener.replicas=2", "listener.spool.accessMode=ReadWriteOnce"), "listener.replicas must be 1 with"),

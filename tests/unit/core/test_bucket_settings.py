@@ -26,7 +26,7 @@ def test_all_of_it_is_read() -> None:
         "AEGATE_S3_ENDPOINT": "https://s3.example.org:9000/",
         "AEGATE_S3_REGION": "eu-central-1",
         "AEGATE_S3_PREFIX": "hospital/pacs",
-        "AEGATE_S3_SCRATCH_BYTES": "1048576",
+        "AEGATE_S3_SCRATCH_BYTES": "67108864",
     }
     assert data_folder(environ, ROOT).bucket == Bucket(
         "images",
@@ -34,7 +34,7 @@ def test_all_of_it_is_read() -> None:
         "https://s3.example.org:9000",
         "eu-central-1",
         "hospital/pacs/",
-        1048576,
+        67108864,
     )
 
 
@@ -51,6 +51,8 @@ def test_all_of_it_is_read() -> None:
         ("AEGATE_S3_PREFIX", "a b/"),
         ("AEGATE_S3_PREFIX", "../"),
         ("AEGATE_S3_SCRATCH_BYTES", "4Gi"),
+        ("AEGATE_S3_SCRATCH_BYTES", "0"),
+        ("AEGATE_S3_SCRATCH_BYTES", "67108863"),
     ],
 )
 def test_what_cannot_be_is_refused_by_the_name_of_the_variable(name: str, value: str) -> None:
