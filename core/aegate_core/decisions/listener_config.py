@@ -4,7 +4,9 @@ AEs without a port of their own share one listener; an AE with ``listener.port``
 port may serve) gets another. The JSON is what a listener reads, live, from its configuration file; on a
 cluster the same from a ConfigMap. Its writer may be newer than its reader: while a cluster is upgraded the old pods are
 told by the new operator. A field that the reader does not know is passed over, because to refuse a file would shut out
-every AE in it; so a new field must have a default under which an older listener is right.
+every AE in it; so a new field must have a default under which an older listener is right. One that narrows who may
+send has none: where it is set, its writer names it in ``must_know`` beside it, and a reader that does not know it
+refuses the file, and goes on by the last good one.
 """
 
 from __future__ import annotations
@@ -28,6 +30,14 @@ Unknown = Callable[[str], None]
 
 OUR_TITLE = AETitle("AEGATE")
 """What devices call us when the installation names no title of its own."""
+
+
+MUST_KNOW = "must_know"
+"""Names of fields beside it that narrow who may send: who does not know one of them may not go by the rest."""
+
+
+class NotUnderstood(InvalidInput):
+    """A newer writer narrows who may send by a field that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,8 @@ class ListenerConfig:
             config = ListenerConfig(
                 **_known(ListenerConfig, values, unknown) | {"entities": entities, "tls": tls}
             )
+        except NotUnderstood:
+            raise
         except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
             raise InvalidInput(
                 f"listener configuration must be as its writer made it, got {error!r}: write it anew"
@@ -122,6 +134,8 @@ def entities_from_json(
     """
     try:
         return tuple(_entity(values, unknown) for values in json.loads(text))
+    except NotUnderstood:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, InvalidInput) as error:
         raise InvalidInput(
             f"AEs of a listener must be as their writer made them, got {error!r}: write them anew"
@@ -247,7 +261,12 @@ _FIELDS = {
 def _known(
     kind: type[ListenerConfig | ListenerEntity | TLSFiles], values: Mapping[str, Any], unknown: Unknown
 ) -> dict[str, Any]:
-    for name in values.keys() - _FIELDS[kind]:
+    if more := sorted(set(values.get(MUST_KNOW, ())) - _FIELDS[kind]):
+        raise NotUnderstood(
+            "listener configuration must restrict who may send by what this version knows, got "
+            f"{', '.join(more)} of a newer one: the last good one stays; let this listener be of the operator's version"
+        )
+    for name in values.keys() - _FIELDS[kind] - {MUST_KNOW}:
         unknown(name)
     return {name: value for name, value in values.items() if name in _FIELDS[kind]}
 

@@ -13,6 +13,7 @@ from aegate_core.database import open_database
 from aegate_core.decisions.moving import OUR_FAULTS, NotMovingCode
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.errors import BucketCredentials, BucketMissing, BucketUnreachable
+from aegate_core.events import DATABASE_AWAY, RETENTION_FAILED, Event
 from aegate_core.services.backup import Job, make_backup, restore_backup
 from aegate_core.services.fsck import Finding, Kind, Look, Summary, check, repair
 from aegate_core.services.retention import retain
@@ -25,7 +26,7 @@ from tests.integration.backup.conftest import EmptyDatabase
 from tests.integration.bucket_server import NAME, BucketServer
 from tests.integration.intake.hospital import HOSPITAL, Place, at, spool_folder
 from tests.integration.retention.conftest import deliver, partition
-from tests.integration.scu.clinic import clinic, digests, entity, reaches, why
+from tests.integration.scu.clinic import Clinic, clinic, digests, entity, reaches, why
 from tests.integration.waiting import eventually_async
 
 LATER = at(90 * 86400)
@@ -128,6 +129,24 @@ async def test_retention_removes_nothing_while_the_bucket_is_away(place: Place, 
     assert (len(server.names()), await place.count("arrival", "removed_at IS NULL")) == (3, 3)
     await retain(place.db, place.data, now=LATER)
     assert server.names() == []
+
+
+async def test_worker_that_cannot_remove_says_it_of_the_bucket_and_not_of_the_database(
+    place: Place, server: BucketServer, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.give(secret_key="wrong")
+
+    def told(event: Event) -> list[str]:
+        records = [r for r in caplog.records if getattr(r, "event", None) == event]
+        return [str(r.event_fields["error"]) for r in records]  # type: ignore[attr-defined] # what `Log` adds
+
+    async with Clinic(place.db, place.data, database_url).worker() as worker:
+        [why_not] = await eventually_async(lambda: told(RETENTION_FAILED), deadline_s=60)
+        assert worker.metrics.is_database_away._value.get() == 0
+
+    assert why_not.startswith("bucket 'images' at http://127.0.0.1:")
+    assert "got SignatureDoesNotMatch (HTTP 403): put the right access-key-id" in why_not
+    assert told(DATABASE_AWAY) == []
 
 
 async def test_backup_copies_the_objects_and_a_restore_puts_them_into_the_bucket(

@@ -28,7 +28,9 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 
 def of(namespace: str) -> Resource:
-    return resource({**ae("ct1"), "metadata": {"namespace": namespace, "name": "ct1"}})
+    return resource(
+        {**ae("ct1", title=namespace.upper()), "metadata": {"namespace": namespace, "name": "ct1"}}
+    )
 
 
 class Release:

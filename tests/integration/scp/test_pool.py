@@ -90,6 +90,26 @@ def test_folder_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
         assert is_admitted(listener, "MR1")
 
 
+def test_restriction_of_a_newer_operator_that_is_not_known_leaves_the_last_good_one_in_force(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "entities"
+    good = tell(folder, "000.json", entity("ct1"))
+    with running_listener(tmp_path, environ={"AEGATE_LISTENER_ENTITIES": str(folder)}) as listener:
+        [line] = json.loads(entities_to_json([entity("mr1")]))
+        (folder / "001.part").write_text(
+            json.dumps([line | {"must_know": ["allowed_hours"], "allowed_hours": ""}])
+        )
+        (folder / "001.part").replace(folder / "001.json")
+
+        [refused] = eventually(lambda: listener.events("listener.config_refused"))
+
+        assert "got allowed_hours of a newer one: the last good one stays" in refused["error"]
+        assert (is_admitted(listener, "CT1"), is_admitted(listener, "MR1")) == (True, False)
+        assert revisions(listener) == {"000.json": good}
+        assert json.loads(listener.get("/state")[1])["state"] == "degraded"
+
+
 def test_lines_of_a_newer_operator_are_served_and_what_is_not_known_is_said_once(tmp_path: Path) -> None:
     folder = tmp_path / "entities"
     tell(folder, "000.json", entity("ct1"))

@@ -11,6 +11,7 @@ from aegate_core.decisions.listener_config import (
     ListenerConfig,
     ListenerDefaults,
     ListenerEntity,
+    NotUnderstood,
     TLSFiles,
     entities_from_json,
     entities_to_json,
@@ -226,6 +227,35 @@ def test_line_that_a_newer_operator_wrote_keeps_no_other_line_out() -> None:
 
     assert entities_from_json(json.dumps(lines), unknown=unknown.append) == config.entities
     assert unknown == ["newest"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [lambda values: values, lambda values: values["entities"][0], lambda values: values["tls"]],
+    ids=["configuration", "AE", "tls"],
+)
+def test_unknown_field_that_narrows_who_may_send_is_not_passed_over(place: Any) -> None:
+    tls = Listener(port=2762, tls=ListenerTLS("id"))
+    _, config = listener_configs([entity("ct1", listener=tls)], DEFAULTS)
+    values = json.loads(config.to_json())
+    place(values).update(must_know=["allowed_hours"], allowed_hours="8-18")
+
+    with pytest.raises(NotUnderstood, match="got allowed_hours of a newer one: the last good one stays"):
+        ListenerConfig.from_json(json.dumps(values))
+
+
+def test_field_that_narrows_who_may_send_and_is_known_is_no_news() -> None:
+    (config,) = listener_configs([entity("ct1")], DEFAULTS)
+    lines = [
+        line | {"must_know": ["source_ranges"]} for line in json.loads(entities_to_json(config.entities))
+    ]
+    unknown: list[str] = []
+
+    assert entities_from_json(json.dumps(lines), unknown=unknown.append) == config.entities
+    assert unknown == []
+    lines[0]["must_know"].append("allowed_hours")
+    with pytest.raises(NotUnderstood):
+        entities_from_json(json.dumps(lines))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7"])
