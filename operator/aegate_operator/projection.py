@@ -17,7 +17,7 @@ from aegate_core.database import Database
 from aegate_core.errors import SchemaMismatch, StorageError
 from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, Log
 from aegate_core.services.entities import Observed, apply_configuration
-from aegate_core.stores.index.projections import read_locations
+from aegate_core.stores.index.projections import newest_change, read_locations
 from aegate_operator.declared import Declared
 from aegate_operator.reconcile import Outcomes
 
@@ -62,6 +62,8 @@ class Projection:
         self._marked = asyncio.Event()
         self._failures = 0
         self._has_written = False
+        self._left = ""
+        """The version of the rows as the last write left them."""
         self._away_since: float | None = None
 
     @property
@@ -95,7 +97,7 @@ class Projection:
             began = time.monotonic()
             try:
                 await self._look()
-                if is_marked:
+                if is_marked or await self._is_others():
                     await self._write()
             except StorageError as error:
                 await self._wait_for_it(error)
@@ -110,9 +112,13 @@ class Projection:
             self._outcomes.locations = locations
             self._locations_changed()
 
+    async def _is_others(self) -> bool:
+        """Say whether somebody else wrote: a release that left a namespace may have taken with it what is ours."""
+        return self._has_written and await newest_change(self._db) != self._left
+
     async def _write(self) -> None:
         said = self._outcomes.surroundings()
-        await apply_configuration(
+        applied = await apply_configuration(
             self._db,
             self._declared.right(),
             source_errors=self._declared.wrong(),
@@ -125,10 +131,11 @@ class Projection:
                 endpoints=dict(self._outcomes.endpoints),
                 namespaces=self._declared.namespaces,
                 projector=self._declared.release,
+                takes_over=not self._has_written,
             ),
             now=datetime.now(UTC),
         )
-        self._has_written = True
+        self._has_written, self._left = True, applied.version
 
     async def _wait_for_it(self, error: StorageError) -> None:
         """Say it once, and try again: sooner or later also with a schema that a migration has still to bring."""

@@ -119,5 +119,7 @@ class Keeper(threading.Thread):
         done = aegate("restore", self.backup, "--data", root, *into, timeout_s=600)
         if done.returncode:
             return [f"restore ended with {done.returncode}: {done.stderr[-300:]}"]
-        judged = aegate("fsck", "--data", root, "--database", url, "--output", "json", timeout_s=600)
+        judged = aegate(
+            *("fsck", "--data", root, "--database", url, "--settled", "0", "--output", "json"), timeout_s=600
+        )
         return [f"restored: {f['kind']} {f['subject']}" for f in json.loads(judged.stdout)["wrong"]]

@@ -83,6 +83,8 @@ class Applied:
 
     changes: Mapping[ResourceRef, Change]
     conditions: Mapping[ResourceRef, tuple[Condition, ...]]
+    version: str
+    """Of the configuration as it is left: what `load_configuration` compares."""
 
 
 async def load_configuration(db: Database, known: Configuration | None = None) -> Configuration:
@@ -128,6 +130,8 @@ class Observed:
     """Those that the resources speak for: of others only what `projector` wrote is touched. Empty: all there are."""
     projector: str = ""
     """The release that applies, namespace/name: what it wrote of a namespace that it has left goes. '': nobody's."""
+    takes_over: bool = True
+    """Rows of another release become its own: who begins to watch does it once, or two would do it for ever."""
 
     def speaks_for(self, namespace: str) -> bool:
         """Say whether all resources of a namespace are among those applied."""
@@ -189,7 +193,8 @@ async def apply_configuration(
         ]
         receivers = Receivers(entities, others, frozenset(r.key for r in left), _invalid(wished))
         await sync_destinations(tx, receivers, now=now)
-        return Applied(changes, {ref: row.conditions for ref, row in wished.items()}), stored
+        conditions = {ref: row.conditions for ref, row in wished.items()}
+        return Applied(changes, conditions, await newest_change(tx)), stored
 
     applied, before = await db.atomically(work)
     _report(applied, before)
@@ -263,7 +268,9 @@ def _wished(
             created_at=datetime.fromisoformat(created) if created else now,
             endpoint=observed.endpoints.get(ref.key, "") if ref.kind == "ApplicationEntity" else "",
         )
-        wished[ref] = replace(projection, projected_by=observed.projector)
+        is_theirs = before is not None and bool(before.projected_by) and not observed.takes_over
+        by = before.projected_by if before is not None and is_theirs else observed.projector
+        wished[ref] = replace(projection, projected_by=by)
     return wished
 
 

@@ -42,12 +42,12 @@ class Release:
         self._db = db
         self._name = name
 
-    async def watch(self, *namespaces: str, there: Sequence[str] = ()) -> Applied:
+    async def watch(self, *namespaces: str, there: Sequence[str] = (), takes_over: bool = True) -> Applied:
         Release.hours += 1
         return await apply_configuration(
             self._db,
             [of(namespace) for namespace in there or namespaces],
-            observed=Observed(namespaces=namespaces, projector=self._name),
+            observed=Observed(namespaces=namespaces, projector=self._name, takes_over=takes_over),
             now=T0 + timedelta(hours=Release.hours),
         )
 
@@ -93,6 +93,15 @@ async def test_namespace_that_another_release_took_over_stays_its(db: Database) 
     await one.watch("ct", "mr")
     await other.watch("mr")
     assert (await one.watch("ct")).changes == {}
+    assert (await live(db), await gone(db)) == ({"ct": ONE, "mr": OTHER}, [])
+
+
+async def test_release_that_is_still_at_work_does_not_take_back_what_another_took_over(db: Database) -> None:
+    one, other = Release(db, ONE), Release(db, OTHER)
+    await one.watch("ct", "mr")
+    await other.watch("mr")
+    assert (await one.watch("ct", "mr", takes_over=False)).changes == {}
+    await one.watch("ct")
     assert (await live(db), await gone(db)) == ({"ct": ONE, "mr": OTHER}, [])
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from aegate_core.database import open_database
 from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.services.entities import load_configuration
 from aegate_core.stores.cluster.connection import ClusterConnection
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Kind
 from aegate_operator.assembly import Operator, Times
@@ -207,6 +208,23 @@ async def test_namespaced_it_asks_for_nothing_else(server: ApiServer, settings: 
         await asyncio.gather(*(comes_up(server, key) for key in keys))
         assert condition(server, stranger) is None
         assert {ref.key for ref in operator.informer.declared()} == set(keys)
+
+
+async def test_what_it_watches_no_longer_leaves_the_index(
+    server: ApiServer, settings: OperatorSettings
+) -> None:
+    both = replace(
+        settings, installation=replace(INSTALLATION, watched_namespaces=("radiology", "cardiology"))
+    )
+    keys = {add_ae(server, "ct1", "radiology"), add_ae(server, "mr1", "cardiology")}
+    one = replace(settings, installation=replace(INSTALLATION, watched_namespaces=("radiology",)))
+    async with open_database(settings.database_url) as db:
+        async with operating(server, both) as operator:
+            await eventually_async(operator.projection_is_current, deadline_s=30)
+            assert set((await load_configuration(db)).entities) == keys
+        async with operating(server, one) as operator:
+            await eventually_async(operator.projection_is_current, deadline_s=30)
+            assert set((await load_configuration(db)).entities) == {ResourceKey("radiology", "ct1")}
 
 
 async def test_it_never_loops_hot_over_what_is_refused(server: ApiServer, settings: OperatorSettings) -> None:

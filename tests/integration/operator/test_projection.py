@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,7 +14,7 @@ from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.conditions import ConditionType, find_condition
 from aegate_core.resources.locations import Location
 from aegate_core.resources.reference import ResourceRef
-from aegate_core.services.entities import Configuration, load_configuration
+from aegate_core.services.entities import Configuration, apply_configuration, load_configuration
 from aegate_core.services.locations import import_locations
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY
 from aegate_operator.projection import Projection, ProjectionTimes
@@ -66,6 +67,16 @@ def ready(configuration: Configuration, key: ResourceKey) -> tuple[str, str]:
     )
     assert condition is not None
     return condition.status.value, condition.reason.value
+
+
+async def test_row_that_another_took_with_it_comes_back(db: Database) -> None:
+    ground = Ground()
+    ground.add_ae()
+    await ground.settle()
+    async with projecting(db, ground):
+        await rows_of(db, "ct1")
+        await apply_configuration(db, [], now=datetime.now(UTC))
+        await rows_of(db, "ct1")
 
 
 async def test_rows_say_what_the_status_says(db: Database) -> None:
