@@ -14,7 +14,11 @@ from aegate_core.database.roles import RIGHTS, DatabaseRole, ensure_roles, parse
 from aegate_core.errors import DatabaseUnavailable, InvalidValue, NotFound
 from aegate_core.services import audit
 from aegate_core.services.audit import Deed
+from aegate_core.services.fsck import Summary, check, repair
+from aegate_core.services.intake import prepare
+from aegate_core.services.ownership import must_be_ours
 from aegate_core.services.studies import close_due
+from aegate_core.settings import DataFolder
 from aegate_core.stores.index.progress import forget_progress
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study
@@ -122,6 +126,28 @@ async def test_each_process_works_with_its_role_alone(
         assert len(sink.received) == 3
 
 
+async def test_indexer_takes_over_what_the_owner_found_first(roled: RoledDatabase, tmp_path: Path) -> None:
+    await granted(roled)
+    host = DataFolder(tmp_path / "host")
+    host.root.mkdir()
+    host.blobs.symlink_to(tmp_path / "data" / "blobs")
+    async with place_as(roled.of("operator"), tmp_path / "data") as operator:
+        await operator.apply(entity("ct1"))
+    async with (
+        place_as(roled.of("indexer"), tmp_path / "data") as indexer,
+        open_database(roled.owner) as owner,
+    ):
+        indexer.receive_all(ct_study("one", 1), "ct1", BEFORE)
+        prepare(indexer.blobs, indexer.spooled())
+        [finding] = [f async for f in check(owner, host, Summary())]
+        assert await repair(owner, host, finding, now=BEFORE)
+
+        assert (await indexer.index(BEFORE)).new == 1
+
+        await must_be_ours(indexer.db, indexer.blobs)
+        assert await indexer.count("quarantined_object", "resolved_at IS NOT NULL") == 1
+
+
 async def change_queue(url: str, root: Path) -> None:
     """Do all that people do with a queue item."""
     async with place_as(url, root) as here:
@@ -157,8 +183,8 @@ async def test_what_is_not_theirs_is_refused(roled: RoledDatabase, process: str)
 
 
 async def test_every_table_is_written_by_somebody_and_every_right_is_to_a_table(roled: RoledDatabase) -> None:
-    by_the_owner_alone = {"location", "delivered", "tortoise_migrations"}
-    """Locations are imported, and what retention leaves is written, by the owner."""
+    by_the_owner_alone = {"location", "delivered", "installation", "tortoise_migrations"}
+    """Locations are imported, what retention leaves is written, and an installation gets its mark, by the owner."""
     written = {table for rights in RIGHTS.values() for table in rights}
     async with open_database(roled.owner) as db:
         rows = await db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
