@@ -158,6 +158,16 @@ def test_large_object_stands_in_memory_nowhere(server: BucketServer, tmp_path: P
     assert int(said.stdout) < GROWTH_BYTES
 
 
+def test_age_is_by_the_server(server: BucketServer, store: BucketStore, tmp_path: Path) -> None:
+    [key] = store.put_many([(new_arrival_id(), object_of(tmp_path, 1000))])
+    assert timedelta(seconds=-1) <= store.age(key) < timedelta(minutes=10)
+    long_ago = 1_700_000_000
+    os.utime(server.objects / key, (long_ago, long_ago))  # what this server goes by
+    assert store.age(key) > timedelta(days=365)
+    with pytest.raises(FileNotFoundError):
+        store.age(blob_key(new_arrival_id()))
+
+
 def test_copies_end_with_their_block_and_take_no_more_room_than_they_may(
     server: BucketServer, tmp_path: Path
 ) -> None:

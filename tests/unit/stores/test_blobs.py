@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from aegate_core.dicom.arrival_ids import new_arrival_id
 from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.errors import InvalidValue, StorageError, StorageFull
-from aegate_core.stores.blobs import FolderStore, blob_key
+from aegate_core.stores.blobs import MARK, FolderStore, blob_key
 
 ID = ArrivalId("0192f0c1a2b37abc8def0123456789ab")
 
@@ -196,3 +197,42 @@ def test_blob_of_an_indexer_that_has_finished_stays(tmp_path: Path, source: Path
     source.unlink()
     assert FolderStore(tmp_path / "blobs").put(ID, source) == key
     assert (tmp_path / "blobs" / key).read_bytes() == b"object"
+
+
+def test_age_counts_from_when_the_blob_was_put_and_not_from_when_the_object_was_received(
+    tmp_path: Path, source: Path
+) -> None:
+    store = FolderStore(tmp_path / "blobs")
+    os.utime(source, (1, 1))
+    key = store.put(ID, source)
+    assert store.path(key).stat().st_mtime == 1
+    assert timedelta(0) <= store.age(key) < timedelta(minutes=10)
+    with pytest.raises(FileNotFoundError):
+        store.age(blob_key(new_arrival_id()))
+
+
+def test_mark_is_durable_before_it_has_its_name_and_stays_the_first_ones(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    root = tmp_path / "blobs"
+    assert FolderStore(root).mark("one") == "one"
+    assert [path.name.partition(".")[0] for path in synced] == [MARK, "blobs"]
+    assert FolderStore(root).mark("other") == "one"
+    assert [path.name for path in root.iterdir()] == [MARK]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_mark_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(code, "none here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert FolderStore(tmp_path / "blobs").mark("one") == "one"
+    assert FolderStore(tmp_path / "blobs").mark("other") == "one"
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [MARK]
+
+
+def test_mark_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "blobs" / MARK).mkdir(parents=True)
+    with pytest.raises(StorageError, match="EISDIR"):
+        FolderStore(tmp_path / "blobs").mark("one")
