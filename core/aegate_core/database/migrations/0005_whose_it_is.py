@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
         ops.CreateModel(
             name='Installation',
             fields=[
-                ('id', fields.IntField(primary_key=True, unique=True, db_index=True)),
+                ('id', fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),
                 ('mark', fields.CharField(max_length=32)),
             ],
             options={'table': 'installation', 'app': 'models', 'pk_attr': 'id', 'table_description': 'Which installation this index is of: one row, ``mark`` also stands in its blob store.'},

@@ -73,7 +73,7 @@ class PatientPartitionRow(Projection):
 class Installation(Model):
     """Which installation this index is of: one row, ``mark`` also stands in its blob store."""
 
-    id = fields.IntField(primary_key=True, generated=False)
+    id = fields.IntField(primary_key=True)
     mark = fields.CharField(max_length=32)
 
     class Meta:
