@@ -38,6 +38,15 @@ UNDO = {
         "ALTER TABLE arrival DROP COLUMN removed_at",
     ),
     "0003_indexer_of_one_entity": ("ALTER TABLE indexer_state DROP COLUMN ae",),
+    "0004_audit": (
+        "DROP INDEX idx_audit_event_partiti_3b5e8d",
+        "DROP INDEX idx_audit_event_actor_5deb69",
+        "DROP INDEX idx_audit_event_target_ff3097",
+        "DROP TABLE audit_outbox",
+        "DROP TABLE audit_collector",
+        "ALTER TABLE audit_event DROP COLUMN area",
+        "ALTER TABLE audit_event DROP COLUMN partition",
+    ),
     "0005_whose_it_is": (
         "DROP TABLE installation",
         "ALTER TABLE application_entity DROP COLUMN projected_by",
@@ -46,6 +55,11 @@ UNDO = {
     ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
+UNDO_TRIGGERS = {
+    "sqlite": ("DROP TRIGGER audit_event_to_collector",),
+    "postgres": ("DROP FUNCTION audit_waits_for_collector CASCADE",),
+}
+"""What migrations do not make, but refers to what they do."""
 ENOUGH_IMAGES = 20
 SERVER_DIES = 0.2
 
@@ -53,6 +67,8 @@ SERVER_DIES = 0.2
 async def go_back(url: str) -> None:
     """Make a database one of the first schema, with all that is in it."""
     async with open_database(url) as db, db.transaction():
+        for statement in UNDO_TRIGGERS[db.dialect]:
+            await db.execute(statement)
         for name in reversed(await applied_migrations(db)):
             if name != FIRST:
                 for statement in UNDO[name]:
