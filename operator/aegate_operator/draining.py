@@ -17,6 +17,7 @@ from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, JOB, POD, VOLUME_CLAIM
 from aegate_operator.cache import Cache, Family, is_controlled_by, is_leaving, uid_of
+from aegate_operator.closing_off import close_off
 from aegate_operator.compare import WISHED, stamped
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import Child, drain_job, entity_of
@@ -87,11 +88,14 @@ class Drainer:
             return 0 if is_kept else await self._remove(claim, family)
         wished = stamped(drain_job(claim, self._installation).manifest)
         if job is None:
-            self._cache.put(JOB, await self._client.apply(JOB, wished))
+            made = await self._client.apply(JOB, wished)
+            self._cache.put(JOB, made)
             log(SPOOL_DRAINING, namespace=key.namespace, name=entity_of(claim))
-            return 1
+            return 1 + await close_off(self._client, self._cache, made)
         if not is_complete(job):  # a Job cannot be changed: one of another image or Secret is another Job
-            return 0 if stamp_of(job) == stamp_of(wished) else await self._end(job)
+            if stamp_of(job) != stamp_of(wished):
+                return await self._end(job)
+            return 0 if is_leaving(job) else await close_off(self._client, self._cache, job)
         if is_kept or is_leaving(job):
             return 0
         live = await self._client.get(JOB, key_of(job))

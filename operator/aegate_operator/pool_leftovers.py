@@ -16,6 +16,7 @@ from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
 from aegate_core.stores.cluster.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, VOLUME_CLAIM, Kind
 from aegate_operator.cache import Cache, is_controlled_by, is_leaving, uid_of
+from aegate_operator.closing_off import close_off
 from aegate_operator.compare import stamped
 from aegate_operator.draining import can_hold_anything, is_complete, stamp_of
 from aegate_operator.installation import Installation, Pool
@@ -123,12 +124,14 @@ class PoolLeftovers:
             self._cache.put(JOB, live)
             key = key_of(live)
             log(SPOOL_DRAINING, namespace=key.namespace, name=key.name)
-            return 1
+            return 1 + await close_off(self._client, self._cache, live)
         if is_leaving(job):
             return 0
         if not self._counts(job, wished, claim):
             return await self._remove(JOB, job)
-        return None if await self._has_emptied(job) else 0
+        if await self._has_emptied(job):
+            return None
+        return await close_off(self._client, self._cache, job)
 
     def _counts(self, job: Manifest, wished: Manifest, claim: Manifest | None) -> bool:
         """Whether a Job is of this claim, as it would be made now, and its word counts."""

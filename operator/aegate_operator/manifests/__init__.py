@@ -3,6 +3,6 @@
 from aegate_operator.manifests.child import Child
 from aegate_operator.manifests.children import children, remarks
 from aegate_operator.manifests.config_map import revision
-from aegate_operator.manifests.drain import drain_job, entity_of
+from aegate_operator.manifests.drain import drain_job, drain_policy, entity_of
 
-__all__ = ["Child", "children", "drain_job", "entity_of", "remarks", "revision"]
+__all__ = ["Child", "children", "drain_job", "drain_policy", "entity_of", "remarks", "revision"]

@@ -1,4 +1,7 @@
-"""The Job that empties the spool which an ApplicationEntity, or a pool, left behind; only then may its claim go."""
+"""The Job that empties the spool which an ApplicationEntity, or a pool, left behind; only then may its claim go.
+
+And the Job's NetworkPolicy. Nobody calls such a pod; kubelet's probes come from its own node, which is always let in.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,31 @@ def pool_drain_job(
     """
     container = draining_of_pool(pool if speaks_for_pool else f"{pool}.left", installation)
     return _job(pool_drain_key(pool, installation), {POOL_LABEL: pool}, claim, container, installation)
+
+
+def drain_policy(job: Manifest) -> Child:
+    """Return the NetworkPolicy of a Job as it is in the cluster, which owns it: both go together.
+
+    Its name begins as no child of an AE does: the Job of ``ct1`` is called as a child of ``ct1-drain`` would be.
+    """
+    metadata = members(job["metadata"])
+    labels = dict(members(metadata.get("labels")))
+    whose = {name: value for name, value in labels.items() if name in (AE_LABEL, POOL_LABEL)}
+    selector = {"app.kubernetes.io/name": DRAIN_APP, **whose}
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}
+    name = f"drain-{str(metadata['name']).removesuffix('-drain')}"
+    manifest: Manifest = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": False}],
+        },
+        "spec": {"podSelector": {"matchLabels": selector}, "policyTypes": ["Ingress"], "ingress": []},
+    }
+    return Child("NetworkPolicy", name, manifest)
 
 
 def entity_of(claim: Mapping[str, object]) -> str:

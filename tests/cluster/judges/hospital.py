@@ -13,9 +13,8 @@ from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.values import ApplicationEntity, Listener, Metadata
 from aegate_operator.installation import Installation, parse_installation
-from aegate_operator.manifests import children
-from aegate_operator.manifests.child import DRAIN_APP
-from aegate_operator.manifests.child import labels as labels_of
+from aegate_operator.manifests import children, drain_job, drain_policy
+from aegate_operator.manifests.drain import pool_drain_job
 from tests.cluster.chart.rendering import GIVEN, render, sets
 from tests.cluster.judges.flows import Surroundings, parsed
 
@@ -88,11 +87,25 @@ def hospital(release: str, other_release: str, *entities: ApplicationEntity) -> 
             if child.kind == "Deployment":
                 template: Any = child.manifest["spec"]
                 around.pods[f"{ae.key.namespace}/{ae.key.name}"] = template["template"]["metadata"]["labels"]
-        drained = {key: str(value) for key, value in labels_of(ae).items()} | {
-            "app.kubernetes.io/name": DRAIN_APP
-        }
-        around.pods[f"{ae.key.namespace}/{ae.key.name}-drain"] = drained
+            if child.kind == "PersistentVolumeClaim":
+                claim = _as_it_lives(child.manifest)
+                _put_job(
+                    around, f"{ae.key.namespace}/{ae.key.name}-drain", drain_job(claim, installation).manifest
+                )
+    for pool in installation.pools:
+        drained = pool_drain_job(pool, None, installation, speaks_for_pool=True)
+        _put_job(around, f"pacs/pool-{pool}-drain", drained)
     return around
+
+
+def _put_job(around: Surroundings, name: str, job: Mapping[str, Any]) -> None:
+    """Take up a Job that empties what was left, with its policy."""
+    around.pods[name] = job["spec"]["template"]["metadata"]["labels"]
+    around.policies.append(drain_policy(_as_it_lives(job)).manifest)
+
+
+def _as_it_lives(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": "1f"}}
 
 
 def _impostors(around: Surroundings) -> dict[str, dict[str, str]]:

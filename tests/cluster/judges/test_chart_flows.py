@@ -134,6 +134,7 @@ DATABASE = Expected(
         "radiology/ct1 5432",
         "cardiology/ct1 5432",
         "radiology/ct1-drain 5432",
+        "pacs/pool-default-drain 5432",
     ),
     denied=(
         "pacs/worker 5431",
@@ -233,6 +234,29 @@ TABLE = {
 }
 
 
+DRAINED = NOBODY + Expected(
+    denied=(
+        "pacs/operator 8081",
+        "radiology/ct1 8081",
+        "radiology/shell 8081",
+        "cardiology/ct1-drain 8081",
+        "10.1.2.3 11112",
+        "10.1.2.3 8081",
+    )
+)
+
+
+@pytest.mark.parametrize("pod", ["radiology/ct1-drain", "pacs/pool-default-drain", "pacs/pool-outside-drain"])
+def test_a_job_that_indexes_what_was_left_is_reached_by_nobody(
+    judges: Path, cluster: Surroundings, pod: str
+) -> None:
+    rows = DRAINED.rows
+    namespace = pod.partition("/")[0]
+
+    assert cluster.judged(judges, pod, rows) == rows
+    assert len(selecting(cluster.policies, namespace, cluster.pods[pod])) == 1
+
+
 @pytest.mark.parametrize("component", TABLE)
 def test_a_pod_of_the_chart_is_reached_by_whom_it_should_be(
     judges: Path, cluster: Surroundings, component: str
@@ -296,7 +320,11 @@ def test_every_pod_has_one_policy_and_every_policy_a_pod(cluster: Surroundings) 
 
     assert {key: names for key, names in selected.items() if len(names) > 1} == {}
     assert without == {"pacs/test"}, "the pod of helm test listens on nothing"
-    made = [p["metadata"]["name"] for p in cluster.policies if p["metadata"]["namespace"] == "pacs"]
+    made = [
+        p["metadata"]["name"]
+        for p in cluster.policies
+        if p["metadata"]["namespace"] == "pacs" and not p["metadata"]["name"].startswith("drain-")
+    ]
     assert sorted(name for names in selected.values() for name in names) == sorted(made)
 
 

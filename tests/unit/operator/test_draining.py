@@ -10,7 +10,14 @@ import pytest
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import ClusterRefused
 from aegate_core.resources.reference import ResourceRef
-from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, JOB, POD, VOLUME_CLAIM
+from aegate_core.stores.cluster.kinds import (
+    APPLICATION_ENTITY,
+    DEPLOYMENT,
+    JOB,
+    NETWORK_POLICY,
+    POD,
+    VOLUME_CLAIM,
+)
 from aegate_operator.manifests.child import AE_LABEL, DRAIN_APP
 from tests.unit.operator.fake_cluster import Write
 from tests.unit.operator.ground import INSTALLATION, Ground
@@ -21,6 +28,9 @@ CLAIM, SPOOL, DRAIN = (
     ResourceKey("radiology", "ae-ct1-spool"),
     ResourceKey("radiology", "ae-ct1-drain"),
 )
+POLICY = ResourceKey("radiology", "drain-ae-ct1")
+BEGUN = [Write("apply", "Job", "ae-ct1-drain"), Write("apply", "NetworkPolicy", "drain-ae-ct1")]
+"""What is written when nobody fills a spool any more."""
 
 
 @pytest.fixture
@@ -69,10 +79,10 @@ async def test_claim_of_a_deleted_entity_is_emptied_when_its_pods_are_gone_and_t
 
     ground.cluster.lose(POD, pod_name(key))
     await ground.settle()
-    assert ground.cluster.writes == [Write("apply", "Job", "ae-ct1-drain")]
+    assert ground.cluster.writes == BEGUN
 
     await complete(ground)
-    assert ground.cluster.writes[1:] == [Write("delete", "PersistentVolumeClaim", CLAIM)]
+    assert ground.cluster.writes[2:] == [Write("delete", "PersistentVolumeClaim", CLAIM)]
 
 
 async def test_job_goes_when_its_claim_is_going_because_that_waits_for_its_pods(ground: Ground) -> None:
@@ -215,7 +225,7 @@ async def test_claim_that_was_restored_and_waits_for_its_volume_is_not_taken_for
     await delete(ground, key)
     ground.cluster.lose(POD, pod_name(key))
     await ground.settle()
-    assert ground.cluster.writes == [Write("apply", "Job", "ae-ct1-drain")]
+    assert ground.cluster.writes == BEGUN
 
 
 async def test_word_of_a_job_of_an_earlier_claim_does_not_count(ground: Ground) -> None:
@@ -278,7 +288,7 @@ async def test_pod_that_has_ended_fills_nothing(ground: Ground) -> None:
     name = pod_name(key)
     ground.cluster.put(POD, {**ground.cluster.of(POD, name), "status": {"phase": "Failed"}})
     await ground.settle()
-    assert ground.cluster.writes == [Write("apply", "Job", "ae-ct1-drain")]
+    assert ground.cluster.writes == BEGUN
 
 
 async def test_job_of_an_older_image_is_made_anew(ground: Ground) -> None:
@@ -309,3 +319,47 @@ async def test_job_of_a_deleted_entity_is_let_onto_the_nodes_that_its_pods_were_
     await again.settle()
 
     assert again.cluster.of(JOB, DRAIN)["spec"]["template"]["spec"]["tolerations"] == tolerations
+
+
+async def test_policy_of_the_job_is_mended_and_made_again_while_it_runs(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    good = ground.cluster.of(NETWORK_POLICY, POLICY)
+    assert good["spec"]["ingress"] == []
+
+    ground.cluster.put(NETWORK_POLICY, {**good, "spec": {**good["spec"], "ingress": [{}]}})
+    await ground.settle()
+    assert ground.cluster.of(NETWORK_POLICY, POLICY)["spec"] == good["spec"]
+
+    ground.cluster.lose(NETWORK_POLICY, POLICY)
+    await ground.settle()
+    assert ground.cluster.of(NETWORK_POLICY, POLICY)["spec"] == good["spec"]
+
+
+async def test_a_policy_that_cannot_be_made_keeps_no_image_out_of_the_index(ground: Ground) -> None:
+    key = await with_spool(ground)
+    ground.cluster.refuse = lambda verb, kind, name: (
+        ClusterRefused("apply NetworkPolicy: denied") if (verb, kind) == ("apply", NETWORK_POLICY) else None
+    )
+    await delete(ground, key)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    assert ground.cluster.names(JOB) == ["radiology/ae-ct1-drain"]
+    assert ground.errors[ResourceRef("ApplicationEntity", key)] == "apply NetworkPolicy: denied."
+
+    await complete(ground)
+    assert ground.cluster.names(VOLUME_CLAIM) == []
+
+
+async def test_a_strangers_policy_of_that_name_is_left_alone(ground: Ground) -> None:
+    key = await with_spool(ground)
+    await delete(ground, key)
+    theirs = {"metadata": {"namespace": key.namespace, "name": POLICY.name}, "spec": {"podSelector": {}}}
+    ground.cluster.put(NETWORK_POLICY, theirs)
+    ground.cluster.lose(POD, pod_name(key))
+    await ground.settle()
+    assert ground.cluster.of(NETWORK_POLICY, POLICY)["spec"] == {"podSelector": {}}
+    assert "is left alone: delete or rename it" in ground.errors[ResourceRef("ApplicationEntity", key)]
+    assert ground.cluster.names(JOB) == ["radiology/ae-ct1-drain"]

@@ -25,6 +25,7 @@ POOL_POD = ResourceKey(HOME, "pool-a")
 POOL = Pool("default", "aegate-pool-default.aegate-system.svc:11112", shares=2)
 WITH_POOL = replace(INSTALLATION, pools={"default": POOL})
 WITHOUT_VOLUME = replace(INSTALLATION, pools={"default": replace(POOL, waits_for_index=True)})
+BEGUN = [Write("apply", "Job", DRAIN.name), Write("apply", "NetworkPolicy", "drain-aegate-pool-default")]
 GONE = [
     Write("delete", "PersistentVolumeClaim", CLAIM.name),
     Write("delete", "ConfigMap", "aegate-entities-default-0"),
@@ -95,11 +96,11 @@ async def test_spool_of_a_removed_pool_is_emptied_and_then_all_of_it_goes() -> N
     assert pool_writes(ground) == [], "its pod still indexes"
     ground.cluster.lose(POD, POOL_POD)
     await ground.settle()
-    assert pool_writes(ground) == [Write("apply", "Job", DRAIN.name)]
+    assert pool_writes(ground) == BEGUN
 
     await complete(ground)
 
-    assert pool_writes(ground)[1:] == GONE
+    assert pool_writes(ground)[2:] == GONE
     assert ground.cluster.names(CONFIG_MAP) == ground.cluster.names(VOLUME_CLAIM) == []
     ground.cluster.writes.clear()
     await pass_(ground)
@@ -132,7 +133,7 @@ async def test_nothing_is_touched_while_a_deployment_of_the_pool_is_there() -> N
 
     cluster.lose(DEPLOYMENT, CHART_DEPLOYMENT, is_told=False)
     await pass_(ground)
-    assert pool_writes(ground) == [Write("apply", "Job", DRAIN.name)]
+    assert pool_writes(ground) == BEGUN
 
 
 async def test_pool_that_comes_back_while_it_is_emptied_keeps_its_claim() -> None:

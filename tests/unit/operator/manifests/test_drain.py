@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aegate_core.resources.names import dns1123_label
-from aegate_operator.manifests import drain_job, entity_of
+from aegate_operator.manifests import drain_job, drain_policy, entity_of
 from aegate_operator.manifests.child import base_name
 from aegate_operator.manifests.placement import PLACEMENT_ANNOTATION
 from tests.unit.operator.manifests.builders import (
@@ -143,3 +143,27 @@ def test_what_somebody_else_wrote_on_the_claim_keeps_no_job_from_being_made(text
     pod = at(drain_job(edited, INSTALLATION).manifest, "spec", "template", "spec")
 
     assert not {"nodeSelector", "tolerations", "priorityClassName"} & pod.keys()
+
+
+def test_policy_lets_nobody_to_the_pods_of_the_job_and_goes_with_it() -> None:
+    made = dict(drain_job(claim(), INSTALLATION).manifest)
+    job = made | {"metadata": {**at(made, "metadata"), "uid": "70b"}}
+
+    policy = drain_policy(job)
+
+    spec, labels = policy.manifest["spec"], at(made, "spec", "template", "metadata", "labels")
+    selected = {"app.kubernetes.io/name": "aegate-drain", "aegate.dev/ae": "ct1"}
+    assert spec == {"podSelector": {"matchLabels": selected}, "policyTypes": ["Ingress"], "ingress": []}
+    assert selected.items() <= labels.items()
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "ae-ct1-drain", "uid": "70b"}
+    assert at(policy.manifest, "metadata", "ownerReferences") == [
+        owner | {"controller": True, "blockOwnerDeletion": False}
+    ]
+
+
+def test_policy_of_a_job_is_called_as_no_child_of_another_entity() -> None:
+    made = dict(drain_job(claim(), INSTALLATION).manifest)
+    policy = drain_policy(made | {"metadata": {**at(made, "metadata"), "uid": "70b"}})
+
+    assert base_name("ct1-drain") == "ae-ct1-drain"
+    assert policy.name == "drain-ae-ct1"
