@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pydicom.datadict import tag_for_keyword
 
 from aegate_core.decisions.neighbours import Neighbours
+from aegate_core.decisions.without_effect import without_effect
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.conditions import Condition, ConditionType, Reason, Status
 from aegate_core.resources.reference import ResourceRef, ref_of
@@ -147,8 +148,10 @@ def _healthy(resource: Resource, view: _View) -> tuple[Reason, str]:
         return Reason.DISABLED, "spec.enabled is false: no listener, nothing is pushed, its queue is kept."
     if isinstance(resource, ImageRoute) and not resource.enabled:
         return Reason.DISABLED, "spec.enabled is false: the route matches nothing."
-    remark = view.surroundings.remarks.get(resource.key) if isinstance(resource, ApplicationEntity) else None
-    return Reason.READY, f"Ready. {remark}" if remark else "Ready."
+    if not isinstance(resource, ApplicationEntity):
+        return Reason.READY, "Ready."
+    remarks = (view.surroundings.remarks.get(resource.key, ""), without_effect(resource))
+    return Reason.READY, " ".join(["Ready.", *filter(None, remarks)])
 
 
 def _faults(resource: Resource, view: _View) -> tuple[list[Fault], list[Fault], list[Fault]]:
