@@ -4,7 +4,7 @@ The schema judges form; what stands here is what a value means, and what does no
 */}}
 {{- define "aegate.guards" -}}
 {{- $wrong := list }}
-{{- range $name := list "image" "title" "namespaces" "database" "volumes" "bucket" "listener" "pools" "api" "schedule" "monitoring" }}
+{{- range $name := list "image" "title" "namespaces" "neighbours" "database" "volumes" "bucket" "listener" "pools" "api" "schedule" "monitoring" }}
 {{- range $line := include (printf "aegate.wrong.%s" $name) $ | splitList "\n" }}
 {{- with trim $line }}
 {{- $wrong = append $wrong (printf "- %s" .) }}

@@ -116,3 +116,84 @@ def test_what_a_release_leaves_another_one_uses_and_takes_over_when_asked_to(
         "get", "pvc", "aegate-blobs", "-n", "left", "--output", "jsonpath={.metadata.uid}"
     )
     helm_on("uninstall", "second", "--namespace", "left")
+
+
+SMALL = (*with_values("least"), *sets("rbac.aggregate=false", "crds.install=false"))
+"""A release without objects of the cluster; it shares the claim of the images with whoever made it."""
+
+
+def everything(cluster: Cluster, release: str, *spaces: str) -> dict[str, str]:
+    """Return the uid of every object of a release, by namespace, kind and name."""
+    kinds = "deployments,jobs,cronjobs,configmaps,serviceaccounts,services,networkpolicies,roles,rolebindings"
+    wanted = ("--selector", f"app.kubernetes.io/instance={release}", "--output", "json")
+    found = [
+        one
+        for space in spaces
+        for one in json.loads(cluster.kubectl("get", kinds, "--namespace", space, *wanted))["items"]
+    ]
+    return {
+        f"{o['metadata']['namespace']}/{o['kind']}/{o['metadata']['name']}": o["metadata"]["uid"]
+        for o in found
+    }
+
+
+def test_two_releases_in_one_namespace_share_nothing_but_the_images_claim(
+    cluster: Cluster, helm_on: Helm
+) -> None:
+    namespace(cluster, "both")
+    for watched in ("one-watched", "two-watched"):
+        namespace(cluster, watched)
+    spaces = ("both", "one-watched", "two-watched")
+    helm_on("install", "one", CHART, "-n", "both", *SMALL, *sets("watchNamespaces={one-watched}"))
+    first = everything(cluster, "one", *spaces)
+    helm_on("install", "two", CHART, "-n", "both", *SMALL, *sets("watchNamespaces={two-watched}"))
+    second = everything(cluster, "two", *spaces)
+
+    assert everything(cluster, "one", *spaces) == first
+    assert len(first) == len(second) > 10
+    assert not first.items() & second.items()
+    assert {n for n in first if not n.startswith("both/")} == {
+        f"one-watched/{kind}/one-aegate.both.operator" for kind in ("Role", "RoleBinding")
+    }
+
+    helm_on("uninstall", "one", "--namespace", "both")
+    assert everything(cluster, "one", *spaces) == {}
+    assert everything(cluster, "two", *spaces) == second
+    helm_on("uninstall", "two", "--namespace", "both")
+
+
+def test_two_releases_that_look_after_the_same_entities_are_refused_in_words(
+    cluster: Cluster, helm_on: Helm, helm: Path
+) -> None:
+    def refused(release: str, space: str, *values: str) -> str:
+        command = [helm, "install", release, CHART, "--namespace", space, *SMALL, *values]
+        environ = {**os.environ, **cluster.environ}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environ)
+        assert done.returncode != 0, "it was taken"
+        assert everything(cluster, release, space) == {}
+        return done.stderr
+
+    for space in ("here", "there", "shared", "other"):
+        namespace(cluster, space)
+    of_two = sets("watchNamespaces={shared,other}")
+    helm_on("install", "first", CHART, "--namespace", "here", *SMALL, *of_two)
+    for space in ("here", "there"):
+        said = refused("second", space, *sets("watchNamespaces={shared}"))
+        assert (
+            "got shared, and first has shared (Role first-aegate.here.operator): two operators undo each other's "
+            "work; leave it out, or upgrade that release"
+        ) in said
+        assert "got none, which means all, and first has shared (Role" in refused("second", space)
+    helm_on("upgrade", "first", CHART, "--namespace", "here", *SMALL, *of_two)
+
+    helm_on("uninstall", "first", "--namespace", "here")
+    helm_on("install", "all", CHART, "--namespace", "here", *SMALL)
+    for space, role in (
+        ("here", "ServiceAccount all-aegate-operator"),
+        ("there", "ClusterRole all-aegate.here.operator"),
+    ):
+        aggregate = sets(f"rbac.aggregate={str(space == 'there').lower()}")
+        said = refused("second", space, *sets("watchNamespaces={shared}"), *aggregate)
+        assert f"got shared, and all has every namespace ({role})" in said
+    assert "and all has every namespace (ClusterRole all-aegate.here.operator)" in refused("second", "there")
+    helm_on("uninstall", "all", "--namespace", "here")

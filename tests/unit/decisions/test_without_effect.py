@@ -47,7 +47,8 @@ def test_what_is_set_and_has_no_effect_is_named_and_keeps_nothing_from_being_rea
 
 
 @pytest.mark.parametrize(
-    "push", [{}, {"reconcilePatientData": "None", "storageCommitment": False, "compression": {"mode": "None"}}]
+    "push",
+    [{}, {"reconcilePatientData": "None", "storageCommitment": False, "compression": {"mode": "None"}}],
 )
 def test_nothing_is_said_of_what_asks_for_nothing(push: dict[str, Any]) -> None:
     assert without_effect(entity(push=push)) == ""
