@@ -25,6 +25,8 @@ from tests.integration.waiting import eventually, eventually_async, pass_turns
 HOT_PER_MINUTE = 60
 """What an operator with one AE may ask of an API server in trouble, at most, besides a burst of this many."""
 
+AWAY_S = 120.0
+
 
 @asynccontextmanager
 async def wired(ward: Ward) -> AsyncIterator[Wire]:
@@ -57,14 +59,41 @@ async def test_away_and_back_with_a_compacted_etcd(ward: Ward, radiology: str) -
         async with never_hot(ward):
             wire.mend()
             await ward.until(new, "Ready", "True", "Ready")
-
-            async def rows() -> bool:
-                async with open_database(f"sqlite://{ward.database}") as db:
-                    return {kept, new} == set((await load_configuration(db)).entities) & {kept, lost, new}
-
-            await eventually_async(rows, deadline_s=DEADLINE_S)
+            await eventually_async(lambda: _rows_are(ward, {kept, new}, without=lost), deadline_s=DEADLINE_S)
         assert _lists(ward) > listed
         assert operator.liveness.trouble() is None
+
+
+@pytest.mark.full
+async def test_away_for_two_minutes_and_back_with_a_compacted_etcd(ward: Ward, radiology: str) -> None:
+    """The API server itself has ended; who waits for it neither ends nor calls all the time."""
+    async with wired(ward) as wire, ward.operating(server=wire.url) as operator:
+        kept, lost = await ward.add_ae(radiology, "ct1"), await ward.add_ae(radiology, "mr1")
+        for key in (kept, lost):
+            await ward.until(key, "Ready", "True", "Ready")
+        before = (await ward.find(DEPLOYMENT, ResourceKey(radiology, "ae-ct1")) or {})["metadata"]
+        wire.cut()
+        await ward.remove(APPLICATION_ENTITY, lost)
+        new = await ward.add_ae(radiology, "us1")
+        ward.lab.kill("kube-apiserver")
+        tried, troubles = wire.taken, set()
+
+        async def is_over(until: float = time.monotonic() + AWAY_S) -> bool:
+            troubles.add(operator.liveness.trouble())
+            return time.monotonic() > until
+
+        await eventually_async(is_over, deadline_s=AWAY_S + 60)
+        assert troubles == {None}, "an API server that is away is no fault of the operator's"
+        assert 0 < wire.taken - tried <= HOT_PER_MINUTE * (1 + AWAY_S / 60)
+        ward.lab.compact()
+        ward.lab.restart("kube-apiserver")
+        async with never_hot(ward):
+            wire.mend()
+            await ward.until(new, "Ready", "True", "Ready")
+            await eventually_async(lambda: _rows_are(ward, {kept, new}, without=lost), deadline_s=DEADLINE_S)
+        assert operator.liveness.trouble() is None
+        after = (await ward.find(DEPLOYMENT, ResourceKey(radiology, "ae-ct1")) or {})["metadata"]
+        assert after == before
 
 
 @pytest.mark.full
@@ -134,6 +163,12 @@ async def test_a_child_that_admission_denies(ward: Ward, radiology: str) -> None
                 )
         await ward.until(key, "Ready", "True", "Ready")
         assert await ward.find(NETWORK_POLICY, ResourceKey(radiology, "ae-ct1")) is not None
+
+
+async def _rows_are(ward: Ward, there: set[ResourceKey], *, without: ResourceKey) -> bool:
+    """Whether the index has these AEs, and not that one."""
+    async with open_database(f"sqlite://{ward.database}") as db:
+        return there == set((await load_configuration(db)).entities) & {*there, without}
 
 
 def _lists(ward: Ward) -> int:

@@ -23,6 +23,8 @@ class Wire:
     is_cut: bool = False
     """Whether new connections are closed at once."""
     port: int = 0
+    taken: int = 0
+    """How many connections were opened, or tried."""
     _open: dict[asyncio.StreamWriter, asyncio.Event] = field(default_factory=dict)
     """Our side of each connection; the event: whether it still says anything."""
     _relays: set[asyncio.Task[None]] = field(default_factory=set)
@@ -50,6 +52,7 @@ class Wire:
 
     def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, in a task of its own."""
+        self.taken += 1
         task = asyncio.create_task(self._relay(reader, writer))
         self._relays.add(task)
         task.add_done_callback(self._relays.discard)
