@@ -5,13 +5,12 @@ Files that cannot be used are no reason to end: the port stays closed, never pla
 
 from __future__ import annotations
 
-import re
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from aegate_core.certificates import first_expiry
 from aegate_core.decisions.listener_config import TLSFiles
 from aegate_core.resources.conditions import Reason
 
@@ -22,7 +21,6 @@ _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """RFC 9325 4.2; the suites of TLS 1.3 are all fit."""
 
 _VERIFY = {"None": ssl.CERT_NONE, "Request": ssl.CERT_OPTIONAL, "Require": ssl.CERT_REQUIRED}
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def read_identity(files: TLSFiles) -> Identity:
     try:
         # Without a password of its own OpenSSL would ask for an encrypted key's on a terminal, and wait.
         context.load_cert_chain(files.certificate, files.key, password="")
-        not_after = min(_expiries(Path(files.certificate).read_text("ascii")))
+        not_after = first_expiry(Path(files.certificate).read_text("ascii"))
     except (OSError, ValueError, IndexError) as error:
         return _invalid("tls.crt and tls.key", files.certificate, error)
     context.verify_mode = _VERIFY[files.client_auth]
@@ -87,42 +85,3 @@ def _invalid(what: str, path: str, error: Exception) -> Identity:
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
     message = f"{what} must be readable PEM of one identity, got {reason} at {path}: mend the secret"
     return Identity(reason=Reason.CERTIFICATE_INVALID, message=message)
-
-
-def _expiries(pem: str) -> Iterator[datetime]:
-    """Yield when each certificate of a chain ends: with one of them the device refuses the whole."""
-    for found in _PEM.finditer(pem):
-        yield not_after(ssl.PEM_cert_to_DER_cert(found[0]))
-
-
-def not_after(der: bytes) -> datetime:
-    """Return until when an X.509 certificate is valid (RFC 5280 4.1.2.5). Raises ValueError, IndexError.
-
-    Python's ssl shows that of a peer alone. The way to it: Certificate, TBSCertificate, past version, serial number,
-    signature and issuer, to Validity, past notBefore.
-    """
-    _, content, _ = _element(der)
-    _, content, _ = _element(content)
-    tag, _, rest = _element(content)
-    if tag == 0xA0:  # the version is left out of version 1
-        _, _, rest = _element(rest)
-    for _ in range(2):
-        _, _, rest = _element(rest)
-    _, validity, _ = _element(rest)
-    _, _, rest = _element(validity)
-    tag, text, _ = _element(rest)
-    digits = text.decode("ascii").removesuffix("Z")
-    if tag == 0x17:  # UTCTime: of two digits, below 50 is 20..
-        digits = ("20" if int(digits[:2]) < 50 else "19") + digits
-    return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-
-
-def _element(data: bytes) -> tuple[int, bytes, bytes]:
-    """Return tag, content and what follows the first element of DER (X.690 8.1)."""
-    size, start = data[1], 2
-    if size >= 0x80:
-        start += size - 0x80
-        size = int.from_bytes(data[2:start], "big")
-    if len(data) < start + size:
-        raise ValueError("the certificate must be whole, got less than it announces")
-    return data[0], data[start : start + size], data[start + size :]

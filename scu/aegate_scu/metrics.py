@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -62,6 +63,18 @@ class WorkerMetrics:
         self.is_database_away = Gauge(
             "aegate_database_away", "1: the database does not answer.", registry=registry
         )
+        self.certificate_not_after = Gauge(
+            "aegate_client_certificate_not_after_seconds",
+            "When the certificate that is shown with push.tls expires, as Unix time; none where there is none.",
+            ["file"],
+            registry=registry,
+        )
+
+    def identified(self, expires_at: datetime | None) -> None:
+        """Show when our identity expires; None: there is none that could be read."""
+        self.certificate_not_after.clear()
+        if expires_at is not None:
+            self.certificate_not_after.labels("tls.crt").set(expires_at.timestamp())
 
     def troubled(self, destinations: Iterable[str]) -> None:
         """Show these destinations, and no others, as in trouble."""

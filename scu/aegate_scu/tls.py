@@ -6,8 +6,10 @@ Read anew for each association: a certificate that was replaced is in force at o
 from __future__ import annotations
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 
+from aegate_core.certificates import first_expiry
 from aegate_core.errors import InvalidInput
 from aegate_core.resources.values import PushTLS
 
@@ -39,3 +41,13 @@ def client_context(secrets: Path | None, tls: PushTLS) -> ssl.SSLContext:
             f"secret {IDENTITY} must hold readable tls.crt, tls.key and ca.crt, got {reason}: mend it"
         ) from error
     return context
+
+
+def identity_expires_at(secrets: Path | None) -> datetime | None:
+    """Return when our client identity expires; None where it is not there, or cannot be read."""
+    if secrets is None:
+        return None
+    try:
+        return first_expiry((secrets / IDENTITY / "tls.crt").read_text("ascii"))
+    except (OSError, ValueError, IndexError):  # a push says what is wrong with it
+        return None

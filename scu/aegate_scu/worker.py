@@ -45,7 +45,7 @@ from aegate_scu.probe import ProbeAnswer, probe
 from aegate_scu.push import Control
 from aegate_scu.retaining import retain_and_report
 from aegate_scu.settings import WorkerSettings
-from aegate_scu.tls import client_context
+from aegate_scu.tls import client_context, identity_expires_at
 
 POLL_S = 0.15
 """How long new work waits at most before it is seen. By feel: one indexed read, 7 times a second, on an idle worker."""
@@ -61,6 +61,9 @@ LOOK_AT_BLOBS_S = 5.0
 EXPORT_S = 1.0
 RETAIN_S = 3600.0
 """What may go by age may go an hour later; where nothing is old enough, the question costs an indexed read or two."""
+
+LOOK_AT_IDENTITY_S = 60.0
+"""A renewed certificate is in force with the next association; this only tells when it ends."""
 
 STALLED = 56
 """How many pushes may wait for peers that do not answer, beside those that move. By feel: threads that sleep, and each
@@ -162,6 +165,7 @@ class Worker:
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
             self._loop(self._look_at_blobs, LOOK_AT_BLOBS_S),
             self._loop(self._export.step, EXPORT_S),
+            self._loop(self._look_at_identity, LOOK_AT_IDENTITY_S),
         ]
         if self.settings.retains:
             loops.append(self._loop(self._retain, RETAIN_S))
@@ -211,6 +215,10 @@ class Worker:
             log(BUCKET_AWAY, error=trouble)
         elif known and not trouble:
             log(BUCKET_BACK)
+
+    async def _look_at_identity(self) -> None:
+        expires_at = await asyncio.to_thread(identity_expires_at, self.settings.secrets)
+        self.metrics.identified(expires_at)
 
     async def _see(self) -> None:
         await self.clock.look(self.db)

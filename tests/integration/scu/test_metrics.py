@@ -12,13 +12,17 @@ from aegate_core.resources.values import StudyTimes
 from aegate_core.stores.spool import SpoolFolder
 from aegate_scp.sink import Sink, SinkOptions
 from aegate_scu.metrics import WorkerMetrics
+from aegate_scu.tls import IDENTITY, identity_expires_at
 from tests import dicom
 from tests.dicom import ct_study
+from tests.integration.identities import Authority
 from tests.integration.intake.hospital import Place
 from tests.integration.intake.hospital import entity as sender
 from tests.integration.processes import free_port
 from tests.integration.scu.clinic import breaker_is, clinic, entity, reaches
 from tests.integration.waiting import eventually_async
+
+CERTIFICATE = "aegate_client_certificate_not_after_seconds"
 
 IN_TROUBLE, CLOSED, AWAY = (
     "aegate_destination_in_trouble",
@@ -90,3 +94,23 @@ async def test_database_that_is_away_is_said(tmp_path: Path) -> None:
 
 def test_database_is_there_until_it_is_not() -> None:
     assert value(WorkerMetrics(), AWAY) == 0
+
+
+async def test_a_worker_tells_when_its_certificate_ends(database_url: str, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    authority = Authority.make(tmp_path / "authority")
+    authority.issue(secrets / IDENTITY, days=30)
+    async with clinic(database_url, tmp_path) as here, here.worker(secrets=secrets) as worker:
+        told = await eventually_async(lambda: value(worker.metrics, CERTIFICATE, {"file": "tls.crt"}))
+        assert told is not None
+        left = datetime.fromtimestamp(told, UTC) - datetime.now(UTC)
+        assert timedelta(days=29) < left <= timedelta(days=30)
+
+
+async def test_without_a_certificate_none_is_told(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / IDENTITY).mkdir()
+    (tmp_path / IDENTITY / "tls.crt").write_text("not PEM")
+    assert identity_expires_at(None) is identity_expires_at(tmp_path) is None
+    async with clinic(database_url, tmp_path) as here, here.worker(secrets=tmp_path) as worker:
+        await eventually_async(lambda: value(worker.metrics, AWAY) == 0)
+        assert value(worker.metrics, CERTIFICATE, {"file": "tls.crt"}) is None
