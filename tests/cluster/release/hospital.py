@@ -65,10 +65,13 @@ class Hospital:
     token: str
     folder: Path
     namespace: str
+    system: str = SYSTEM
+    """The release's own namespace."""
+    release: str = RELEASE
 
     def helm(self, *arguments: str | Path) -> str:
         """Run Helm in the release's namespace. Raises AssertionError with what it said."""
-        command = [helm_program(), *arguments, "--namespace", SYSTEM]
+        command = [helm_program(), *arguments, "--namespace", self.system]
         environ = {**os.environ, **self.lab.environ}
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environ)
         assert done.returncode == 0, done.stderr + done.stdout
@@ -80,12 +83,14 @@ class Hospital:
         until_ready: bool = True,
         chart: Path = CHART,
         tag: str = "",
-        release: str = RELEASE,
+        release: str = "",
     ) -> None:
         """Install the chart, or upgrade to it, and wait until all is there; this tree's, unless another is given."""
         images = sets("image.repository=localhost/aegate", f"image.tag={tag or self.lab.tag}")
         waiting = ("--wait", "--timeout=5m") if until_ready else ()
-        self.helm("upgrade", release, chart, "--install", *waiting, *images, *VALUES, *arguments)
+        self.helm(
+            "upgrade", release or self.release, chart, "--install", *waiting, *images, *VALUES, *arguments
+        )
 
     def apply_example(self, **ports: int) -> None:
         """Apply `examples/hospital` with this machine for all devices; ``ports``: where its receivers listen."""
@@ -120,14 +125,16 @@ class Hospital:
 
     def pool_address(self, name: str) -> tuple[str, int]:
         """Return where a device reaches a pool."""
-        return self._node_port(self.lab.get("service", f"{RELEASE}-pool-{name}", f"--namespace={SYSTEM}"))
+        return self._node_port(
+            self.lab.get("service", f"{self.release}-pool-{name}", f"--namespace={self.system}")
+        )
 
     def _node_port(self, service: Any, node: int = 1) -> tuple[str, int]:
         return str(self.lab.plan.node(node)), int(service["spec"]["ports"][0]["nodePort"])
 
     def scale(self, deployment: str, replicas: int) -> None:
         """Have so many pods of one of the release's Deployments; returns when it is so."""
-        there = (f"deployment/{deployment}", f"--namespace={SYSTEM}")
+        there = (f"deployment/{deployment}", f"--namespace={self.system}")
         self.lab.kubectl("scale", *there, f"--replicas={replicas}")
         self.lab.kubectl("rollout", "status", *there, "--timeout=180s")
 
@@ -164,15 +171,15 @@ class Hospital:
         assert sent.returncode == 0, sent.stdout
 
     @contextmanager
-    def api(self, release: str = RELEASE) -> Iterator[httpx.Client]:
+    def api(self, release: str = "") -> Iterator[httpx.Client]:
         """A client of the API, through `kubectl port-forward` and with a token."""
         log = self.folder / "port-forward.log"
         log.unlink(missing_ok=True)
         command = [
             "kubectl",
             "port-forward",
-            f"--namespace={SYSTEM}",
-            f"deployment/{api_of(release)}",
+            f"--namespace={self.system}",
+            f"deployment/{api_of(release or self.release)}",
             ":8080",
         ]
         with process(command, log=log, environ=self.lab.environ):
@@ -183,11 +190,10 @@ class Hospital:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
                 yield client
 
-    def until_indexed(self, counts: Mapping[str, int], *, release: str = RELEASE) -> None:
+    def until_indexed(self, counts: Mapping[str, int], *, release: str = "") -> None:
         """Return when the index has so many images of each of these studies, by UID."""
-        self.lab.kubectl(
-            "rollout", "status", f"deployment/{api_of(release)}", f"--namespace={SYSTEM}", "--timeout=300s"
-        )
+        api = (f"deployment/{api_of(release or self.release)}", f"--namespace={self.system}")
+        self.lab.kubectl("rollout", "status", *api, "--timeout=300s")
         with self.api(release) as client:
             eventually(lambda: counts.items() <= studies(client).items(), deadline_s=300, what=str(counts))
 
@@ -195,10 +201,10 @@ class Hospital:
         """Take everything away, for the next test on the same lab; what hangs is its own tests' concern."""
         for release in self.helm("list", "--short").split():
             self.helm("uninstall", release)
-        volumes = ["blobs-" + space for space in (SYSTEM, self.namespace)] + [
+        volumes = ["blobs-" + space for space in (self.system, self.namespace)] + [
             f"spool-{i}" for i in range(SPOOLS)
         ]
-        for what in (["namespace", SYSTEM, self.namespace], ["persistentvolume", *volumes]):
+        for what in (["namespace", self.system, self.namespace], ["persistentvolume", *volumes]):
             self.lab.kubectl("delete", *what, "--ignore-not-found", "--wait=false")
 
     def uids(self, *kinds: str) -> dict[str, str]:
@@ -230,30 +236,63 @@ def studies(client: httpx.Client) -> dict[str, int]:
     return {node["studyInstanceUid"]: node["instanceCount"] for node in nodes}
 
 
-@contextmanager
-def hospital(lab: Lab, folder: Path, namespace: str, *, sslmode: str = "verify-full") -> Iterator[Hospital]:
-    """Install everything but the chart: database, roles, volumes, Secrets, a token."""
-    authority = Authority.make(folder / "authority")
-    with postgres_server(listen_addresses=str(lab.plan.machine)) as server:
-        _open_to_pods(server, lab)
-        server.serve_tls(authority.issue(folder / "database", str(lab.plan.machine)))
-        _make_roles(server)
-        for space in (SYSTEM, namespace):
-            lab.make_namespace(space)
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What releases stand on: PostgreSQL with their roles, and who vouches for it."""
+
+    lab: Lab
+    server: PostgresServer
+    authority: Authority
+
+    @contextmanager
+    def hospital(
+        self,
+        folder: Path,
+        namespace: str,
+        *,
+        system: str = SYSTEM,
+        release: str = RELEASE,
+        sslmode: str = "verify-full",
+    ) -> Iterator[Hospital]:
+        """Install everything but the chart: a database, volumes, Secrets, a token."""
+        database = "aegate" if release == RELEASE else release.replace("-", "_")
+        self.server.run(f"CREATE DATABASE {database} OWNER aegate_owner TEMPLATE template0")
+        for space in (system, namespace):
+            self.lab.make_namespace(space)
             for mode in ("enforce", "warn"):
-                lab.kubectl("label", "namespace", space, f"pod-security.kubernetes.io/{mode}=restricted")
-        _make_volumes(lab, namespace)
-        token = _make_token(lab, folder)
+                self.lab.kubectl("label", "namespace", space, f"pod-security.kubernetes.io/{mode}=restricted")
+        _make_volumes(self.lab, system, namespace)
+        token = _make_token(self.lab, folder, system)
+        address = f"{self.lab.plan.machine}:5432/{database}?sslmode={sslmode}"
+        ca = f"--from-file=ca.crt={self.authority.folder / 'ca.crt'}"
         for secret, role in SECRETS.items():
-            dsn = f"--from-literal=dsn=postgres://{role}@{lab.plan.machine}:5432/aegate?sslmode={sslmode}"
-            ca = f"--from-file=ca.crt={authority.folder / 'ca.crt'}"
-            for space in {SYSTEM, namespace} if secret == "aegate-database" else {SYSTEM}:
-                lab.kubectl("create", "secret", "generic", secret, dsn, ca, f"--namespace={space}")
-        made = Hospital(lab, server, token, folder, namespace)
+            dsn = f"--from-literal=dsn=postgres://{role}@{address}"
+            for space in {system, namespace} if secret == "aegate-database" else {system}:
+                self.lab.kubectl("create", "secret", "generic", secret, dsn, ca, f"--namespace={space}")
+        made = Hospital(self.lab, self.server, token, folder, namespace, system, release)
         try:
             yield made
         finally:
             made.remove()
+
+
+@contextmanager
+def ground(lab: Lab, folder: Path) -> Iterator[Ground]:
+    """Run PostgreSQL for releases in real pods."""
+    authority = Authority.make(folder / "authority")
+    with postgres_server(listen_addresses=str(lab.plan.machine)) as server:
+        _open_to_pods(server, lab)
+        server.serve_tls(authority.issue(folder / "database", str(lab.plan.machine)))
+        for role in SECRETS.values():
+            server.run(f"CREATE ROLE {role} LOGIN")
+        yield Ground(lab, server, authority)
+
+
+@contextmanager
+def hospital(lab: Lab, folder: Path, namespace: str, *, sslmode: str = "verify-full") -> Iterator[Hospital]:
+    """Install everything but the chart of the only release that there is."""
+    with ground(lab, folder) as made, made.hospital(folder, namespace, sslmode=sslmode) as one:
+        yield one
 
 
 def _open_to_pods(server: PostgresServer, lab: Lab) -> None:
@@ -263,16 +302,11 @@ def _open_to_pods(server: PostgresServer, lab: Lab) -> None:
     server.run("SELECT pg_reload_conf()")
 
 
-def _make_roles(server: PostgresServer) -> None:
-    for role in SECRETS.values():
-        server.run(f"CREATE ROLE {role} LOGIN")
-    server.run("CREATE DATABASE aegate OWNER aegate_owner TEMPLATE template0")
-
-
-def _make_volumes(lab: Lab, namespace: str) -> None:
+def _make_volumes(lab: Lab, system: str, namespace: str) -> None:
     """Make the blobs' volume for both namespaces, and some for spools: whoever claims one has it."""
     items = [
-        _volume(lab, f"blobs-{space}", "blobs", (space, "aegate-blobs")) for space in (SYSTEM, namespace)
+        _volume(lab, f"blobs-{space}", f"blobs-{system}", (space, "aegate-blobs"))
+        for space in (system, namespace)
     ]
     items += [_volume(lab, f"spool-{i}", f"spool-{i}", None) for i in range(SPOOLS)]
     items.append(
@@ -305,7 +339,7 @@ def _volume(
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
 
 
-def _make_token(lab: Lab, folder: Path) -> str:
+def _make_token(lab: Lab, folder: Path, system: str) -> str:
     """Make a token as docs/operations/install.md says, with its Secret; return it."""
     tokens = folder / "tokens.json"
     command: list[str | Path] = [sys.executable, "-m", "aegate_cli", "token", "create", "reading-room"]
@@ -313,5 +347,5 @@ def _make_token(lab: Lab, folder: Path) -> str:
         [*command, "--file", tokens], capture_output=True, text=True, check=True, timeout=60
     )
     file = f"--from-file=tokens.json={tokens}"
-    lab.kubectl("create", "secret", "generic", TOKENS, file, f"--namespace={SYSTEM}")
+    lab.kubectl("create", "secret", "generic", TOKENS, file, f"--namespace={system}")
     return str(done.stdout).strip()
