@@ -9,6 +9,7 @@ from tests.dicom import ct_study, write
 from tests.integration.waiting import eventually
 
 NAME, IMAGES = "ct-8", 50
+POLICY = f"NetworkPolicy/drain-ae-{NAME}"
 
 
 def test_acknowledged_images_of_a_deleted_entity_are_indexed_before_its_claim_goes(
@@ -30,6 +31,9 @@ def test_acknowledged_images_of_a_deleted_entity_are_indexed_before_its_claim_go
             what="a Job is there for what is left in the spool",
         )
         assert f"PersistentVolumeClaim/ae-{NAME}-spool" in installed.uids("persistentvolumeclaims")
+        eventually(
+            lambda: POLICY in installed.uids("networkpolicies"), deadline_s=60, what="nobody calls its pod"
+        )
     finally:
         installed.database.start()
 
@@ -37,6 +41,9 @@ def test_acknowledged_images_of_a_deleted_entity_are_indexed_before_its_claim_go
         lambda: f"PersistentVolumeClaim/ae-{NAME}-spool" not in installed.uids("persistentvolumeclaims"),
         deadline_s=300,
         what="the spool's claim is gone",
+    )
+    eventually(
+        lambda: POLICY not in installed.uids("networkpolicies"), deadline_s=60, what="its policy goes with it"
     )
     uid = study[0].StudyInstanceUID
     indexed = installed.database.run(
