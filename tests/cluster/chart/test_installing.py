@@ -166,12 +166,13 @@ def test_two_releases_that_look_after_the_same_entities_are_refused_in_words(
     cluster: Cluster, helm_on: Helm, helm: Path
 ) -> None:
     def refused(release: str, space: str, *values: str) -> str:
-        command = [helm, "install", release, CHART, "--namespace", space, *SMALL, *values]
+        words = ("--namespace", space, *SMALL, *values)
+        command: list[str | Path] = [helm, "install", release, CHART, *words]
         environ = {**os.environ, **cluster.environ}
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environ)
         assert done.returncode != 0, "it was taken"
         assert everything(cluster, release, space) == {}
-        return done.stderr
+        return str(done.stderr)
 
     for space in ("here", "there", "shared", "other"):
         namespace(cluster, space)

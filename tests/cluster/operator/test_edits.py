@@ -60,9 +60,10 @@ async def until_served(ward: Ward, key: ResourceKey) -> None:
 
     async def is_served() -> bool:
         live = await found(ward, APPLICATION_ENTITY, key)
-        ready = next((c for c in live["status"].get("conditions", []) if c["type"] == "Ready"), {})
-        is_current = ready.get("observedGeneration") == live["metadata"]["generation"]
-        return bool(is_current and ready["status"] == "True")
+        now = {"status": "True", "observedGeneration": live["metadata"]["generation"]}
+        return any(
+            c["type"] == "Ready" and now.items() <= c.items() for c in live["status"].get("conditions", [])
+        )
 
     await eventually_async(is_served, deadline_s=DEADLINE_S)
 
