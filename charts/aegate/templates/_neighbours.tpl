@@ -47,13 +47,20 @@ release's own namespace everybody sees the operators.
 {{- toJson $found }}
 {{- end -}}
 
-{{/* The operators' roles of other releases in a list of roles; call with (list $ roles). */}}
+{{/*
+The operators' roles of other releases in a list of roles; call with (list $ roles). Ours may have had another name in an
+older version.
+*/}}
 {{- define "aegate.neighbours.among" -}}
-{{- $own := printf "%s.operator" (include "aegate.clusterName" (index . 0)) }}
+{{- $root := index . 0 }}
+{{- $own := printf "%s.operator" (include "aegate.clusterName" $root) }}
+{{- $release := printf "%s/%s" $root.Release.Namespace $root.Release.Name }}
 {{- $found := list }}
 {{- range $role := (index . 1).items }}
 {{- $labels := $role.metadata.labels | default dict }}
-{{- if and (eq (get $labels "app.kubernetes.io/name") "aegate-operator") (ne $role.metadata.name $own) }}
+{{- $annotations := $role.metadata.annotations | default dict }}
+{{- $of := printf "%s/%s" (get $annotations "meta.helm.sh/release-namespace") (get $annotations "meta.helm.sh/release-name") }}
+{{- if and (eq (get $labels "app.kubernetes.io/name") "aegate-operator") (ne $role.metadata.name $own) (ne $of $release) }}
 {{- $found = append $found (dict "release" (get $labels "app.kubernetes.io/instance") "role" (printf "%s %s" $role.kind $role.metadata.name) "namespace" (get $role.metadata "namespace")) }}
 {{- end }}
 {{- end }}
