@@ -18,9 +18,9 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import strawberry
 
-from aegate_core.database import Database, as_datetime
+from aegate_core.database import as_datetime
 from aegate_core.stores.listing import Filter, Order, PageQuery, Source, count, read_page
-from aegate_graphql_api.context import utc
+from aegate_graphql_api.context import Context, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE, UNPAGED_LIST
 from aegate_graphql_api.permissions import ANYONE
@@ -94,9 +94,9 @@ class Listing:
 
 
 async def connection(
-    db: Database, listing: Listing, make: Callable[[dict[str, Any]], T], *, first: int, after: str | None
+    context: Context, listing: Listing, make: Callable[[dict[str, Any]], T], *, first: int, after: str | None
 ) -> Connection[T]:
-    """Return a page. Raises RequestRefused for a page size or cursor that cannot be."""
+    """Return a page of what the caller may see. Raises RequestRefused for a page size or cursor that cannot be."""
     if not 1 <= first <= LONGEST_PAGE:
         raise RequestRefused(
             "INVALID_VALUE", f"first must be 1 to {LONGEST_PAGE}, got {first}: ask page by page"
@@ -108,7 +108,7 @@ async def connection(
         where=listing.where,
         after=decode_cursor(after, seal, listing.order) if after is not None else None,
     )
-    page = await read_page(db, listing.source, query)
+    page = await read_page(context.db, listing.source, query, context.scope)
     nodes = [make(row) for row in page.rows]
     cursors = [_encode(keys, seal, listing.order) for keys in page.keys]
     return Connection(
@@ -120,7 +120,7 @@ async def connection(
             start_cursor=cursors[0] if cursors else None,
             end_cursor=cursors[-1] if cursors else None,
         ),
-        counter=lambda: count(db, listing.source, listing.where),
+        counter=lambda: count(context.db, listing.source, listing.where, context.scope),
     )
 
 

@@ -11,6 +11,7 @@ import strawberry
 from strawberry.dataloader import DataLoader
 
 from aegate_core.database import Database, as_datetime
+from aegate_core.stores.scope import Scope
 from aegate_graphql_api.permissions import Caller
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class Context:
     reading: Reading | None = None
     """What the operation reads of patients; known when it was validated."""
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def scope(self) -> Scope:
+        """Which rows the caller sees."""
+        return self.caller.scope
 
     def loader(self, load: Callable[[Context, list[Any]], Awaitable[Sequence[Any]]]) -> DataLoader[Any, Any]:
         """Return this operation's loader for ``load``: many single questions become one query."""

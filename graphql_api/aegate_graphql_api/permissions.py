@@ -12,6 +12,7 @@ from datetime import datetime
 import strawberry
 from strawberry.schema_directive import Location
 
+from aegate_core.stores.scope import Scope
 from aegate_graphql_api.permission import Permission
 
 strawberry.enum(
@@ -49,6 +50,15 @@ class Caller:
     """The patient partitions (namespace/name) whose rows the caller sees; None: all of them."""
     namespaces: frozenset[str] | None = None
     """The namespaces whose Application Entities the caller may see and change with AE_EDITOR; None: all of them."""
+
+    @property
+    def scope(self) -> Scope:
+        """Which rows the caller sees: none of those for which the permission is not held at all."""
+        sees_queue = Permission.DICOM_QUEUE in self.permissions
+        sees_entities = Permission.AE_EDITOR in self.permissions
+        return Scope(
+            self.partitions if sees_queue else frozenset(), self.namespaces if sees_entities else frozenset()
+        )
 
     def holds_any(self, needed: frozenset[Permission]) -> bool:
         """Whether one of ``needed`` is held."""

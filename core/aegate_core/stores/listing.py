@@ -7,12 +7,13 @@ The same text runs on both databases; whatever a caller gives becomes an argumen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from aegate_core.database import Database
 from aegate_core.dicom.text import search_text
 from aegate_core.errors import InvalidInput
+from aegate_core.stores.scope import Arguments, Belongs, Scope
 
 COUNT_CAP = 10_000
 """Counting stops here: the first page of ten million rows must not read them all."""
@@ -81,11 +82,13 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A list: what is selected, from where, always only where, and what can be asked of it."""
+    """A list: what is selected, from where, always only where, what can be asked of it, and whose its rows are."""
 
     select: str
     table: str
     columns: Mapping[str, Column]
+    belongs: tuple[Belongs, ...]
+    """By any one of these a row is a caller's; none: everybody's who may ask for the list."""
     where: str = "TRUE"
 
 
@@ -108,22 +111,14 @@ class Page:
     has_next: bool
 
 
-@dataclass(slots=True)
-class Arguments:
-    """The values of one statement, numbered as they come."""
-
-    values: list[object] = field(default_factory=list)
-
-    def add(self, value: object, cast: str = "text") -> str:
-        """Return the place of ``value``."""
-        self.values.append(value)
-        return f"${len(self.values)}::{cast}"
-
-
-async def read_page(db: Database, source: Source, query: PageQuery) -> Page:
-    """Return one page."""
+async def read_page(db: Database, source: Source, query: PageQuery, scope: Scope) -> Page:
+    """Return one page of what ``scope`` may see."""
     arguments = Arguments()
-    conditions = [f"({source.where})", sql_of(query.where, source.columns, arguments)]
+    conditions = [
+        f"({source.where})",
+        scope.condition(source.belongs, arguments),
+        sql_of(query.where, source.columns, arguments),
+    ]
     direction, sign = ("DESC", "<") if query.order.descending else ("ASC", ">")
     keys = query.order.keys
     if query.after is not None:
@@ -141,10 +136,11 @@ async def read_page(db: Database, source: Source, query: PageQuery) -> Page:
     return Page(tuple(shown), values, len(rows) > query.first)
 
 
-async def count(db: Database, source: Source, where: Filter) -> tuple[int, bool]:
-    """Return how many rows there are, at most COUNT_CAP, and whether that is exact."""
+async def count(db: Database, source: Source, where: Filter, scope: Scope) -> tuple[int, bool]:
+    """Return how many rows ``scope`` may see, at most COUNT_CAP, and whether that is exact."""
     arguments = Arguments()
-    condition = sql_of(where, source.columns, arguments)
+    own = scope.condition(source.belongs, arguments)
+    condition = f"{own} AND {sql_of(where, source.columns, arguments)}"
     found = await db.fetch_value(
         f"SELECT count(*) FROM (SELECT 1 AS one FROM {source.table} WHERE ({source.where}) AND {condition} "
         f"LIMIT {COUNT_CAP + 1}) AS counted",
@@ -154,13 +150,14 @@ async def count(db: Database, source: Source, where: Filter) -> tuple[int, bool]
 
 
 async def read_by(
-    db: Database, source: Source, column: str, values: Sequence[object]
+    db: Database, source: Source, column: str, values: Sequence[object], scope: Scope
 ) -> list[dict[str, object]]:
-    """Return all rows whose ``column`` is one of ``values``, in no order."""
+    """Return all rows whose ``column`` is one of ``values`` and which ``scope`` may see, in no order."""
     arguments = Arguments()
+    own = scope.condition(source.belongs, arguments)
     condition = sql_of(Compare(column, Op.IN, list(values)), source.columns, arguments)
     return await db.fetch(
-        f"SELECT {source.select} FROM {source.table} WHERE ({source.where}) AND {condition}",
+        f"SELECT {source.select} FROM {source.table} WHERE ({source.where}) AND {own} AND {condition}",
         *arguments.values,
     )
 

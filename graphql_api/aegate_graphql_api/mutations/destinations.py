@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Union, cast
 
 import strawberry
@@ -11,6 +11,9 @@ from aegate_core.database import Database
 from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.services import deliveries, studies
 from aegate_core.services.deliveries import SendByHand
+from aegate_core.stores.index.list_studies import STUDIES, UNITS
+from aegate_core.stores.listing import Source, read_by
+from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
@@ -18,6 +21,7 @@ from aegate_graphql_api.mutations.problems import (
     UnavailableProblem,
     ValidationProblem,
     invalid,
+    not_found,
 )
 from aegate_graphql_api.mutations.queue_items import MOST_AT_ONCE, check_reason
 from aegate_graphql_api.permissions import QUEUE
@@ -86,11 +90,21 @@ async def _change(
     async def work(tx: Database) -> Outcome:
         check_reason(reason)
         ae = key_of(id, "Destination")
+        await _must_see(tx, context, DESTINATIONS, "ae", [ae])
         changed = await act(tx, parse_resource_key(ae))
         detail: dict[str, object] = {"changed": changed, "reason": reason}
         return Outcome(DestinationChanged(ae=ae, changed=changed), f"Destination:{ae}", detail)
 
     return cast("DestinationResult", await change(context, action, work))
+
+
+async def _must_see(
+    tx: Database, context: Context, source: Source, column: str, keys: Sequence[object]
+) -> None:
+    """Raise Refused NOT_FOUND unless the caller sees a row for each key: what is somebody else's is not there."""
+    found = await read_by(tx, source, column, keys, context.scope)
+    if len(found) < len(keys):
+        raise not_found(f"{len(keys) - len(found)} of {len(keys)} are not there: read the list again")
 
 
 @strawberry.type(
@@ -140,6 +154,8 @@ async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
 
     async def work(tx: Database) -> Outcome:
         request = _request(input, context.caller.name)
+        await _must_see(tx, context, DESTINATIONS, "ae", [str(d) for d in request.destinations])
+        await _must_see(tx, context, STUDIES, "id", request.study_ids)
         keys = await deliveries.send_studies(tx, request, now=context.now)
         answer = StudiesSent(keys=keys, dry_run=input.dry_run)
         detail: dict[str, object] = {
@@ -193,6 +209,7 @@ async def reroute(info: Info, close_unit_id: strawberry.ID) -> RerouteResult:
 
     async def work(tx: Database) -> Outcome:
         unit = number_of(close_unit_id, "CloseUnit")
+        await _must_see(tx, context, UNITS, "id", [unit])
         closed = await studies.reroute(tx, unit, actor=context.caller.name, now=context.now)
         answer = Rerouted(outcome=CloseOutcome(closed.outcome), queued=closed.deliveries)
         detail: dict[str, object] = {"outcome": closed.outcome, "queued": closed.deliveries}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Union, cast
 
 import strawberry
@@ -195,7 +195,10 @@ async def _run(context: Context, wish: _Wish) -> QueueItemsResult:
     async def work(tx: Database) -> Outcome:
         check_reason(wish.reason)
         ids = await _selected(tx, context, wish)
-        changed = await wish.act(tx, ids)
+        there = await _there(tx, context, ids, wish.guard)
+        changed = await wish.act(tx, there)
+        absent = dict.fromkeys(set(ids) - set(there), "NOT_FOUND")
+        changed = replace(changed, refused={**changed.refused, **absent})
         answer = _answer(ids, changed, dry_run=wish.guard.dry_run)
         return Outcome(answer, _target(ids), _detail(changed, wish), dry_run=wish.guard.dry_run)
 
@@ -228,34 +231,32 @@ async def _selected(tx: Database, context: Context, wish: _Wish) -> list[int]:
         raise invalid(
             "selection", f"must find 1 to {MOST_AT_ONCE} items, found {len(ids)}: change the selection"
         )
-    await _check_versions(tx, ids, guard)
     return ids
 
 
 async def _found(tx: Database, context: Context, selection: QueueItemSelection) -> list[int]:
     where = await items_filter(context, selection.search, selection.where)
-    page = await read_page(tx, ITEMS, PageQuery(ITEM_ORDERS["OLDEST"], MOST_AT_ONCE + 1, where))
+    query = PageQuery(ITEM_ORDERS["OLDEST"], MOST_AT_ONCE + 1, where)
+    page = await read_page(tx, ITEMS, query, context.scope)
     return [int(str(row["id"])) for row in page.rows]
 
 
-async def _check_versions(tx: Database, ids: Sequence[int], guard: ChangeGuard) -> None:
-    there = await lock_versions(tx, ids)
+async def _there(tx: Database, context: Context, ids: Sequence[int], guard: ChangeGuard) -> list[int]:
+    """Lock those that the caller sees and return them. Raises Refused for another version than the guard's."""
+    there = await lock_versions(tx, ids, context.scope)
     if len(ids) == 1 and not there:
         raise not_found("there is no such queue item: read the list again")
     if guard.version is None:
-        return
+        return sorted(there)
     if len(ids) != 1:
         raise invalid("guard.version", f"guards one item, {len(ids)} are selected: leave it out")
     if there[ids[0]] != guard.version:
-        (row,) = await _current(tx, ids)
+        (row,) = await read_by(tx, ITEMS, "id", list(ids), context.scope)
         raise conflict(
             f"the item is at version {there[ids[0]]}, not {guard.version}: look at current, then decide",
-            current=row,
+            current=item_of(row),
         )
-
-
-async def _current(tx: Database, ids: Sequence[int]) -> list[QueueItem]:
-    return [item_of(row) for row in await read_by(tx, ITEMS, "id", list(ids))]
+    return sorted(there)
 
 
 def _answer(ids: Sequence[int], changed: Changed, *, dry_run: bool) -> QueueItemsChanged:

@@ -96,7 +96,7 @@ async def close_units(
     if open is not None:
         where.append(Compare("due_at", Op.IS_NULL, not open))
     listing = Listing("closeUnits", UNITS, UNIT_ORDER, AllOf(tuple(where)), (outcome, open))
-    return await connection(info.context.db, listing, unit_of, first=first, after=after)
+    return await connection(info.context, listing, unit_of, first=first, after=after)
 
 
 async def load_open(context: Context, keys: list[int]) -> list[dict[int, OpenUnit]]:
@@ -110,7 +110,9 @@ async def load_open(context: Context, keys: list[int]) -> list[dict[int, OpenUni
 async def load_units(context: Context, keys: list[int]) -> list[list[CloseUnit]]:
     """Load the close units of studies."""
     found: dict[int, list[CloseUnit]] = defaultdict(list)
-    for row in sorted(await read_by(context.db, UNITS, "study", keys), key=lambda r: int(str(r["id"]))):
+    for row in sorted(
+        await read_by(context.db, UNITS, "study", keys, context.scope), key=lambda r: int(str(r["id"]))
+    ):
         found[int(str(row["study_key"]))].append(unit_of(row))
     return [found[key] for key in keys]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import strawberry
 
-from aegate_core.database import Database, as_datetime, as_int
+from aegate_core.database import as_datetime, as_int
 from aegate_core.stores.index.list_resources import (
     entity_conditions,
     open_counts,
@@ -19,7 +19,7 @@ from aegate_core.stores.index.list_resources import (
 )
 from aegate_core.stores.listing import EVERYTHING, Order, PageQuery, read_page
 from aegate_core.stores.queue.list_items import DESTINATIONS, failed, grouped
-from aegate_graphql_api.context import Info, moment, utc
+from aegate_graphql_api.context import Context, Info, moment, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.destination import StateCount
@@ -106,12 +106,12 @@ async def dashboard(info: Info, finished_since: datetime | None = None) -> Dashb
         raise RequestRefused(
             "INVALID_VALUE", "finishedSince must be a time with zone, at most 7 days back: move it"
         )
-    rows = await grouped(context.db, since)
-    open_ = await open_counts(context.db)
-    failures = await failed(context.db)
-    arriving = await _arriving(context.db)
+    rows = await grouped(context.db, since, context.scope)
+    open_ = await open_counts(context.db, context.scope)
+    failures = await failed(context.db, context.scope)
+    arriving = await _arriving(context)
     return Dashboard(
-        trouble=await _trouble(context.db, open_, failures),
+        trouble=await _trouble(context, open_, failures),
         counts=_counts(rows),
         by_destination=_categories(rows, "destination"),
         by_source=_categories(rows, "source_ae"),
@@ -158,14 +158,14 @@ def _categories(rows: Iterable[Mapping[str, Any]], column: str) -> list[Category
     ]
 
 
-async def _arriving(db: Database) -> list[Arriving]:
+async def _arriving(context: Context) -> list[Arriving]:
     found: dict[str, Arriving] = {}
-    for row in await spooled(db):
+    for row in await spooled(context.db, context.scope):
         ae = str(row["ae"])
         found[ae] = Arriving(
             source_ae=ae, unindexed=as_int(row["n"]), unclosed_units=0, oldest=moment(row["oldest"])
         )
-    for row in await unclosed_units(db):
+    for row in await unclosed_units(context.db, context.scope):
         ae = str(row["ae"])
         one = found.setdefault(ae, Arriving(source_ae=ae, unindexed=0, unclosed_units=0, oldest=None))
         one.unclosed_units = as_int(row["n"])
@@ -174,8 +174,8 @@ async def _arriving(db: Database) -> list[Arriving]:
     return [found[ae] for ae in sorted(found)]
 
 
-async def _trouble(db: Database, open_: Mapping[str, int], failures: int) -> list[Trouble]:
-    found = [t for row in await _destinations(db) if (t := _destination_trouble(row))]
+async def _trouble(context: Context, open_: Mapping[str, int], failures: int) -> list[Trouble]:
+    found = [t for row in await _destinations(context) if (t := _destination_trouble(row))]
     for kind, count, text in (
         (TroubleKind.FAILED_ITEMS, failures, "items failed: look at their instances, then retry or cancel"),
         (
@@ -188,7 +188,7 @@ async def _trouble(db: Database, open_: Mapping[str, int], failures: int) -> lis
     ):
         if count:
             found.append(Trouble(kind=kind, ae=None, count=count, text=f"{count} {text}", since=None))
-    for row in await entity_conditions(db):
+    for row in await entity_conditions(context.db, context.scope):
         ready = next((c for c in conditions_of(row["conditions"]) if c.type == "Ready"), None)
         if ready is not None and ready.status == "False" and ready.reason not in ("Disabled", "Suspended"):
             text = f"not ready: {ready.reason}"
@@ -200,9 +200,10 @@ async def _trouble(db: Database, open_: Mapping[str, int], failures: int) -> lis
     return sorted(found, key=lambda t: (order.index(t.kind), t.ae or ""))
 
 
-async def _destinations(db: Database) -> tuple[dict[str, object], ...]:
+async def _destinations(context: Context) -> tuple[dict[str, object], ...]:
     order = Order("ID", (("d.id", "bigint"),), descending=False)
-    return (await read_page(db, DESTINATIONS, PageQuery(order, 10_000, EVERYTHING))).rows
+    query = PageQuery(order, 10_000, EVERYTHING)
+    return (await read_page(context.db, DESTINATIONS, query, context.scope)).rows
 
 
 def _destination_trouble(row: Mapping[str, Any]) -> Trouble | None:

@@ -87,7 +87,7 @@ async def destinations(
 ) -> Connection[Destination]:
     """List destinations by name, also those that are gone."""
     listing = Listing("destinations", DESTINATIONS, DESTINATION_ORDER, EVERYTHING)
-    return await connection(info.context.db, listing, destination_of, first=first, after=after)
+    return await connection(info.context, listing, destination_of, first=first, after=after)
 
 
 async def destination(info: Info, id: strawberry.ID) -> Destination | None:
@@ -97,14 +97,15 @@ async def destination(info: Info, id: strawberry.ID) -> Destination | None:
 
 async def by_ae(context: Context, ae: str) -> Destination | None:
     """Return the destination of an AE."""
-    rows = await read_by(context.db, DESTINATIONS, "ae", [ae])
+    rows = await read_by(context.db, DESTINATIONS, "ae", [ae], context.scope)
     return destination_of(rows[0]) if rows else None
 
 
 async def load_destinations(context: Context, keys: list[int]) -> list[Destination | None]:
     """Load destinations by their keys."""
     found = {
-        int(str(r["id"])): destination_of(r) for r in await read_by(context.db, DESTINATIONS, "id", keys)
+        int(str(r["id"])): destination_of(r)
+        for r in await read_by(context.db, DESTINATIONS, "id", keys, context.scope)
     }
     return [found.get(key) for key in keys]
 
@@ -123,7 +124,7 @@ async def load_slots(context: Context, keys: list[int]) -> list[list[Slot]]:
 async def load_counts(context: Context, keys: list[int]) -> list[list[StateCount]]:
     """Load how much waits."""
     found: dict[int, Counter[str]] = defaultdict(Counter)
-    for row in await live_counts(context.db, keys):
+    for row in await live_counts(context.db, keys, context.scope):
         found[int(str(row["destination_key"]))][str(row["state"])] += int(str(row["n"]))
     return [
         [StateCount(state=DeliveryState(s), count=n) for s, n in sorted(found[key].items())] for key in keys

@@ -5,7 +5,11 @@ from __future__ import annotations
 import strawberry
 
 from aegate_core.services import studies as service
+from aegate_core.stores.index.list_studies import STUDIES
+from aegate_core.stores.listing import read_by
+from aegate_core.stores.scope import Owner, Scope
 from aegate_graphql_api.context import Info
+from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import number_of
 
@@ -51,11 +55,14 @@ class RouteExplanation:
 
 async def explain_route(info: Info, study_id: strawberry.ID) -> RouteExplanation:
     """Explain, as if all of the study were new."""
-    explained = await service.explain_route(info.context.db, number_of(study_id, "Study"))
-    return RouteExplanation(sources=[_source(s) for s in explained.sources])
+    context, key = info.context, number_of(study_id, "Study")
+    if not await read_by(context.db, STUDIES, "id", [key], context.scope):
+        raise RequestRefused("NOT_FOUND", "there is no such study: read the list again")
+    explained = await service.explain_route(context.db, key)
+    return RouteExplanation(sources=[_source(s, context.scope) for s in explained.sources])
 
 
-def _source(source: service.SourceExplanation) -> SourceExplanation:
+def _source(source: service.SourceExplanation, scope: Scope) -> SourceExplanation:
     return SourceExplanation(
         source_ae=str(source.ae),
         level=source.level.value,
@@ -69,6 +76,7 @@ def _source(source: service.SourceExplanation) -> SourceExplanation:
                 to=[str(key) for key in v.to],
             )
             for v in source.routes
+            if scope.sees(Owner.NAMESPACE_OF_PARTITION, v.route.namespace)
         ],
         deliveries=[
             PlannedDelivery(

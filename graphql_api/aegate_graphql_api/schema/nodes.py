@@ -27,7 +27,7 @@ def _rows(
 ) -> Load:
     async def load(context: Context, id: str) -> Any:
         key: object = number_of(id, kind.__name__) if numeric else parse_id(id)[1]
-        rows = await read_by(context.db, source, "id", [key])
+        rows = await read_by(context.db, source, "id", [key], context.scope)
         return make(rows[0]) if rows else None
 
     return load

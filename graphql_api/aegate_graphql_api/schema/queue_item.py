@@ -192,7 +192,7 @@ class QueueItem(Node):
             where.append(Compare("state", Op.EQ, state.value))
         asked = (self.key, state)
         listing = Listing("itemInstances", ITEM_INSTANCES, ITEM_INSTANCE_ORDER, AllOf(tuple(where)), asked)
-        return await connection(info.context.db, listing, instance_of, first=first, after=after)
+        return await connection(info.context, listing, instance_of, first=first, after=after)
 
     @strawberry.field(description="Every transition, newest first.")
     async def history(
@@ -200,7 +200,7 @@ class QueueItem(Node):
     ) -> Connection[DeliveryEvent]:
         """Page through the transitions."""
         listing = Listing("history", EVENTS, EVENT_ORDER, Compare("delivery", Op.EQ, self.key), self.key)
-        return await connection(info.context.db, listing, event_of, first=first, after=after)
+        return await connection(info.context, listing, event_of, first=first, after=after)
 
 
 @strawberry.enum(description="Orders that an index serves.")
@@ -259,7 +259,7 @@ async def queue_items(  # noqa: PLR0913 - a GraphQL field has the arguments that
     """List queue items."""
     found = await items_filter(info.context, search, where)
     listing = Listing("queueItems", ITEMS, ITEM_ORDERS[order_by.value], found, (search, where))
-    return await connection(info.context.db, listing, item_of, first=first, after=after)
+    return await connection(info.context, listing, item_of, first=first, after=after)
 
 
 async def queue_item(info: Info, id: strawberry.ID) -> QueueItem | None:
@@ -296,7 +296,9 @@ async def _term(context: Context, term: Term) -> Filter:
 
 async def load_items(context: Context, keys: list[int]) -> list[QueueItem | None]:
     """Load items by their keys."""
-    found = {int(str(r["id"])): item_of(r) for r in await read_by(context.db, ITEMS, "id", keys)}
+    found = {
+        int(str(r["id"])): item_of(r) for r in await read_by(context.db, ITEMS, "id", keys, context.scope)
+    }
     return [found.get(key) for key in keys]
 
 

@@ -129,7 +129,7 @@ async def application_entities(
     """List AEs by name."""
     parts = AllOf((filter_of(where), _searched(search, {"title": "title", "location": "location_code"})))
     listing = Listing("applicationEntities", ENTITIES, BY_NAME, parts, (search, where))
-    return await connection(info.context.db, listing, entity_of, first=first, after=after)
+    return await connection(info.context, listing, entity_of, first=first, after=after)
 
 
 async def image_routes(
@@ -137,7 +137,7 @@ async def image_routes(
 ) -> Connection[ImageRoute]:
     """List routes by name."""
     listing = Listing("imageRoutes", ROUTES, BY_NAME, _searched(search, {"name": "name"}), search)
-    return await connection(info.context.db, listing, route_of, first=first, after=after)
+    return await connection(info.context, listing, route_of, first=first, after=after)
 
 
 async def partitions(
@@ -145,7 +145,7 @@ async def partitions(
 ) -> Connection[PatientPartition]:
     """List patient partitions by name; a namespace's ``default`` exists without being listed."""
     listing = Listing("partitions", PARTITIONS, BY_NAME, _searched(search, {"name": "name"}), search)
-    return await connection(info.context.db, listing, partition_of, first=first, after=after)
+    return await connection(info.context, listing, partition_of, first=first, after=after)
 
 
 def _searched(search: str | None, prefixes: Mapping[str, str]) -> Filter:
@@ -235,20 +235,20 @@ def partition_of(row: Mapping[str, Any]) -> PatientPartition:
 
 async def load_entities(context: Context, keys: list[str]) -> list[ApplicationEntity | None]:
     """Load AEs by namespace/name."""
-    rows = await read_by(context.db, ENTITIES, "key", keys)
+    rows = await read_by(context.db, ENTITIES, "key", keys, context.scope)
     found = {f"{row['namespace']}/{row['name']}": entity_of(row) for row in rows}
     return [found.get(key) for key in keys]
 
 
 async def load_routes(context: Context, keys: list[str]) -> list[ImageRoute | None]:
     """Load routes by namespace/name."""
-    rows = await read_by(context.db, ROUTES, "key", keys)
+    rows = await read_by(context.db, ROUTES, "key", keys, context.scope)
     found = {f"{row['namespace']}/{row['name']}": route_of(row) for row in rows}
     return [found.get(key) for key in keys]
 
 
 async def load_partitions(context: Context, keys: list[str]) -> list[PatientPartition | None]:
     """Load partitions by namespace/name."""
-    rows = await read_by(context.db, PARTITIONS, "key", keys)
+    rows = await read_by(context.db, PARTITIONS, "key", keys, context.scope)
     found = {f"{row['namespace']}/{row['name']}": partition_of(row) for row in rows}
     return [found.get(key) for key in keys]

@@ -88,7 +88,7 @@ class Series(Node):
         listing = Listing(
             "instances", INSTANCES, INSTANCE_ORDER, Compare("series", Op.EQ, self.key), self.key
         )
-        return await connection(info.context.db, listing, instance_of, first=first, after=after)
+        return await connection(info.context, listing, instance_of, first=first, after=after)
 
 
 @strawberry.type(description="A study in a partition.", directives=[QUEUE, PATIENT_DATA])
@@ -181,7 +181,7 @@ async def studies(  # noqa: PLR0913 - a GraphQL field has the arguments that cal
     for term in terms(search, (*PREFIXES, "ae")):
         parts.append(await _term(info.context, term))
     listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.value], AllOf(tuple(parts)), (search, where))
-    return await connection(info.context.db, listing, study_of, first=first, after=after)
+    return await connection(info.context, listing, study_of, first=first, after=after)
 
 
 async def study(info: Info, id: strawberry.ID) -> Study | None:
@@ -203,14 +203,16 @@ async def _term(context: Context, term: Term) -> Filter:
 
 async def load_studies(context: Context, keys: list[int]) -> list[Study | None]:
     """Load studies by their keys."""
-    found = {int(str(r["id"])): study_of(r) for r in await read_by(context.db, STUDIES, "id", keys)}
+    found = {
+        int(str(r["id"])): study_of(r) for r in await read_by(context.db, STUDIES, "id", keys, context.scope)
+    }
     return [found.get(key) for key in keys]
 
 
 async def load_series(context: Context, keys: list[int]) -> list[list[Series]]:
     """Load the series of studies."""
     found: dict[int, list[Series]] = defaultdict(list)
-    for row in await read_by(context.db, SERIES, "study", keys):
+    for row in await read_by(context.db, SERIES, "study", keys, context.scope):
         found[int(str(row["study_key"]))].append(series_of(row))
     return [sorted(found[key], key=lambda s: s.key) for key in keys]
 

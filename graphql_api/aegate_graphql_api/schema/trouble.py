@@ -67,7 +67,7 @@ async def conflicts(
 ) -> Connection[Conflict]:
     """List conflicts, newest first; ``resolved`` null: all of them."""
     listing = Listing("conflicts", CONFLICTS, CONFLICT_ORDER, _resolved(resolved), resolved)
-    return await connection(info.context.db, listing, conflict_of, first=first, after=after)
+    return await connection(info.context, listing, conflict_of, first=first, after=after)
 
 
 async def quarantined_objects(
@@ -75,7 +75,7 @@ async def quarantined_objects(
 ) -> Connection[QuarantinedObject]:
     """List quarantined objects, newest first; ``resolved`` null: all of them."""
     listing = Listing("quarantinedObjects", QUARANTINE, QUARANTINE_ORDER, _resolved(resolved), resolved)
-    return await connection(info.context.db, listing, quarantined_of, first=first, after=after)
+    return await connection(info.context, listing, quarantined_of, first=first, after=after)
 
 
 def _resolved(resolved: bool | None) -> Filter:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from aegate_core.database import Database
+from aegate_core.database import Database, as_int
+from aegate_core.stores.index.list_studies import CONFLICTS, QUARANTINE, UNITS
 from aegate_core.stores.listing import Column, Order, Source
+from aegate_core.stores.scope import Belongs, Owner, Scope, by_entity, by_partition, fetch_own
 
 _SHARED = "id, namespace, name, uid, generation, labels, spec, conditions, source, created_at, updated_at"
 _KEY = "namespace || '/' || name"
@@ -17,6 +19,7 @@ _COLUMNS = {
 ENTITIES = Source(
     select=f"{_SHARED}, title, node, port, ability, location_code, partition, enabled, endpoint",
     table="application_entity",
+    belongs=(Belongs(Owner.NAMESPACE, "namespace"),),
     where="deleted_at IS NULL",
     columns=_COLUMNS
     | {
@@ -29,29 +32,48 @@ ENTITIES = Source(
     },
 )
 ROUTES = Source(
-    select=f"{_SHARED}, enabled", table="image_route", where="deleted_at IS NULL", columns=_COLUMNS
+    select=f"{_SHARED}, enabled",
+    table="image_route",
+    belongs=(Belongs(Owner.NAMESPACE_OF_PARTITION, "namespace"),),
+    where="deleted_at IS NULL",
+    columns=_COLUMNS,
 )
 PARTITIONS = Source(
-    select=f"{_SHARED}, issuer", table="patient_partition", where="deleted_at IS NULL", columns=_COLUMNS
+    select=f"{_SHARED}, issuer",
+    table="patient_partition",
+    belongs=(Belongs(Owner.PARTITION, _KEY), Belongs(Owner.NAMESPACE, "namespace")),
+    where="deleted_at IS NULL",
+    columns=_COLUMNS,
 )
 BY_NAME = Order("NAME", (("name", "text"), ("id", "bigint")), descending=False)
 
 _UNCLOSED = """
-SELECT u.ae AS ae, count(*) AS n, min(u.first_uncovered_at) AS oldest FROM close_unit u WHERE u.due_at IS NOT NULL
-GROUP BY u.ae
+SELECT u.ae AS ae, count(*) AS n, min(u.first_uncovered_at) AS oldest FROM close_unit u
+WHERE u.due_at IS NOT NULL AND {own} GROUP BY u.ae
 """
-_SPOOLED = "SELECT ae, sum(arrivals) AS n, min(oldest_received_at) AS oldest FROM spool_backlog GROUP BY ae"
-_NO_ROUTE = "SELECT count(*) FROM close_unit WHERE outcome = 'NO_ROUTE'"
-_CONFLICTS = "SELECT count(*) FROM conflict WHERE resolved_at IS NULL"
-_QUARANTINED = "SELECT count(*) FROM quarantined_object WHERE resolved_at IS NULL"
+_SPOOLED = """
+SELECT b.ae AS ae, sum(b.arrivals) AS n, min(b.oldest_received_at) AS oldest FROM spool_backlog b WHERE {own}
+GROUP BY b.ae
+"""
+_OPEN = {
+    "no_route": ("SELECT count(*) AS n FROM close_unit u WHERE u.outcome = 'NO_ROUTE' AND {own}", UNITS),
+    "conflicts": ("SELECT count(*) AS n FROM conflict c WHERE c.resolved_at IS NULL AND {own}", CONFLICTS),
+    "quarantined": (
+        "SELECT count(*) AS n FROM quarantined_object o WHERE o.resolved_at IS NULL AND {own}",
+        QUARANTINE,
+    ),
+}
 _NOT_READY = """
-SELECT namespace || '/' || name AS ae, conditions FROM application_entity WHERE deleted_at IS NULL
+SELECT namespace || '/' || name AS ae, conditions FROM application_entity WHERE deleted_at IS NULL AND {own}
 ORDER BY namespace, name
 """
 
 
 async def keys_matching(db: Database, text: str) -> list[str]:
-    """Return the keys of AEs whose search text holds ``text`` (already folded), also of deleted ones."""
+    """Return the keys of AEs whose search text holds ``text`` (already folded), also of deleted ones.
+
+    Of all AEs, whoever asks: they only find among the caller's own rows.
+    """
     pattern = "%" + "".join(f"\\{c}" if c in "\\%_" else c for c in text) + "%"
     rows = await db.fetch(
         f"SELECT {_KEY} AS ae FROM application_entity WHERE search_text LIKE $1 ESCAPE '\\'", pattern
@@ -59,22 +81,25 @@ async def keys_matching(db: Database, text: str) -> list[str]:
     return sorted(str(r["ae"]) for r in rows)
 
 
-async def unclosed_units(db: Database) -> list[dict[str, object]]:
+async def unclosed_units(db: Database, scope: Scope) -> list[dict[str, object]]:
     """Return how many units are not closed, and since when, by source AE."""
-    return await db.fetch(_UNCLOSED)
+    return await fetch_own(db, _UNCLOSED, UNITS.belongs, scope)
 
 
-async def spooled(db: Database) -> list[dict[str, object]]:
-    """Return how many arrivals are not indexed, and since when, by source AE."""
-    return await db.fetch(_SPOOLED)
+async def spooled(db: Database, scope: Scope) -> list[dict[str, object]]:
+    """Return how many arrivals are not indexed, and since when, by source AE; of AEs of the caller's partitions."""
+    return await fetch_own(db, _SPOOLED, by_entity("b.ae"), scope)
 
 
-async def open_counts(db: Database) -> dict[str, int]:
+async def open_counts(db: Database, scope: Scope) -> dict[str, int]:
     """Return what a person should look at: no_route, conflicts, quarantined."""
-    asked = {"no_route": _NO_ROUTE, "conflicts": _CONFLICTS, "quarantined": _QUARANTINED}
-    return {name: int(await db.fetch_value(sql)) for name, sql in asked.items()}
+    found = {}
+    for name, (sql, source) in _OPEN.items():
+        (row,) = await fetch_own(db, sql, source.belongs, scope)
+        found[name] = as_int(row["n"])
+    return found
 
 
-async def entity_conditions(db: Database) -> list[dict[str, object]]:
-    """Return the conditions of all live AEs, by their key."""
-    return await db.fetch(_NOT_READY)
+async def entity_conditions(db: Database, scope: Scope) -> list[dict[str, object]]:
+    """Return the conditions of the live AEs of the caller's partitions, by their key."""
+    return await fetch_own(db, _NOT_READY, by_partition("partition"), scope)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from aegate_core.stores.listing import Column, Order, Source
+from aegate_core.stores.scope import by_entity, by_partition
+
+_OF_A_STUDY = "EXISTS (SELECT 1 FROM study own WHERE own.id = {study} AND {{}})"
 
 STUDIES = Source(
     select=(
@@ -17,6 +20,7 @@ STUDIES = Source(
         "p.name_phonetic AS name_phonetic, p.unidentified_study_uid AS unidentified_study_uid"
     ),
     table="study s JOIN patient p ON p.id = s.patient_id",
+    belongs=by_partition("s.partition"),
     columns={
         "id": Column("s.id", "bigint"),
         "text": Column("s.search_text", search="s.search_text"),
@@ -53,6 +57,7 @@ SERIES = Source(
         "r.station_name AS station_name, r.instance_count AS instance_count, r.size_bytes AS size_bytes"
     ),
     table="series r",
+    belongs=by_partition("own.partition", _OF_A_STUDY.format(study="r.study_id")),
     columns={"id": Column("r.id", "bigint"), "study": Column("r.study_id", "bigint")},
 )
 
@@ -64,6 +69,10 @@ INSTANCES = Source(
         "a.size_bytes AS size_bytes, a.sha256 AS sha256, a.removed_at AS removed_at"
     ),
     table="instance i LEFT JOIN arrival a ON a.id = i.current_arrival_id",
+    belongs=by_partition(
+        "own.partition",
+        "EXISTS (SELECT 1 FROM series r JOIN study own ON own.id = r.study_id WHERE r.id = i.series_id AND {})",
+    ),
     columns={"id": Column("i.id", "bigint"), "series": Column("i.series_id", "bigint")},
 )
 INSTANCE_ORDER = Order("ARRIVAL", (("i.id", "bigint"),), descending=False)
@@ -75,6 +84,7 @@ CONFLICTS = Source(
         "c.resolved_by AS resolved_by, c.resolution AS resolution, a.ae AS ae"
     ),
     table="conflict c LEFT JOIN arrival a ON a.id = c.arrival_id",
+    belongs=by_partition("own.partition", _OF_A_STUDY.format(study="c.study_id")),
     columns={
         "id": Column("c.id", "bigint"),
         "kind": Column("c.kind"),
@@ -91,6 +101,7 @@ QUARANTINE = Source(
         "o.resolved_by AS resolved_by, o.resolution AS resolution"
     ),
     table="quarantined_object o",
+    belongs=by_entity("o.ae"),
     columns={
         "id": Column("o.arrival_id"),
         "ae": Column("o.ae"),
@@ -107,6 +118,7 @@ UNITS = Source(
         "u.closed_at AS closed_at, u.outcome AS outcome, u.closes AS closes"
     ),
     table="close_unit u",
+    belongs=by_partition("own.partition", _OF_A_STUDY.format(study="u.study_id")),
     columns={
         "id": Column("u.id", "bigint"),
         "study": Column("u.study_id", "bigint"),

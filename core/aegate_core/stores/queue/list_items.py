@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from aegate_core.database import Database
+from aegate_core.database import Database, as_int
 from aegate_core.stores.listing import Column, Order, Source
+from aegate_core.stores.scope import Scope, by_entity, by_partition, fetch_own
 
+_OF_AN_ITEM = "EXISTS (SELECT 1 FROM delivery own WHERE own.id = {item} AND {{}})"
 _STUDY = "q.study_id IN (SELECT s.id FROM study s JOIN patient p ON p.id = s.patient_id WHERE {})"
 
 ITEMS = Source(
@@ -24,6 +26,7 @@ ITEMS = Source(
         "q.finished_at AS finished_at, q.version AS version"
     ),
     table="delivery q JOIN destination d ON d.id = q.destination_id",
+    belongs=by_partition("q.partition"),
     columns={
         "id": Column("q.id", "bigint"),
         "state": Column("q.state"),
@@ -62,6 +65,7 @@ ITEM_INSTANCES = Source(
         "x.coerced AS coerced"
     ),
     table="delivery_instance x LEFT JOIN arrival a ON a.id = x.arrival_id",
+    belongs=by_partition("own.partition", _OF_AN_ITEM.format(item="x.delivery_id")),
     columns={
         "id": Column("x.id", "bigint"),
         "delivery": Column("x.delivery_id", "bigint"),
@@ -76,6 +80,7 @@ EVENTS = Source(
         "e.actor AS actor, e.code AS code, e.message AS message"
     ),
     table="delivery_event e",
+    belongs=by_partition("own.partition", _OF_AN_ITEM.format(item="e.delivery_id")),
     columns={"delivery": Column("e.delivery_id", "bigint")},
 )
 EVENT_ORDER = Order("NEWEST", (("e.id", "bigint"),))
@@ -89,6 +94,7 @@ DESTINATIONS = Source(
         "d.last_used_at AS last_used_at, d.last_success_at AS last_success_at"
     ),
     table="destination d",
+    belongs=by_entity("d.ae"),
     columns={
         "id": Column("d.id", "bigint"),
         "ae": Column("d.ae"),
@@ -103,8 +109,8 @@ LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
 _PARTS = "destination_id, source_ae, location_code, requested_by, state, created_at"
 GROUPED = f"""
 WITH counted AS (
-  SELECT {_PARTS} FROM delivery WHERE state IN {LIVE}
-  UNION ALL SELECT {_PARTS} FROM delivery WHERE finished_at >= $1::timestamptz AND state NOT IN {LIVE}
+  SELECT {_PARTS} FROM delivery q WHERE state IN {LIVE} AND {{own}}
+  UNION ALL SELECT {_PARTS} FROM delivery q WHERE finished_at >= $1::timestamptz AND state NOT IN {LIVE} AND {{own}}
 )
 SELECT d.ae AS destination, q.source_ae AS source_ae, q.location_code AS location_code, q.requested_by AS requested_by,
   q.state AS state, count(*) AS n, min(q.created_at) AS oldest
@@ -112,10 +118,12 @@ FROM counted q JOIN destination d ON d.id = q.destination_id
 GROUP BY d.ae, q.source_ae, q.location_code, q.requested_by, q.state
 """
 """Two questions, each with an index of its own: asked with OR, SQLite reads every item there ever was."""
-_FAILED = "SELECT count(*) FROM (SELECT 1 AS one FROM delivery WHERE state = 'FAILED' LIMIT 10001) AS failed"
+_FAILED = """
+SELECT count(*) AS n FROM (SELECT 1 AS one FROM delivery q WHERE q.state = 'FAILED' AND {own} LIMIT 10001) AS failed
+"""
 _COUNTS = f"""
 SELECT q.destination_id AS destination_key, q.state AS state, count(*) AS n FROM delivery q
-WHERE q.destination_id = ANY($1::bigint[]) AND q.state IN {LIVE} GROUP BY q.destination_id, q.state
+WHERE q.destination_id = ANY($1::bigint[]) AND q.state IN {LIVE} AND {{own}} GROUP BY q.destination_id, q.state
 """
 _SLOTS = """
 SELECT destination_id AS destination_key, n, worker, expires_at, last_used_at FROM slot
@@ -124,19 +132,20 @@ ORDER BY destination_id, n
 """
 
 
-async def grouped(db: Database, finished_since: datetime) -> list[dict[str, object]]:
+async def grouped(db: Database, finished_since: datetime, scope: Scope) -> list[dict[str, object]]:
     """Return counts of unfinished and of lately finished items by destination, source, location, who asked, state."""
-    return await db.fetch(GROUPED, finished_since)
+    return await fetch_own(db, GROUPED, ITEMS.belongs, scope, finished_since)
 
 
-async def failed(db: Database) -> int:
+async def failed(db: Database, scope: Scope) -> int:
     """Return how many items are FAILED, whenever they did; 10,001 stands for more."""
-    return int(await db.fetch_value(_FAILED))
+    (row,) = await fetch_own(db, _FAILED, ITEMS.belongs, scope)
+    return as_int(row["n"])
 
 
-async def live_counts(db: Database, destinations: Sequence[int]) -> list[dict[str, object]]:
+async def live_counts(db: Database, destinations: Sequence[int], scope: Scope) -> list[dict[str, object]]:
     """Return how many unfinished items each destination has, by state."""
-    return await db.fetch(_COUNTS, list(destinations))
+    return await fetch_own(db, _COUNTS, ITEMS.belongs, scope, list(destinations))
 
 
 async def slots_in_use(db: Database, destinations: Sequence[int], now: datetime) -> list[dict[str, object]]:
@@ -144,10 +153,14 @@ async def slots_in_use(db: Database, destinations: Sequence[int], now: datetime)
     return await db.fetch(_SLOTS, list(destinations), now)
 
 
-async def lock_versions(tx: Database, ids: Sequence[int]) -> dict[int, int]:
-    """Return the version of each item that exists; until the transaction ends nobody else changes them."""
-    rows = await tx.fetch(
-        "SELECT id, version FROM delivery WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE",
+async def lock_versions(tx: Database, ids: Sequence[int], scope: Scope) -> dict[int, int]:
+    """Return the version of each item that the caller may see; nobody else changes them until the transaction ends."""
+    rows = await fetch_own(
+        tx,
+        "SELECT q.id AS id, q.version AS version FROM delivery q WHERE q.id = ANY($1::bigint[]) AND {own} "
+        "ORDER BY q.id FOR NO KEY UPDATE",
+        ITEMS.belongs,
+        scope,
         list(ids),
     )
-    return {int(r["id"]): int(r["version"]) for r in rows}
+    return {as_int(r["id"]): as_int(r["version"]) for r in rows}
