@@ -53,6 +53,8 @@ class LocalTokens:
             permissions=frozenset({Permission.TOKEN, *(Permission(p) for p in record.permissions)}),
             expires_at=datetime.fromisoformat(record.expires_at) if record.expires_at else None,
             address=address,
+            partitions=None if record.partitions is None else frozenset(record.partitions),
+            namespaces=None if record.namespaces is None else frozenset(record.namespaces),
         )
 
     def _reload(self) -> None:
