@@ -106,17 +106,20 @@ class SigningKeys:
     async def _fetch(self) -> None:
         """Fetch the keys; what was known stays when that fails."""
         try:
-            found = await self._asked()
+            self.take(await self._asked())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if not self._is_away:
                 log(IDENTITY_AWAY, issuer=self.issuer, error=_said(error))
             self._is_away = True
-            return
+
+    def take(self, document: Mapping[str, object]) -> None:
+        """Believe the keys of this JWK set from now on. Raises ValueError for what is none."""
+        found = keys_of(document)
         if found.keys() != self._keys.keys() or self._is_away:
             log(IDENTITY_KEYS, issuer=self.issuer, count=len(found))
         self._keys, self._fetched_at, self._is_away = found, time.monotonic(), False
 
-    async def _asked(self) -> dict[str, SigningKey]:
+    async def _asked(self) -> Mapping[str, object]:
         timeout = aiohttp.ClientTimeout(total=self.patience.timeout_s)
         connector = aiohttp.TCPConnector(ssl=self.tls if self.tls is not None else True)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -126,7 +129,7 @@ class SigningKeys:
             where = said.get("jwks_uri")
             if not isinstance(where, str) or not is_safe(where):
                 raise ValueError("jwks_uri must be https")
-            return keys_of(await _document(session, where))
+            return await _document(session, where)
 
 
 async def _document(session: aiohttp.ClientSession, url: str) -> Mapping[str, object]:
