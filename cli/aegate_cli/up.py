@@ -26,8 +26,22 @@ def up(  # noqa: PLR0913 - a command has the options that people need
     ] = 11112,
     http_listen: Annotated[
         str,
-        typer.Option(metavar="ADDR:PORT", help="Where the API listens; loopback only, for its local tokens."),
+        typer.Option(
+            metavar="ADDR:PORT",
+            help="Where the API listens; beyond loopback with TLS and an identity provider (AEGATE_OIDC_ISSUER).",
+        ),
     ] = "127.0.0.1:8080",
+    http_tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The API's certificate chain (PEM); read again when it changes.",
+            envvar="AEGATE_HTTP_TLS_CERT",
+        ),
+    ] = None,
+    http_tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its key (PEM).", envvar="AEGATE_HTTP_TLS_KEY")
+    ] = None,
     title: Annotated[
         str, typer.Option(metavar="AET", help="Our AE title: what devices call, and what we call with.")
     ] = "AEGATE",
@@ -77,6 +91,8 @@ def up(  # noqa: PLR0913 - a command has the options that people need
         dicom_listen=dicom_listen,
         dicom_port=dicom_port,
         http_listen=http_listen,
+        http_tls_cert=http_tls_cert,
+        http_tls_key=http_tls_key,
         title=title,
         database=database,
         workers=workers,

@@ -11,7 +11,6 @@ import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from joserfc import jwt
@@ -19,6 +18,7 @@ from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry
 
 from aegate_core.events import TOKEN_REFUSED, Log
+from aegate_graphql_api.identity.issuer import Issuer
 from aegate_graphql_api.identity.mapping import ClaimMapping, claim_of
 from aegate_graphql_api.identity.signing_keys import SigningKeys
 from aegate_graphql_api.permission import Permission
@@ -43,15 +43,6 @@ class _Registry(JWSRegistry):
 
 class Refused(Exception):
     """Why a token is not valid; for the log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Issuer:
-    """Whose tokens count, for whom they must be made, and how far clocks may differ."""
-
-    url: str
-    audience: str
-    leeway_s: int = 30
 
 
 class OIDC:

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aegate_core.errors import InvalidValue
+from aegate_graphql_api.identity.issuer import Issuer, is_safe
 from aegate_graphql_api.identity.mapping import ClaimMapping, read_mapping
-from aegate_graphql_api.identity.oidc import Issuer
-from aegate_graphql_api.identity.signing_keys import is_safe
 from aegate_graphql_api.identity.tls_files import TLSFiles
 
 _OIDC = ("AEGATE_OIDC_ISSUER", "AEGATE_OIDC_AUDIENCE", "AEGATE_OIDC_MAPPING")

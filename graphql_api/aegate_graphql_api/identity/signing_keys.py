@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import aiohttp
 from joserfc.errors import JoseError
@@ -20,6 +19,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 from aegate_core.errors import IdentityUnavailable
 from aegate_core.events import IDENTITY_AWAY, IDENTITY_KEYS, Log
+from aegate_graphql_api.identity.issuer import is_safe
 
 log = Log("api")
 
@@ -175,16 +175,6 @@ def _signing_key(entry: dict[str, str | list[str]]) -> SigningKey | None:
 
 
 _PUBLIC = ("kty", "n", "e", "crv", "x", "y")
-
-
-def is_safe(url: str) -> bool:
-    """Whether what comes from there can be believed: TLS, or this machine itself."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    is_local = parts.hostname in ("127.0.0.1", "::1", "localhost")
-    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and is_local))
 
 
 def _said(error: BaseException) -> str:

@@ -36,13 +36,12 @@ class TLSFiles:
             await asyncio.sleep(every_s)
             if (now := self._look()) == seen:
                 continue
+            seen = now
             try:
                 self._loaded()  # aside first: half of a renewal must not take the old one's place
                 self._load_into(self._context)
             except InvalidValue as error:
                 log(CERTIFICATE_REFUSED, error=error.message)
-                continue
-            seen = now
 
     def _loaded(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -16,8 +16,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey, import_key
 
 from aegate_core.errors import IdentityUnavailable
+from aegate_graphql_api.identity.issuer import Issuer
 from aegate_graphql_api.identity.mapping import read_mapping
-from aegate_graphql_api.identity.oidc import OIDC, Issuer
+from aegate_graphql_api.identity.oidc import OIDC
 from aegate_graphql_api.identity.signing_keys import Patience, SigningKeys
 from aegate_graphql_api.permission import Permission
 from tests.integration.identity.provider import MAPPING, OTHER, Provider, provider
