@@ -220,6 +220,9 @@ IDENTITY_AWAY = _event(
     "identity.away", W, "the identity provider does not answer; the keys known of it go on", "issuer error"
 )
 IDENTITY_KEYS = _event("identity.keys", I, "keys of the identity provider fetched", "issuer count")
+CLUSTER_REFUSED_REVIEW = _event(
+    "cluster.review_failed", W, "the API server does not review tokens; what it said last goes on", "error"
+)
 CERTIFICATE_REFUSED = _event(
     "certificate.refused", E, "the renewed certificate cannot be used; the one before goes on", "error"
 )

@@ -94,7 +94,7 @@ async def serve(settings: Settings) -> None:
         port = int(listening.getsockname()[1])
         async with (
             open_database(settings.database_url, everywhere=True) as db,
-            open_authenticator(settings.identity, settings.tokens, host=settings.host) as authenticator,
+            open_authenticator(settings, db) as authenticator,
         ):
             accesses = AccessLog(db)
             config = uvicorn.Config(

@@ -6,6 +6,7 @@ AEGATE_OIDC_MAPPING     the file of rules from claims to permissions (`mapping.p
 AEGATE_OIDC_CA          PEM file of the authority behind the provider's certificate; the system's without it
 AEGATE_OIDC_LEEWAY_S    how far the provider's clock and ours may differ; 30
 AEGATE_KUBERNETES_TOKENS  true: tokens of the cluster that we run in count, by its RBAC
+AEGATE_KUBERNETES_AUDIENCE  what those tokens must be made for; aegate.dev
 AEGATE_HTTP_TLS_CERT, AEGATE_HTTP_TLS_KEY   PEM files; read again when they change
 AEGATE_HTTP_BEHIND_PROXY  true: TLS ends before us; plain HTTP may then listen beyond loopback
 """
@@ -40,7 +41,8 @@ class IdentitySettings:
     """Who may come in beside local tokens, and whether the way in is private."""
 
     oidc: OIDCSettings | None = None
-    kubernetes: bool = False
+    kubernetes: str | None = None
+    """The audience of tokens of the cluster that we run in; None: they do not count."""
     tls: TLSFiles | None = None
     behind_proxy: bool = False
 
@@ -54,7 +56,7 @@ def identity_from(environ: Mapping[str, str]) -> IdentitySettings:
     """Return these settings of the environment. Raises InvalidInput naming the variable, the file or the rule."""
     return IdentitySettings(
         oidc=_oidc(environ),
-        kubernetes=flag(environ, "AEGATE_KUBERNETES_TOKENS"),
+        kubernetes=_audience(environ) if flag(environ, "AEGATE_KUBERNETES_TOKENS") else None,
         tls=_tls(environ),
         behind_proxy=flag(environ, "AEGATE_HTTP_BEHIND_PROXY"),
     )
@@ -66,6 +68,10 @@ def flag(environ: Mapping[str, str], name: str) -> bool:
     if value not in ("true", "false"):
         raise InvalidValue(f"{name} must be true or false, got {value!r}: correct it")
     return value == "true"
+
+
+def _audience(environ: Mapping[str, str]) -> str:
+    return environ.get("AEGATE_KUBERNETES_AUDIENCE") or "aegate.dev"
 
 
 def _oidc(environ: Mapping[str, str]) -> OIDCSettings | None:

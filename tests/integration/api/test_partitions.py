@@ -18,7 +18,7 @@ from aegate_graphql_api.schema.nodes import KINDS
 from aegate_graphql_api.tokens import create_token
 from tests.integration.api.schema_walk import CORE, id_arguments, operation, root_fields, selection
 from tests.integration.api.snapshots import snapshot
-from tests.integration.api.two_partitions import TwoPartitions, absent, two_partitions
+from tests.integration.api.two_partitions import TwoPartitions, absent, kinds_of, two_partitions
 from tests.integration.intake.hospital import Place, spool_folder
 
 
@@ -29,13 +29,6 @@ async def two(database_url: str, tmp_path: Path) -> AsyncIterator[TwoPartitions]
             found = await two_partitions(Place(db, tmp_path, spool), tmp_path)
             async with found.api.client:
                 yield found
-
-
-def kind_of(path: str) -> list[str]:
-    """Return the kinds of ids that an argument may take: by its name, else each in turn."""
-    name = path.rpartition(".")[2].removesuffix("s").removesuffix("Id")
-    named = name[:1].upper() + name[1:]
-    return [named] if named in KINDS else list(KINDS)
 
 
 async def markers(two: TwoPartitions, part: str) -> set[str]:
@@ -130,10 +123,10 @@ async def test_what_is_somebody_elses_is_not_there(two: TwoPartitions, kind: str
     for name, field in root_fields(kind).items():
         before = await snapshot(two.api.db)
         for victim in id_arguments(field):
-            for kind_of_id in kind_of(victim):
+            for kind_of_id in kinds_of(victim):
 
                 def id_for(path: str, wanted: str) -> str:
-                    return wanted if path == victim else own[kind_of(path)[0]]  # noqa: B023 - used within this turn
+                    return wanted if path == victim else own[kinds_of(path)[0]]  # noqa: B023 - used within this turn
 
                 answers = []
                 for wanted in (absent(kind_of_id), foreign[kind_of_id]):

@@ -16,6 +16,7 @@ from aegate_core.resources.values import (
 )
 from aegate_core.services.studies import close_due
 from aegate_graphql_api.reach import Reach
+from aegate_graphql_api.schema.nodes import KINDS
 from aegate_graphql_api.tokens import create_token
 from tests.dicom import ct_study
 from tests.integration.api.clients import API, BEFORE, connect
@@ -61,6 +62,13 @@ class TwoPartitions:
 
 def encoded(kind: str, key: object) -> str:
     return base64.urlsafe_b64encode(f"{kind}:{key}".encode()).decode().rstrip("=")
+
+
+def kinds_of(path: str) -> list[str]:
+    """Return the kinds of ids that an argument may take: by its name such as ``input.studyIds``, else each in turn."""
+    name = path.rpartition(".")[2].removesuffix("s").removesuffix("Id")
+    named = name[:1].upper() + name[1:]
+    return [named] if named in KINDS else list(KINDS)
 
 
 ABSENT = {

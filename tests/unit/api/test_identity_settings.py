@@ -39,7 +39,8 @@ def test_a_provider_with_its_mapping(tmp_path: Path) -> None:
     assert found.oidc is not None
     assert found.oidc.issuer == Issuer("https://login.test/realms/h", "aegate", 5)
     assert found.is_private
-    assert not found.kubernetes
+    assert found.kubernetes is None
+    assert identity_from({"AEGATE_KUBERNETES_TOKENS": "true"}).kubernetes == "aegate.dev"
     assert found.oidc.mapping.name == "sub"
     grant = found.oidc.mapping.grant({"groups": ["x", "a"]})
     assert (grant.permissions, grant.reach.partitions) == ({Permission.DICOM_QUEUE}, {"a/main"})
