@@ -182,4 +182,32 @@ SABOTAGES = (
         "",
         _test("intake/test_races.py"),
     ),
+    Sabotage(
+        "show the rows of all partitions to everybody",
+        "core/aegate_core/stores/scope.py",
+        "            if own is None:\n",
+        "            if own is None or own:\n",
+        _test("api/test_partitions.py"),
+    ),
+    Sabotage(
+        "change items of another partition that are named by their ids",
+        "graphql_api/aegate_graphql_api/mutations/queue_items.py",
+        "    there = await lock_versions(tx, ids, context.scope)\n",
+        "    there = await lock_versions(tx, ids, type(context.scope)())\n",
+        _test("api/test_partitions.py"),
+    ),
+    Sabotage(
+        "run operations without the permission that they need",
+        "graphql_api/aegate_graphql_api/authorisation.py",
+        "        if not caller.holds_any(need):\n",
+        "        if not need:\n",
+        _test("api/test_permission_walk.py"),
+    ),
+    Sabotage(
+        "take a provider's token that was made for somebody else",
+        "graphql_api/aegate_graphql_api/identity/oidc.py",
+        "        if self._issuer.audience not in (audience if isinstance(audience, list) else [audience]):\n",
+        "        if not audience:\n",
+        _test("identity/test_oidc.py"),
+    ),
 )
