@@ -8,6 +8,19 @@ from typing import Annotated
 import typer
 
 
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The API's certificate chain (PEM); read again when it changes.",
+        envvar="AEGATE_HTTP_TLS_CERT",
+    ),
+]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Its key (PEM).", envvar="AEGATE_HTTP_TLS_KEY")
+]
+
+
 def up(  # noqa: PLR0913 - a command has the options that people need
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of resources (YAML or JSON), watched for changes.")
@@ -31,17 +44,8 @@ def up(  # noqa: PLR0913 - a command has the options that people need
             help="Where the API listens; beyond loopback with TLS and an identity provider (AEGATE_OIDC_ISSUER).",
         ),
     ] = "127.0.0.1:8080",
-    http_tls_cert: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The API's certificate chain (PEM); read again when it changes.",
-            envvar="AEGATE_HTTP_TLS_CERT",
-        ),
-    ] = None,
-    http_tls_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its key (PEM).", envvar="AEGATE_HTTP_TLS_KEY")
-    ] = None,
+    http_tls_cert: Certificate = None,
+    http_tls_key: Key = None,
     title: Annotated[
         str, typer.Option(metavar="AET", help="Our AE title: what devices call, and what we call with.")
     ] = "AEGATE",
