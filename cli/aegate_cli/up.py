@@ -8,6 +8,13 @@ from typing import Annotated
 import typer
 
 
+Listen = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDR:PORT",
+        help="Where the API listens; beyond loopback with TLS and an identity provider (AEGATE_OIDC_ISSUER).",
+    ),
+]
 Certificate = Annotated[
     Path | None,
     typer.Option(
@@ -37,13 +44,7 @@ def up(  # noqa: PLR0913 - a command has the options that people need
     dicom_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port shared by all AEs without a listener.port.")
     ] = 11112,
-    http_listen: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDR:PORT",
-            help="Where the API listens; beyond loopback with TLS and an identity provider (AEGATE_OIDC_ISSUER).",
-        ),
-    ] = "127.0.0.1:8080",
+    http_listen: Listen = "127.0.0.1:8080",
     http_tls_cert: Certificate = None,
     http_tls_key: Key = None,
     title: Annotated[

@@ -185,8 +185,8 @@ SABOTAGES = (
     Sabotage(
         "show the rows of all partitions to everybody",
         "core/aegate_core/stores/scope.py",
-        "            if own is None:\n",
-        "            if own is None or own:\n",
+        "        if any(self._own(one.owner) is None for one in belongs):\n",
+        "        if belongs:\n",
         _test("api/test_partitions.py"),
     ),
     Sabotage(

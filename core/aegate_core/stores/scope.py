@@ -54,11 +54,11 @@ class Scope:
 
     def condition(self, belongs: Sequence[Belongs], arguments: Arguments) -> str:
         """Return as SQL that one of ``belongs`` holds. What belongs to nobody is seen by everybody."""
+        if any(self._own(one.owner) is None for one in belongs):
+            return "TRUE"
         parts = []
         for one in belongs:
-            own = self._own(one.owner)
-            if own is None:
-                return "TRUE"
+            own = self._own(one.owner) or frozenset()
             parts.append(one.within.format(f"{one.sql} = ANY({arguments.add(sorted(own), 'text[]')})"))
         return f"({' OR '.join(parts)})" if parts else "TRUE"
 

@@ -41,9 +41,12 @@ def test_a_scope_narrows_by_any_one_owner() -> None:
     assert scope.condition(belongs, arguments) == (
         "(p = ANY($2::text[]) OR EXISTS (n = ANY($3::text[])) OR m = ANY($4::text[]))"
     )
-    assert arguments.values == [1, ["a/x", "b/y"], ["n"], ["a", "b"]]
     assert ALL_ROWS.condition(belongs, arguments) == "TRUE"
+    assert Scope(frozenset(), None).condition(belongs, arguments) == "TRUE"
     assert scope.condition((), arguments) == "TRUE"
+    assert arguments.values == [1, ["a/x", "b/y"], ["n"], ["a", "b"]], (
+        "PostgreSQL takes no value that is not used"
+    )
     assert (scope.sees(Owner.NAMESPACE_OF_PARTITION, "a"), scope.sees(Owner.NAMESPACE, "a")) == (True, False)
 
 
