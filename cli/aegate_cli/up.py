@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-
 Listen = Annotated[
     str,
     typer.Option(

@@ -185,8 +185,8 @@ SABOTAGES = (
     Sabotage(
         "show the rows of all partitions to everybody",
         "core/aegate_core/stores/scope.py",
-        "        if any(self._own(one.owner) is None for one in belongs):\n",
-        "        if belongs:\n",
+        "        if not belongs or any(self._own(one.owner) is None for one in belongs):\n",
+        "        if True:\n",
         _test("api/test_partitions.py"),
     ),
     Sabotage(

@@ -116,7 +116,7 @@ async def read_page(db: Database, source: Source, query: PageQuery, scope: Scope
     arguments = Arguments()
     conditions = [
         f"({source.where})",
-        scope.condition(source.belongs, arguments),
+        scope.condition(source.belongs, arguments, is_page=True),
         sql_of(query.where, source.columns, arguments),
     ]
     direction, sign = ("DESC", "<") if query.order.descending else ("ASC", ">")

@@ -100,7 +100,7 @@ class KubernetesTokens:
             if kept is not None and can_go_on:
                 return _at(kept.caller, address)
             raise IdentityUnavailable(
-                "the API server of the cluster does not say now whose token this is: try again in a moment"
+                "nobody can say now whose token of the cluster this is: try again in a moment"
             ) from error
         if caller is None:
             log(TOKEN_REFUSED, by="kubernetes", reason="the API server does not know it", address=address)

@@ -122,7 +122,8 @@ class SigningKeys:
     async def _asked(self) -> Mapping[str, object]:
         timeout = aiohttp.ClientTimeout(total=self.patience.timeout_s)
         connector = aiohttp.TCPConnector(ssl=self.tls if self.tls is not None else True)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        # trust_env: HTTPS_PROXY, where the provider is beyond the hospital's network.
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session:
             said = await _document(session, self.issuer.rstrip("/") + "/.well-known/openid-configuration")
             if said.get("issuer") != self.issuer:
                 raise ValueError("the discovery document names another issuer")

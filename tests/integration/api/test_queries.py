@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from aegate_core.database import Database
-from aegate_core.stores.queue.list_items import GROUPED
+from aegate_core.stores.index.list_studies import STUDIES, STUDY_ORDERS
+from aegate_core.stores.listing import PageQuery, read_by, read_page
+from aegate_core.stores.queue.list_items import ITEM_ORDERS, ITEMS, grouped
+from aegate_core.stores.scope import ALL_ROWS, Scope
 from tests import sentinel
 from tests.dicom import ct_study, uid
 from tests.integration.api.clients import API
+from tests.integration.api.recording import RecordingDatabase
 
 
 async def test_viewer_knows_its_permissions(api: API) -> None:
@@ -232,12 +236,33 @@ async def test_failed_items_are_counted_without_reading_all_the_others(api: API)
 
 
 async def test_dashboard_reads_no_item_that_was_finished_long_ago(api: API) -> None:
-    for own in ("TRUE", "(q.partition = 'default/default')"):
-        said = await plan(api.db, GROUPED.replace("{own}", own), datetime.now(UTC))
+    for scope in (ALL_ROWS, Scope(frozenset({"default/default"}))):
+        recorder = RecordingDatabase(api.db)
+        await grouped(recorder, datetime.now(UTC), scope)
+        (sql,) = recorder.take()
+        own = [sorted(scope.partitions)] if scope.partitions else []
+        said = await plan(api.db, sql, datetime.now(UTC), *own)
         assert "delivery_live" in said
         assert "finished_at" in said
         assert "'SCAN delivery'" not in said
         assert "Seq Scan on delivery" not in said
+
+
+async def test_rows_of_one_partition_are_read_without_the_others(api: API) -> None:
+    recorder, mine = RecordingDatabase(api.db), Scope(frozenset({"default/default"}))
+    for source, order, index in (
+        (ITEMS, ITEM_ORDERS["NEWEST"], "delivery_of_partition"),
+        (STUDIES, STUDY_ORDERS["NEWEST_ARRIVAL"], "study_age"),
+    ):
+        await read_page(recorder, source, PageQuery(order, 50), mine)
+        (sql,) = recorder.take()
+        said = await plan(api.db, sql, "default/default", 51)
+        assert index in said, said
+        assert "TEMP B-TREE" not in said, said
+        await read_by(recorder, source, "id", [1, 2], mine)
+        (sql,) = recorder.take()
+        said = await plan(api.db, sql, ["default/default"], [1, 2])
+        assert index not in said, said
 
 
 async def test_study_is_found_by_its_uid_without_reading_the_others(api: API) -> None:

@@ -39,7 +39,10 @@ def test_a_scope_narrows_by_any_one_owner() -> None:
         Belongs(Owner.NAMESPACE_OF_PARTITION, "m"),
     )
     assert scope.condition(belongs, arguments) == (
-        "(p = ANY($2::text[]) OR EXISTS (n = ANY($3::text[])) OR m = ANY($4::text[]))"
+        "((p || '') = ANY($2::text[]) OR EXISTS ((n || '') = ANY($3::text[])) OR (m || '') = ANY($4::text[]))"
+    )
+    assert scope.condition(belongs, Arguments(), is_page=True) == (
+        "((p || '') = ANY($1::text[]) OR EXISTS (n = $2::text) OR (m || '') = ANY($3::text[]))"
     )
     assert ALL_ROWS.condition(belongs, arguments) == "TRUE"
     assert Scope(frozenset(), None).condition(belongs, arguments) == "TRUE"
