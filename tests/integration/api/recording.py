@@ -29,5 +29,7 @@ class RecordingDatabase(Database):
 
     def take(self) -> list[str]:
         """Return what was asked since it was last taken, without the clock's question."""
-        taken, self.statements = [s for s in self.statements if "clock_timestamp" not in s], []
+        without = ("clock_timestamp", "INSERT INTO audit_event")  # once a minute for who reads patient data
+        taken = [s for s in self.statements if not any(word in s for word in without)]
+        self.statements = []
         return taken

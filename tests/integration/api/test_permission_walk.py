@@ -52,7 +52,6 @@ async def test_who_lacks_the_need_is_refused_and_changes_nothing(two: TwoPartiti
                 assert error["extensions"] == {"code": "FORBIDDEN", "needs": wanted}, (name, caller)
                 refused += 1
     assert await snapshot(two.api.db) == before
-    assert await two.api.audit() == []
     assert refused >= len(root_fields(kind))
 
 

@@ -14,6 +14,7 @@ from aegate_core.resources.values import (
     PatientPartition,
     RouteFrom,
 )
+from aegate_core.services.audit import Area, Deed, record
 from aegate_core.services.studies import close_due
 from aegate_graphql_api.reach import Reach
 from aegate_graphql_api.schema.nodes import KINDS
@@ -48,6 +49,7 @@ class TwoPartitions:
             "Conflict": "SELECT c.id FROM conflict c JOIN study s ON s.id = c.study_id WHERE s.partition = $1",
             "QuarantinedObject": "SELECT o.arrival_id FROM quarantined_object o WHERE o.ae = "
             "replace($1, '/main', '/ct')",
+            "AuditEvent": "SELECT id FROM audit_event WHERE partition = $1",
         }
         found = {kind: await self.api.db.fetch_value(sql, f"{part}/main") for kind, sql in asked.items()}
         found |= {
@@ -117,6 +119,9 @@ async def two_partitions(place: Place, tmp_path: Path) -> TwoPartitions:
             "INSERT INTO spool_backlog (process, ae, oldest_received_at, arrivals) VALUES ('indexer', $1, $2, 7)",
             f"{part}/ct",
             BEFORE,
+        )
+        await record(
+            place.db, Deed("test", "test", "test", area=Area.QUEUE, partition=f"{part}/main"), now=BEFORE
         )
     recorder = RecordingDatabase(place.db)
     api = connect(place, tmp_path, db=recorder)
