@@ -171,7 +171,10 @@ SABOTAGES = (
     Sabotage(
         "forget which arrivals are indexed already",
         "core/aegate_core/stores/index/receiving.py",
-        """    rows = await tx.fetch("SELECT id FROM arrival WHERE id = ANY($1)", list(ids))\n""",
+        """    rows = await tx.fetch(
+        f"SELECT a.id AS id FROM arrival a WHERE a.id = ANY($1) AND NOT {ONLY_FOUND}", list(ids)
+    )
+""",
         "    rows = []\n",
         _test("intake/test_index_batch.py"),
     ),
