@@ -107,16 +107,23 @@ def _check(file: str, line: int, row: Sequence[str], lines_by_code: dict[str, in
         )
         return _problem(file, line, "two cells, code and display_name", str(len(row)), advice)
     code, name = (cell.strip() for cell in row)
-    if not 1 <= len(code) <= LONGEST_CODE or not code.isprintable():
-        expected = f"a code of 1 to {LONGEST_CODE} printable characters"
-        return _problem(file, line, expected, f"{len(code)}", "shorten or mend it")
-    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-        expected = f"a display_name of 1 to {LONGEST_NAME} printable characters"
-        return _problem(file, line, expected, f"{len(name)}", "shorten or mend it")
+    for column, expected in location_faults(Location(code, name)):
+        got = f"{len(code if column == 'code' else name)}"
+        return _problem(file, line, f"a {column} of {expected}", got, "shorten or mend it")
     if code in lines_by_code:
         got = f"{code!r} again (first on line {lines_by_code[code]})"
         return _problem(file, line, "every code once", got, "remove one of them")
     return None
+
+
+def location_faults(location: Location) -> list[tuple[str, str]]:
+    """Return the columns that cannot be as they are, with what is expected of each."""
+    asked = (("code", location.code, LONGEST_CODE), ("display_name", location.display_name, LONGEST_NAME))
+    return [
+        (column, f"1 to {longest} printable characters")
+        for column, text, longest in asked
+        if not 1 <= len(text) <= longest or not text.isprintable()
+    ]
 
 
 def _problem(file: str, line: int, expected: str, got: str, advice: str) -> Problem:

@@ -84,6 +84,17 @@ def read_manifests(paths: Sequence[str], *, stdin: Callable[[int], bytes] | None
     return reading
 
 
+def read_text(name: str, raw: bytes) -> Reading:
+    """Read what a file of that name would hold."""
+    reading = Reading(files=[name])
+    if len(raw) > LARGEST_BYTES:
+        reading.broken.add(name)
+        reading.problems.append(_too_large(name, f"{len(raw)} bytes"))
+    else:
+        _parse(name, raw, reading)
+    return reading
+
+
 def manifest_files(folder: FilePath) -> list[FilePath]:
     """Return the files below ``folder`` that hold manifests, in the order of their names."""
     return sorted(

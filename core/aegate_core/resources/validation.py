@@ -157,6 +157,17 @@ def validate_reading(reading: Reading, *, old: OldVersions, crds: Mapping[str, C
     )
 
 
+def manifest_ref(manifest: Manifest) -> ResourceRef | None:
+    """Return whose manifest it is, as far as that can be told."""
+    crds = load_crds()
+    kind = _kind(manifest.value, crds)
+    return (
+        None
+        if isinstance(kind, Violation)
+        else _reference(crds[kind], members(members(manifest.value).get("metadata")))
+    )
+
+
 def _check_manifest(
     manifest: Manifest, old: OldVersions, crds: Mapping[str, CRD]
 ) -> tuple[list[Problem], ResourceRef | None]:
