@@ -4,9 +4,12 @@
     ├── InvalidInput            the caller gave something that cannot be used
     │   ├── InvalidValue        one value: a title, a UID, a port
     │   ├── InvalidResource     a manifest; carries where and what
+    │   ├── InvalidManifest     a manifest that somebody wants to put in force; carries all that is wrong with it
     │   └── NotDICOM            a file or a stream that is no DICOM object
     ├── NotFound                no such thing, or not for this caller
     ├── Conflict                somebody else changed or holds it
+    │   ├── VersionConflict         it is not as the caller saw it; carries it as it is now
+    │   └── ManagedElsewhere        another program owns what was to be changed, and may change it back
     ├── Forbidden               a permission is missing
     ├── StorageError            disk or database cannot take or give it
     │   ├── StorageFull
@@ -34,6 +37,10 @@
 
 A message names what was expected, what came and the next step. It never carries a patient's value.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 
 class AegateError(Exception):
@@ -68,6 +75,16 @@ class InvalidResource(InvalidInput):
         self.field = field
 
 
+class InvalidManifest(InvalidInput):
+    """A manifest is not taken; ``faults`` are pairs of a path such as ``spec.port`` and what is said of it."""
+
+    code = "INVALID_MANIFEST"
+
+    def __init__(self, message: str, *, faults: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
 class NotDICOM(InvalidInput):
     """A file or stream that is no DICOM object (PS3.10 7.1)."""
 
@@ -84,6 +101,33 @@ class Conflict(AegateError):
     """Somebody else changed or holds it: read again and decide anew."""
 
     code = "CONFLICT"
+
+
+class VersionConflict(Conflict):
+    """It is not as the caller saw it, or is there already; ``current`` is it as it is now, where that is known."""
+
+    code = "VERSION_CONFLICT"
+
+    def __init__(self, message: str, *, current: object = None) -> None:
+        super().__init__(message)
+        self.current = current
+
+
+class ManagedElsewhere(Conflict):
+    """Another program owns what was to be changed.
+
+    ``can_take_over``: it does not watch over it, so that the change would stay if it were forced.
+    """
+
+    code = "MANAGED_ELSEWHERE"
+
+    def __init__(
+        self, message: str, *, manager: str, fields: tuple[str, ...], can_take_over: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.manager = manager
+        self.fields = fields
+        self.can_take_over = can_take_over
 
 
 class Forbidden(AegateError):
@@ -187,17 +231,30 @@ class SchemaBehind(SchemaMismatch):
         self.migration = migration
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What the API server says of one field (metav1.StatusCause)."""
+
+    reason: str
+    field: str
+    message: str
+
+
 class ClusterError(AegateError):
     """The Kubernetes API server did not do what it was asked."""
 
     code = "CLUSTER"
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", causes: tuple[Cause, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status; 0 when there was no answer."""
         self.reason = reason
         """The API server's own word, such as AlreadyExists."""
+        self.causes = causes
+        """What it says of single fields."""
 
 
 class ClusterUnavailable(ClusterError):

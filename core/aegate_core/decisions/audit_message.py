@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 SUCCESS, MINOR, SERIOUS = 0, 4, 8
 """EventOutcomeIndicator, A.5.1."""
 
-_OUTCOMES = {"DONE": SUCCESS, "REFUSED": MINOR, "FAILED": SERIOUS}
+_OUTCOMES = {"DONE": SUCCESS, "INTENT": SUCCESS, "REFUSED": MINOR, "UNKNOWN": MINOR, "FAILED": SERIOUS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,31 +127,42 @@ class ClusterClient:
             return Listing(tuple(items), version)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def apply(self, kind: Kind, manifest: Mapping[str, object], *, subresource: str = "") -> Manifest:
-        """Make the object's fields what ``manifest`` says, by server-side apply with force; return it as it is now.
+    async def apply(
+        self,
+        kind: Kind,
+        manifest: Mapping[str, object],
+        *,
+        subresource: str = "",
+        force: bool = True,
+        dry_run: bool = False,
+    ) -> Manifest:
+        """Make the object's fields what ``manifest`` says, by server-side apply; return it as it is now.
 
-        Raises ClusterRefused (rights, quota, admission), ClusterInvalid, ClusterConflict, ClusterUnavailable.
+        Without ``force`` a field that another manager owns is left to it, by ClusterConflict. Raises ClusterRefused
+        (rights, quota, admission), ClusterInvalid, ClusterConflict, ClusterUnavailable.
         """
         key = key_of(manifest)
         body = {"apiVersion": kind.api_version, "kind": kind.name, **manifest}
-        query = {"fieldManager": self.manager, "force": "true", "fieldValidation": "Strict"}
+        query = self._writing(dry_run=dry_run) | {"force": "true" if force else "false"}
         path = kind.path(key.namespace, key.name, subresource)
         return await self._ask(_Request("PATCH", path, f"apply {kind} {key}", query, body, APPLY))
 
-    async def merge(self, kind: Kind, key: ResourceKey, patch: Mapping[str, object]) -> Manifest:
+    async def merge(
+        self, kind: Kind, key: ResourceKey, patch: Mapping[str, object], *, dry_run: bool = False
+    ) -> Manifest:
         """Change single fields by a merge patch; with metadata.uid in it, of that very object alone.
 
         Raises ClusterConflict for another uid.
         """
-        query = {"fieldManager": self.manager, "fieldValidation": "Strict"}
+        query = self._writing(dry_run=dry_run)
         path = kind.path(key.namespace, key.name)
         return await self._ask(_Request("PATCH", path, f"change {kind} {key}", query, patch, MERGE))
 
-    async def create(self, kind: Kind, manifest: Mapping[str, object]) -> Manifest:
+    async def create(self, kind: Kind, manifest: Mapping[str, object], *, dry_run: bool = False) -> Manifest:
         """Create an object. Raises ClusterConflict when it is there already."""
         key = key_of(manifest)
         body = {"apiVersion": kind.api_version, "kind": kind.name, **manifest}
-        query = {"fieldManager": self.manager, "fieldValidation": "Strict"}
+        query = self._writing(dry_run=dry_run)
         path = kind.path(key.namespace)
         return await self._ask(_Request("POST", path, f"create {kind} {key}", query, body))
 
@@ -164,6 +175,10 @@ class ClusterClient:
         body = {"propagationPolicy": "Background", "preconditions": preconditions}
         path = kind.path(key.namespace, key.name)
         await self._ask(_Request("DELETE", path, f"delete {kind} {key}", body=body))
+
+    def _writing(self, *, dry_run: bool) -> dict[str, str]:
+        dry = {"dryRun": "All"} if dry_run else {}
+        return {"fieldManager": self.manager, "fieldValidation": "Strict", **dry}
 
     async def _ask(self, request: _Request) -> Manifest:
         if self._session is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aegate_core.errors import (
+    Cause,
     ClusterConflict,
     ClusterError,
     ClusterExpired,
@@ -36,4 +37,13 @@ def refusal(what: str, status: int, body: object) -> ClusterError:
     reason = str(said.get("reason") or "")
     message = str(said.get("message") or f"HTTP {status}")[:LONGEST_MESSAGE]
     kind = ClusterUnavailable if status >= 500 else _BY_STATUS.get(status, ClusterError)
-    return kind(f"{what}: {message}", status=status, reason=reason)
+    return kind(f"{what}: {message}", status=status, reason=reason, causes=_causes(said.get("details")))
+
+
+def _causes(details: object) -> tuple[Cause, ...]:
+    listed = details.get("causes") if isinstance(details, Mapping) else None
+    return tuple(
+        Cause(*(str(cause.get(name) or "")[:LONGEST_MESSAGE] for name in ("reason", "field", "message")))
+        for cause in (listed if isinstance(listed, list) else [])
+        if isinstance(cause, Mapping)
+    )

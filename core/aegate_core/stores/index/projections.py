@@ -122,7 +122,7 @@ async def write_projection(tx: Database, row: Projection, *, now: datetime) -> N
         "updated_at": now,
         "deleted_at": row.deleted_at,
         "projected_by": row.projected_by or None,
-        **_searched(resource),
+        **searched_columns(resource),
     }
     if isinstance(resource, ApplicationEntity):
         values["endpoint"] = row.endpoint or None
@@ -185,7 +185,7 @@ def _projection(kind: str, row: Mapping[str, Any]) -> Projection:
     )
 
 
-def _searched(resource: Resource) -> dict[str, object]:
+def searched_columns(resource: Resource) -> dict[str, object]:
     """Return the columns of its table beside the shared ones."""
     name = resource.key.name
     if isinstance(resource, ApplicationEntity):
