@@ -227,6 +227,14 @@ CERTIFICATE_REFUSED = _event(
     "certificate.refused", E, "the renewed certificate cannot be used; the one before goes on", "error"
 )
 MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
+AUDIT_OPEN = _event(
+    "audit.open",
+    W,
+    "what came of a change is not in the audit yet: the sweeper will say",
+    "action target error",
+)
+AUDIT_SETTLED = _event("audit.settled", I, "said what came of changes that were cut off", "count")
+AUDIT_WAITS = _event("audit.waits", W, "cut off changes cannot be looked at now", "error retry_s")
 
 CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}
 

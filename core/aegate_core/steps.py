@@ -16,7 +16,8 @@ from pathlib import Path
 
 
 class Step(StrEnum):
-    """What has just been done, in the order of an image's way; then retention, backup and restore; then a bucket's."""
+    """What has just been done, in the order of an image's way; then retention, backup and restore; a bucket's;
+    a resource's."""
 
     WRITTEN = "WRITTEN"
     FSYNCED = "FSYNCED"
@@ -44,6 +45,8 @@ class Step(StrEnum):
     SPOOL_RESTORED = "SPOOL_RESTORED"
     RESTORE_FINISHED = "RESTORE_FINISHED"
     PART_SENT = "PART_SENT"
+    INTENT_RECORDED = "INTENT_RECORDED"
+    RESOURCE_CHANGED = "RESOURCE_CHANGED"
 
 
 _ASKED = os.environ.get("AEGATE_DIE_AT", "")

@@ -53,6 +53,13 @@ UNDO = {
         "ALTER TABLE image_route DROP COLUMN projected_by",
         "ALTER TABLE patient_partition DROP COLUMN projected_by",
     ),
+    "0006_resources": (
+        "DROP INDEX audit_outcome_once",
+        "DROP INDEX audit_intents",
+        "ALTER TABLE audit_event DROP COLUMN intent_id",
+        "DROP TABLE projection_state",
+        "DROP TABLE verification",
+    ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
 UNDO_TRIGGERS = {

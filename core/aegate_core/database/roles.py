@@ -49,6 +49,7 @@ RIGHTS: Mapping[str, Rights] = {
         "application_entity": WRITE,
         "image_route": WRITE,
         "patient_partition": WRITE,
+        "projection_state": WRITE,
         "destination": WRITE,
         "slot": ("INSERT", "DELETE"),
         "delivery": CHANGE,  # of a receiver that is gone or came back
@@ -58,8 +59,10 @@ RIGHTS: Mapping[str, Rights] = {
     "worker": AUDIT
     | _MOVE
     | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
-    | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL},
-    "api": AUDIT | _MOVE | {"close_unit": CHANGE, "study": LOCK},
+    | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL, "verification": CHANGE},
+    "api": AUDIT
+    | _MOVE
+    | {"close_unit": CHANGE, "study": LOCK, "verification": ("INSERT", "DELETE"), "location": ALL},
 }
 """By process. Retention is in nobody's: it runs as the owner."""
 

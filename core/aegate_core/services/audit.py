@@ -31,7 +31,7 @@ class Deed:
     action: str
     target: str
     outcome: str = "DONE"
-    """DONE, REFUSED or FAILED."""
+    """DONE, REFUSED or FAILED; INTENT and UNKNOWN: see `intents`."""
     address: str = ""
     """From where, when it came over a network."""
     detail: Mapping[str, object] = field(default_factory=dict)
@@ -40,11 +40,14 @@ class Deed:
     """The one patient partition that it is about."""
 
 
-async def record(tx: Database, deed: Deed, *, now: datetime | None = None) -> None:
-    """Write the row; call it inside of the change's transaction."""
-    await tx.execute(
-        "INSERT INTO audit_event (at, actor, address, action, target, outcome, detail, area, partition) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+async def record(
+    tx: Database, deed: Deed, *, now: datetime | None = None, intent_id: int | None = None
+) -> int | None:
+    """Write the row; call it inside of the change's transaction. Return its id; None: its intent has its outcome."""
+    found: int | None = await tx.fetch_value(
+        "INSERT INTO audit_event (at, actor, address, action, target, outcome, detail, area, partition, intent_id) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+        "ON CONFLICT (intent_id) WHERE intent_id IS NOT NULL DO NOTHING RETURNING id",
         now or datetime.now(UTC),
         deed.actor[:256],
         deed.address[:64],
@@ -54,7 +57,9 @@ async def record(tx: Database, deed: Deed, *, now: datetime | None = None) -> No
         dict(deed.detail),
         deed.area.value,
         deed.partition,
+        intent_id,
     )
+    return found
 
 
 RECEIVED = "receiveImages"

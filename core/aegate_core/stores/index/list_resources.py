@@ -45,6 +45,10 @@ PARTITIONS = Source(
     where="deleted_at IS NULL",
     columns=_COLUMNS,
 )
+LOCATIONS = Source(
+    select="code, display_name", table="location", columns={"code": Column("code")}, belongs=()
+)
+BY_CODE = Order("CODE", (("code", "text"),), descending=False)
 BY_NAME = Order("NAME", (("name", "text"), ("id", "bigint")), descending=False)
 
 _UNCLOSED = """

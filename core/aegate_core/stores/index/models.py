@@ -322,6 +322,8 @@ class AuditEvent(Model):
     """Who may read it: see `aegate_core.services.audit.Area`. None: written by a version that knew none."""
     partition = fields.CharField(max_length=317, null=True)
     """The one patient partition (namespace/name) that it is about; None: none, or several."""
+    intent_id = fields.BigIntField(null=True)
+    """The row that said what was to be changed, of one that says what came of it."""
 
     class Meta:
         table = "audit_event"
@@ -351,3 +353,14 @@ class AuditOutbox(Model):
 
     class Meta:
         table = "audit_outbox"
+
+
+class ProjectionState(Model):
+    """How current the projections of a scope are: ``namespaces`` with commas between them, or nothing for all."""
+
+    scope = fields.CharField(max_length=1024, primary_key=True)
+    seen_at = fields.DatetimeField()
+    resync_s = fields.IntField()
+
+    class Meta:
+        table = "projection_state"

@@ -16,6 +16,7 @@ INDEXES: tuple[str, ...] = (
     "WHERE state = 'PENDING'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS verification_open ON verification (asked_at) WHERE taken_by IS NULL",
     "CREATE INDEX IF NOT EXISTS delivered_digest ON delivered (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
 )

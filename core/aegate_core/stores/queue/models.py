@@ -77,6 +77,19 @@ class WorkerState(Model):
         table = "worker_state"
 
 
+class VerificationRow(Model):
+    """Somebody waits for a worker to ask a receiver whether it answers."""
+
+    id = fields.BigIntField(primary_key=True)
+    ae = fields.CharField(max_length=317)
+    asked_at = fields.DatetimeField()
+    taken_by = fields.CharField(max_length=128, null=True)
+    answer: fields.Field[dict[str, object]] = fields.JSONField(null=True)
+
+    class Meta:
+        table = "verification"
+
+
 class Delivery(Model):
     """A queue item. The arrivals it covers are fixed when it is made."""
 
