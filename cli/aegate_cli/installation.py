@@ -88,6 +88,7 @@ def standing_processes(installation: Installation) -> tuple[ProcessSpec, ...]:
         "aegate_graphql_api",
         AEGATE_HTTP_LISTEN=str(installation.http),
         AEGATE_TOKENS=str(installation.tokens),
+        AEGATE_RESOURCES=str(installation.folder),
         **installation.way_in,
     )
     return (installation.process_spec("indexer", "aegate_scp.indexer"), *workers, api)

@@ -33,6 +33,7 @@ from aegate_core.resources.validation import ValidationResult
 from aegate_core.resources.values import ApplicationEntity, Resource
 from aegate_core.services.entities import Configuration, Observed, apply_configuration, load_configuration
 from aegate_core.services.locations import import_locations
+from aegate_core.stores.index.freshness import seen
 
 SOON_S = 1.0
 """How long until the next look when something waits: an absence, a busy port."""
@@ -165,6 +166,8 @@ class Reconciler:
             observed=observed,
             now=datetime.now(UTC),
         )
+        async with self._db.transaction() as tx:
+            await seen(tx, (), resync_s=int(LOOK_AGAIN_S), now=datetime.now(UTC))
         self._applied, self._applied_at = (desired, observed), time.monotonic()
         self._configuration = await load_configuration(self._db, self._configuration)
 

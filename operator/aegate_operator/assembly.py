@@ -149,6 +149,10 @@ class Operator:
             self._met_all.set()
         self._has_listed = True
 
+    def _resynced(self) -> None:
+        self.liveness.resynced()
+        self.projection.compared()
+
     def _works(self) -> list[asyncio.Task[None]]:
         workers = [self._work() for _ in range(self._settings.workers)]
         others = [
@@ -156,7 +160,7 @@ class Operator:
             self._reports.run(),
             self._resync.run(
                 enqueue=lambda ref, delay_s: self.queue.add(ref, delay_s=delay_s),
-                done=self.liveness.resynced,
+                done=self._resynced,
             ),
             self.board.run(),
             self._prove(),

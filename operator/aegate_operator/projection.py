@@ -17,9 +17,11 @@ from aegate_core.database import Database
 from aegate_core.errors import SchemaMismatch, StorageError
 from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, Log
 from aegate_core.services.entities import Observed, apply_configuration
+from aegate_core.stores.index.freshness import seen
 from aegate_core.stores.index.projections import newest_change, read_locations
 from aegate_operator.declared import Declared
 from aegate_operator.reconcile import Outcomes
+from aegate_operator.resync import INTERVAL_S
 
 QUIET_S = 0.5
 """How long to wait for more before a write."""
@@ -40,6 +42,7 @@ class ProjectionTimes:
     quiet_s: float = QUIET_S
     look_s: float = LOOK_S
     retry_s: float = RETRY_S
+    resync_s: int = int(INTERVAL_S)
 
 
 class Projection:
@@ -62,6 +65,7 @@ class Projection:
         self._marked = asyncio.Event()
         self._failures = 0
         self._has_written = False
+        self._is_compared = True
         self._left = ""
         """The version of the rows as the last write left them."""
         self._away_since: float | None = None
@@ -78,6 +82,11 @@ class Projection:
 
     def mark(self) -> None:
         """Say that rows may differ from the cluster."""
+        self._marked.set()
+
+    def compared(self) -> None:
+        """Say that all of the cluster was listed just now: once they are written, the rows are as current as that."""
+        self._is_compared = True
         self._marked.set()
 
     async def prepare(self) -> None:
@@ -135,6 +144,12 @@ class Projection:
             ),
             now=datetime.now(UTC),
         )
+        if self._is_compared:
+            async with self._db.transaction() as tx:
+                await seen(
+                    tx, self._declared.namespaces, resync_s=self._times.resync_s, now=datetime.now(UTC)
+                )
+            self._is_compared = False
         self._has_written, self._left = True, applied.version
 
     async def _wait_for_it(self, error: StorageError) -> None:

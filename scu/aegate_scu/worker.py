@@ -36,7 +36,7 @@ from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
 from aegate_core.services.studies import close_due
 from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import open_blobs
-from aegate_core.stores.queue import breakers, upkeep
+from aegate_core.stores.queue import breakers, upkeep, verifying
 from aegate_scu.delivering import Delivering, deliver, persist
 from aegate_scu.exporting import AuditExport
 from aegate_scu.metrics import WorkerMetrics
@@ -46,6 +46,7 @@ from aegate_scu.push import Control
 from aegate_scu.retaining import retain_and_report
 from aegate_scu.settings import WorkerSettings
 from aegate_scu.tls import client_context, identity_expires_at
+from aegate_scu.verifying import verify
 
 POLL_S = 0.15
 """How long new work waits at most before it is seen. By feel: one indexed read, 7 times a second, on an idle worker."""
@@ -101,6 +102,8 @@ class Worker:
         self._configuration: Configuration | None = None
         self._executor = ThreadPoolExecutor(settings.pushes + STALLED, thread_name_prefix="push")
         self._probers = ThreadPoolExecutor(PROBES, thread_name_prefix="probe")
+        self._verifiers = ThreadPoolExecutor(PROBES, thread_name_prefix="verify")
+        self._verifying: set[asyncio.Task[None]] = set()
         blobs = open_blobs(settings.data)
         self._export = AuditExport(db, self.clock, settings, metrics)
         self._env = Delivering(db, self.clock, settings, metrics, self._executor, blobs)
@@ -154,6 +157,7 @@ class Worker:
                 await self._export.end()
         self._executor.shutdown(wait=False)
         self._probers.shutdown(wait=False)
+        self._verifiers.shutdown(wait=False)
 
     async def _loops(self) -> None:
         await self._again_until_done(self._see)
@@ -162,6 +166,7 @@ class Worker:
             self._loop(self._close, CLOSE_S),
             self._loop(self._keep_up, UPKEEP_S),
             self._loop(self._probe, PROBE_S),
+            self._loop(self._verify, POLL_S),
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
             self._loop(self._look_at_blobs, LOOK_AT_BLOBS_S),
             self._loop(self._export.step, EXPORT_S),
@@ -359,6 +364,25 @@ class Worker:
             self._wake.set()
             return
         log(PROBE_FAILED, destination=due.ae, reason=answer.error, next_probe=str(after.next_probe_at))
+
+    async def _verify(self) -> None:
+        """Ask receivers about which somebody waits for an answer; they come before everything else."""
+        while not self._stopping.is_set() and len(self._verifying) < PROBES:
+            taken = await verifying.take(self.db, self.settings.worker, now=self.clock.now())
+            if taken is None:
+                return
+            task = asyncio.create_task(self._verify_one(taken))
+            self._verifying.add(task)
+            task.add_done_callback(self._verifying.discard)
+
+    async def _verify_one(self, taken: verifying.Verification) -> None:
+        try:
+            peer = self._peer(await self._entity(taken.ae))
+            answer = await asyncio.get_running_loop().run_in_executor(self._verifiers, verify, peer)
+        except InvalidInput as error:
+            answer = {"error": f"{error.code}: {error.message}"}
+        with contextlib.suppress(StorageError):  # whoever waits hears of the time that is over
+            await verifying.finish(self.db, taken.id, answer)
 
     async def _ask(self, due: Probe) -> ProbeAnswer:
         try:
