@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aegate_core.database import Database
 from aegate_core.errors import AegateError
+from aegate_core.services.manifests import Manifests
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
@@ -63,10 +64,16 @@ class SecurityHeaders:
         await self._app(scope, receive, with_headers)
 
 
-def create_app(db: Database, authenticator: Authenticator, *, accesses: AccessLog | None = None) -> Starlette:
-    """Return the application over an open database."""
+def create_app(
+    db: Database,
+    authenticator: Authenticator,
+    *,
+    accesses: AccessLog | None = None,
+    manifests: Manifests | None = None,
+) -> Starlette:
+    """Return the application over an open database; resources are changed in ``manifests``."""
     metrics = APIMetrics()
-    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db))
+    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db), manifests)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")

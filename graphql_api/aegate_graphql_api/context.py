@@ -11,6 +11,7 @@ import strawberry
 from strawberry.dataloader import DataLoader
 
 from aegate_core.database import Database, as_datetime
+from aegate_core.services.manifests import Manifests
 from aegate_core.stores.scope import Scope
 from aegate_graphql_api.permissions import Caller
 
@@ -28,6 +29,8 @@ class Context:
     caller: Caller
     now: datetime
     """By the database's clock, as workers see it."""
+    manifests: Manifests | None = None
+    """Where resources are changed; None where this API was given no place."""
     reading: Reading | None = None
     """What the operation reads of patients; known when it was validated."""
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from strawberry.types.graphql import OperationType
 from aegate_core.database import Database, DatabaseClock
 from aegate_core.errors import AegateError, IdentityUnavailable, StorageError
 from aegate_core.events import REQUEST_REFUSED, Log
+from aegate_core.services.manifests import Manifests
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import present, problem_body
@@ -64,11 +65,17 @@ class GraphQLEndpoint:
     """Answers POST requests; every answer is JSON with data and errors as GraphQL has them."""
 
     def __init__(
-        self, db: Database, authenticator: Authenticator, metrics: APIMetrics, accesses: AccessLog
+        self,
+        db: Database,
+        authenticator: Authenticator,
+        metrics: APIMetrics,
+        accesses: AccessLog,
+        manifests: Manifests | None = None,
     ) -> None:
         self._db = db
         self._authenticator = authenticator
         self._metrics = metrics
+        self._manifests = manifests
         self._clock = DatabaseClock()
         self._accesses = accesses
 
@@ -114,7 +121,7 @@ class GraphQLEndpoint:
         return caller
 
     async def _execute(self, operation: dict[str, Any], caller: Caller) -> tuple[dict[str, Any], int]:
-        context = Context(self._db, caller, await self._now())
+        context = Context(self._db, caller, await self._now(), self._manifests)
         try:
             result = await schema.execute(
                 operation["query"],

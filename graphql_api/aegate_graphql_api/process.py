@@ -30,7 +30,9 @@ from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.resources_place import open_manifests
 from aegate_graphql_api.settings import Settings, settings_from
+from aegate_graphql_api.sweeping import keep_swept
 
 PROCESS = "api"
 CHECK_EVERY_S = 5
@@ -94,11 +96,12 @@ async def serve(settings: Settings) -> None:
         port = int(listening.getsockname()[1])
         async with (
             open_database(settings.database_url, everywhere=True) as db,
+            open_manifests(settings.resources, db) as manifests,
             open_authenticator(settings, db) as authenticator,
         ):
             accesses = AccessLog(db)
             config = uvicorn.Config(
-                create_app(db, authenticator, accesses=accesses),
+                create_app(db, authenticator, accesses=accesses, manifests=manifests),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -112,13 +115,16 @@ async def serve(settings: Settings) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.stop, number)
-            watch = asyncio.create_task(_watch(settings, db, port, accesses))
+            tasks = [asyncio.create_task(_watch(settings, db, port, accesses))]
+            if manifests is not None:
+                tasks.append(asyncio.create_task(keep_swept(db, manifests, open_after=settings.open_after)))
             try:
                 async with Watchdog(PROCESS).watching():
                     await server._serve([listening])
             finally:
-                watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 with suppress(AegateError, TimeoutError):
                     async with asyncio.timeout(LAST_WORDS_S):
                         await accesses.flush(now=await db.time())

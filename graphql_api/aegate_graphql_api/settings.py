@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from aegate_core.errors import InvalidValue
+from aegate_core.services.intents import OPEN_AFTER
 from aegate_core.settings import DataFolder, database_url, required
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
 
@@ -28,6 +30,10 @@ class Settings:
     """Where to say how it goes; None: nowhere."""
     log_terminal: bool
     """Readable lines instead of JSON."""
+    resources: str = ""
+    """Where resources are changed: ``cluster``, or the folder of manifests; empty: nowhere, changes are refused."""
+    open_after: timedelta = OPEN_AFTER
+    """How old a change must be whose outcome nobody wrote down, before it is looked at: longer than any takes."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     """Who comes in beside the holders of local tokens, and over what."""
     grace_s: int = 10
@@ -48,6 +54,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         tokens=Path(tokens) if tokens else data.run / "tokens.json",
         state_file=Path(state) if state else None,
         log_terminal=_log_terminal(environ),
+        resources=environ.get("AEGATE_RESOURCES", ""),
+        open_after=_seconds(environ, "AEGATE_AUDIT_OPEN_S", OPEN_AFTER),
         identity=identity_from(environ),
     )
 
@@ -59,6 +67,15 @@ def _log_terminal(environ: Mapping[str, str]) -> bool:
             f"AEGATE_LOG_FORMAT must be terminal or json, got {wanted!r}: set one of them or none"
         )
     return sys.stderr.isatty() if not wanted else wanted == "terminal"
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: timedelta) -> timedelta:
+    text = environ.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 86400:
+        raise InvalidValue(f"{name} must be seconds, 1 to 86400, got {text!r}: correct it or leave it out")
+    return timedelta(seconds=int(text))
 
 
 def _address(text: str) -> tuple[str, int]:

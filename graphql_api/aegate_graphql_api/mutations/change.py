@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aegate_core.database import Database
 from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError
 from aegate_core.events import MUTATION_DONE, Log
-from aegate_core.services.audit import Deed, record
+from aegate_core.services.audit import Area, Deed, record
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.mutations.problems import (
@@ -35,6 +35,7 @@ class Outcome:
     detail: dict[str, object] = field(default_factory=dict)
     dry_run: bool = False
     """Take everything back: nothing is changed and nothing is audited."""
+    area: Area = Area.QUEUE
 
 
 class _DryRun(Exception):
@@ -53,7 +54,14 @@ async def change(context: Context, action: str, work: Callable[[Database], Await
         if outcome.dry_run:
             raise _DryRun(outcome.answer)
         caller = context.caller
-        deed = Deed(caller.name, action, outcome.target, address=caller.address, detail=outcome.detail)
+        deed = Deed(
+            caller.name,
+            action,
+            outcome.target,
+            address=caller.address,
+            detail=outcome.detail,
+            area=outcome.area,
+        )
         await record(tx, deed, now=context.now)
         return outcome
 

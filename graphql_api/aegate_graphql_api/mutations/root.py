@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import strawberry
 
-from aegate_graphql_api.mutations import destinations, queue_items
-from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.mutations import (
+    destinations,
+    entities,
+    locations,
+    partitions,
+    queue_items,
+    routes,
+    verification,
+)
+from aegate_graphql_api.permissions import EITHER, ENTITIES, QUEUE
 
 
 @strawberry.type(description="What can be changed. Every change leaves an audit row.")
@@ -64,4 +72,72 @@ class Mutation:
         resolver=destinations.reroute,
         description="Ask the routes again about a unit; enqueue what they now want and no destination has.",
         directives=[QUEUE],
+    )
+    create_application_entity: entities.ApplicationEntityResult = strawberry.field(
+        resolver=entities.create_application_entity,
+        description="Make a new Application Entity; its listener follows within seconds.",
+        directives=[ENTITIES],
+    )
+    update_application_entity: entities.ApplicationEntityResult = strawberry.field(
+        resolver=entities.update_application_entity,
+        description="Change an Application Entity; what is not given stays.",
+        directives=[ENTITIES],
+    )
+    delete_application_entity: entities.ApplicationEntityResult = strawberry.field(
+        resolver=entities.delete_application_entity,
+        description="Delete an Application Entity; its images and its queue stay.",
+        directives=[ENTITIES],
+    )
+    set_application_entity_enabled: entities.ApplicationEntityResult = strawberry.field(
+        resolver=entities.set_application_entity_enabled,
+        description="Switch an Application Entity on or off. Off: no listener, and nothing is sent to it.",
+        directives=[ENTITIES],
+    )
+    set_application_entity_suspended: entities.ApplicationEntityResult = strawberry.field(
+        resolver=entities.set_application_entity_suspended,
+        description="Have the operator leave an Application Entity alone as it is, or look after it again.",
+        directives=[ENTITIES],
+    )
+    verify_application_entity: verification.VerifyResult = strawberry.field(
+        resolver=verification.verify_application_entity,
+        description="Ask a device now whether it answers (C-ECHO), how soon, and what it takes of common images.",
+        directives=[EITHER],
+    )
+    create_image_route: routes.ImageRouteResult = strawberry.field(
+        resolver=routes.create_image_route, description="Make a new route.", directives=[QUEUE]
+    )
+    update_image_route: routes.ImageRouteResult = strawberry.field(
+        resolver=routes.update_image_route,
+        description="Change a route; what is not given stays.",
+        directives=[QUEUE],
+    )
+    delete_image_route: routes.ImageRouteResult = strawberry.field(
+        resolver=routes.delete_image_route,
+        description="Delete a route; what was received stays.",
+        directives=[QUEUE],
+    )
+    create_patient_partition: partitions.PatientPartitionResult = strawberry.field(
+        resolver=partitions.create_patient_partition,
+        description="Make a new patient partition.",
+        directives=[ENTITIES],
+    )
+    update_patient_partition: partitions.PatientPartitionResult = strawberry.field(
+        resolver=partitions.update_patient_partition,
+        description="Change a patient partition; what is not given stays.",
+        directives=[ENTITIES],
+    )
+    delete_patient_partition: partitions.PatientPartitionResult = strawberry.field(
+        resolver=partitions.delete_patient_partition,
+        description="Delete a patient partition; its patients and images stay.",
+        directives=[ENTITIES],
+    )
+    save_location: locations.LocationResult = strawberry.field(
+        resolver=locations.save_location,
+        description="Add a location, or give the one of this code its new name.",
+        directives=[ENTITIES],
+    )
+    remove_location: locations.LocationResult = strawberry.field(
+        resolver=locations.remove_location_of,
+        description="Remove a location; what names it stays, and says that it is not known.",
+        directives=[ENTITIES],
     )

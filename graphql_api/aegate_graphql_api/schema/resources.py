@@ -9,6 +9,8 @@ from typing import Any, Optional, cast
 import strawberry
 
 from aegate_core.database import as_datetime, as_json
+from aegate_core.resources.versions import spec_version
+from aegate_core.stores.index.freshness import stale_scopes
 from aegate_core.stores.index.list_resources import BY_NAME, ENTITIES, PARTITIONS, ROUTES
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
@@ -18,6 +20,14 @@ from aegate_graphql_api.permissions import ENTITIES as ENTITIES_NEED
 from aegate_graphql_api.schema.node import Node, global_id
 from aegate_graphql_api.schema.scalars import JSON
 from aegate_graphql_api.search import NumberFilter, TextFilter, filter_of, terms
+
+VERSION = (
+    "Changes whenever the spec does; give it back with a change, which is refused if it is another by then."
+)
+STALE = (
+    "Whether this may be older than what is configured: the operator (or `aegate up`) has not compared it for two "
+    "rounds, on a cluster about 20 minutes."
+)
 
 
 @strawberry.type(description="As metav1.Condition.", directives=[ANYONE])
@@ -62,6 +72,13 @@ class ApplicationEntity(Node):
     source: str = strawberry.field(description="Where it comes from: a file and line locally.")
     created_at: datetime
     updated_at: datetime
+    version: str = strawberry.field(description=VERSION)
+    is_fresh: strawberry.Private[bool] = False
+
+    @strawberry.field(description=STALE)
+    async def is_stale(self, info: Info) -> bool:
+        """Ask how current the rows of its namespace are."""
+        return not self.is_fresh and bool(await info.context.loader(load_staleness).load(self.namespace))
 
 
 @strawberry.type(description="What arrives from some AEs goes on to others.", directives=[QUEUE])
@@ -82,6 +99,13 @@ class ImageRoute(Node):
     source: str
     created_at: datetime
     updated_at: datetime
+    version: str = strawberry.field(description=VERSION)
+    is_fresh: strawberry.Private[bool] = False
+
+    @strawberry.field(description=STALE)
+    async def is_stale(self, info: Info) -> bool:
+        """Ask how current the rows of its namespace are."""
+        return not self.is_fresh and bool(await info.context.loader(load_staleness).load(self.namespace))
 
 
 @strawberry.type(
@@ -101,6 +125,13 @@ class PatientPartition(Node):
     source: str
     created_at: datetime
     updated_at: datetime
+    version: str = strawberry.field(description=VERSION)
+    is_fresh: strawberry.Private[bool] = False
+
+    @strawberry.field(description=STALE)
+    async def is_stale(self, info: Info) -> bool:
+        """Ask how current the rows of its namespace are."""
+        return not self.is_fresh and bool(await info.context.loader(load_staleness).load(self.namespace))
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -169,6 +200,8 @@ def _shared(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "source": row["source"],
         "created_at": as_datetime(row["created_at"]),
         "updated_at": as_datetime(row["updated_at"]),
+        "version": spec_version(cast("dict[str, object]", as_json(row["spec"]))),
+        "is_fresh": bool(row.get("is_fresh")),
     }
 
 
@@ -231,6 +264,12 @@ def partition_of(row: Mapping[str, Any]) -> PatientPartition:
         display_name=spec.get("displayName"),
         issuer_of_patient_id=row["issuer"],
     )
+
+
+async def load_staleness(context: Context, namespaces: list[str]) -> list[bool]:
+    """Load whether the rows of each namespace may be old."""
+    stale = await stale_scopes(context.db, context.now)
+    return [stale(namespace) for namespace in namespaces]
 
 
 async def load_entities(context: Context, keys: list[str]) -> list[ApplicationEntity | None]:

@@ -8,6 +8,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from aegate_graphql_api.guard import Guard
+from aegate_graphql_api.mutations import entities
 from aegate_graphql_api.mutations.root import Mutation
 from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
 from aegate_graphql_api.schema import (
@@ -16,6 +17,7 @@ from aegate_graphql_api.schema import (
     dashboard,
     destination,
     explanation,
+    location,
     nodes,
     queue_item,
     resources,
@@ -39,6 +41,16 @@ class Query:
     nodes = strawberry.field(resolver=nodes.nodes, description="Several by their ids.", directives=[ANYONE])
     application_entities = strawberry.field(
         resolver=resources.application_entities, description="AEs by name.", directives=[ENTITIES]
+    )
+    validate_application_entity = strawberry.field(
+        resolver=entities.validate_application_entity,
+        description="What creating or changing an Application Entity would answer; nothing is written.",
+        directives=[ENTITIES],
+    )
+    locations = strawberry.field(
+        resolver=location.locations,
+        description="Places by code, from the table that clinical staff keeps.",
+        directives=[EITHER],
     )
     image_routes = strawberry.field(
         resolver=resources.image_routes, description="Routes by name.", directives=[QUEUE]

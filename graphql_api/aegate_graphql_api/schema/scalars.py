@@ -10,6 +10,14 @@ from strawberry.scalars import JSON
 from strawberry.types.scalar import ScalarDefinition
 
 BigInt = NewType("BigInt", int)
+StringMap = NewType("StringMap", dict[str, str | None])
+
+
+def _string_map(value: object) -> dict[str, str | None]:
+    if not isinstance(value, dict) or not all(isinstance(member, str | None) for member in value.values()):
+        raise ValueError("an object of texts is expected")
+    return value
+
 
 SCALARS: Mapping[object, ScalarDefinition] = {
     BigInt: strawberry.scalar(
@@ -17,7 +25,13 @@ SCALARS: Mapping[object, ScalarDefinition] = {
         description="An integer beyond 32 bits, such as a number of bytes; a JSON number.",
         serialize=int,
         parse_value=int,
-    )
+    ),
+    StringMap: strawberry.scalar(
+        name="StringMap",
+        description='Texts by names, such as labels: {"department": "radiology"}. A null removes the one of its name.',
+        serialize=dict,
+        parse_value=_string_map,
+    ),
 }
 
-__all__ = ["JSON", "SCALARS", "BigInt"]
+__all__ = ["JSON", "SCALARS", "BigInt", "StringMap"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.decisions.listener_config import ListenerConfig
+from aegate_graphql_api import rights
 from aegate_operator.installation import ImageBucket, Installation, Pool, parse_installation
 from aegate_operator.pools import share_in
 from aegate_operator.rights import RULES
@@ -34,7 +35,7 @@ OF_THE_CLUSTER = {
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
 }
-NEEDS_THE_API = {"Deployment aegate-operator", "Pod aegate-test"}
+NEEDS_THE_API = {"Deployment aegate-operator", "Deployment aegate-api", "Pod aegate-test"}
 DATABASE = "StatefulSet aegate-trial-database"
 
 
@@ -70,9 +71,8 @@ def test_every_pod_is_as_pod_security_restricted_asks(helm: Path, name: str) -> 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_pod_of_ours_has_limits_and_a_token_only_where_it_needs_one(helm: Path, name: str) -> None:
-    needs_the_api = NEEDS_THE_API | ({"Deployment aegate-api"} if name == "sign-in" else set())
     for whose, pod in pods(render(helm, *with_values(name))):
-        assert (pod.get("automountServiceAccountToken") is False) == (whose not in needs_the_api), whose
+        assert (pod.get("automountServiceAccountToken") is False) == (whose not in NEEDS_THE_API), whose
         for container in containers(pod):
             if container["name"] != "sign-in":
                 assert container["resources"]["requests"].keys() == {"cpu", "memory"}, whose
@@ -122,6 +122,20 @@ def test_the_operator_may_do_just_what_it_does(helm: Path, name: str) -> None:
             for resource in rule["resources"]
         )
         assert granted == flat((rule.group, rule.resource, rule.verbs) for rule in RULES)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_api_may_change_what_people_declare_and_nothing_else(helm: Path, name: str) -> None:
+    rendered = objects(render(helm, *with_values(name)))
+    roles = [
+        o for o in rendered if o["kind"] in ("Role", "ClusterRole") and o["metadata"]["name"].endswith(".api")
+    ]
+    has_api = any(o["kind"] == "Deployment" and o["metadata"]["name"] == "aegate-api" for o in rendered)
+    assert len(roles) == (0 if not has_api else 2 if name == "namespaced" else 1)
+    wished = flat((kind.group, kind.plural, rights.VERBS) for kind in rights.KINDS)
+    for role in roles:
+        (rule,) = role["rules"]
+        assert flat((rule["apiGroups"][0], r, rule["verbs"]) for r in rule["resources"]) == wished
 
 
 def test_policies_carry_the_release_and_know_the_apis_account(helm: Path) -> None:

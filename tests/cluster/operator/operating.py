@@ -238,9 +238,13 @@ def apply_all(lab: Lab, manifests: Sequence[dict[str, Any]]) -> None:
         pool.submit(asyncio.run, apply()).result()
 
 
+_ADMISSION = "admissionregistration.k8s.io/v1"
 _KINDS = {
     kind.name: kind
     for kind in (
+        Kind("aegate.dev/v1alpha1", "AEPolicy", "aepolicies"),
+        Kind(_ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+        Kind(_ADMISSION, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
         Kind("v1", "Namespace", "namespaces"),
         Kind("v1", "ServiceAccount", "serviceaccounts"),
         Kind("v1", "Secret", "secrets"),

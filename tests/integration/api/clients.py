@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import httpx
 
 from aegate_core.database import Database
+from aegate_core.services.manifests import Manifests
 from aegate_core.services.studies import close_due
 from aegate_graphql_api.app import create_app
-from aegate_graphql_api.authentication import LocalTokens
+from aegate_graphql_api.authentication import Authenticator, LocalTokens
+from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.tokens import create_token
 from tests import sentinel
 from tests.dicom import ct_study, us
@@ -31,6 +34,7 @@ class API:
     both: str
     queue: str
     editor: str
+    manifests: Manifests | None = None
 
     @property
     def db(self) -> Database:
@@ -86,6 +90,32 @@ def connect(place: Place, tmp_path: Path, *, db: Database | None = None) -> API:
     both = create_token(tokens, "both", ["DICOM_QUEUE", "AE_EDITOR"])
     queue = create_token(tokens, "queue-only", ["DICOM_QUEUE"])
     editor = create_token(tokens, "editor-only", ["AE_EDITOR"])
-    transport = httpx.ASGITransport(app=create_app(db or place.db, LocalTokens(tokens)))
-    client = httpx.AsyncClient(transport=transport, base_url="http://aegate")
-    return API(client, place, tokens, both, queue, editor)
+    return API(_client(db or place.db, LocalTokens(tokens), None), place, tokens, both, queue, editor)
+
+
+def writing_to(api: API, manifests: Manifests) -> API:
+    """Return another client, of an application that changes resources in ``manifests``."""
+    return replace(api, client=_client(api.db, LocalTokens(api.tokens), manifests), manifests=manifests)
+
+
+def signed_in(api: API, change: Callable[[Caller], Caller]) -> API:
+    """Return another client whose callers are what ``change`` makes of those that the tokens say."""
+    return replace(api, client=_client(api.db, _Changed(LocalTokens(api.tokens), change), api.manifests))
+
+
+def _client(db: Database, authenticator: Authenticator, manifests: Manifests | None) -> httpx.AsyncClient:
+    app = create_app(db, authenticator, manifests=manifests)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://aegate")
+
+
+@dataclass
+class _Changed:
+    """An authenticator that says more of a caller than a local token does."""
+
+    tokens: LocalTokens
+    change: Callable[[Caller], Caller]
+    local_only: bool = True
+
+    async def authenticate(self, token: str, *, address: str) -> Caller | None:
+        caller = await self.tokens.authenticate(token, address=address)
+        return caller and self.change(caller)

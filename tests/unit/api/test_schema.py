@@ -52,6 +52,7 @@ def test_a_token_without_permissions_reaches_no_data() -> None:
         "Condition",
         "Problem",
         "FieldError",
+        "ForbiddenProblem",
         "ValidationProblem",
         "NotFoundProblem",
         "UnavailableProblem",

@@ -14,7 +14,7 @@ from aegate_core.stores.scope import ALL_ROWS, Arguments, Belongs, Owner, Scope,
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
 
-EVERYBODYS = {"AUDIT"}
+EVERYBODYS = {"AUDIT", "LOCATIONS"}
 """Lists whose rows belong to nobody; what holds patient data or names it never is; the audit narrows itself."""
 
 

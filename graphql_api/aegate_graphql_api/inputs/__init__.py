@@ -1,0 +1,1 @@
+"""Inputs that are made of the CRDs."""

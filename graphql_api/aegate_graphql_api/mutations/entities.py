@@ -1,0 +1,209 @@
+"""Create, change, delete, enable and suspend Application Entities where they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Union, cast
+
+import strawberry
+
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.services.manifests import Wish
+from aegate_core.stores.index.projections import Projection
+from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.inputs.specs import ApplicationEntitySpecInput, to_json
+from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
+from aegate_graphql_api.mutations.problems import (
+    NotFoundProblem,
+    UnavailableProblem,
+    ValidationProblem,
+    invalid,
+)
+from aegate_graphql_api.mutations.resource_inputs import (
+    LABELS,
+    TAKE_OVER,
+    VERSION,
+    ChooseResourceInput,
+    wish_of,
+)
+from aegate_graphql_api.mutations.resource_problems import (
+    ForbiddenProblem,
+    ManagedElsewhereProblem,
+    ResourceConflictProblem,
+)
+from aegate_graphql_api.permissions import ENTITIES
+from aegate_graphql_api.schema.declared import node_of
+from aegate_graphql_api.schema.resources import ApplicationEntity
+from aegate_graphql_api.schema.scalars import StringMap
+
+KIND = "ApplicationEntity"
+
+
+@strawberry.type(
+    description="An Application Entity after the change, as it is written.", directives=[ENTITIES]
+)
+class ApplicationEntityChanged:
+    """An AE after the change; of a deleted one, as it was."""
+
+    application_entity: ApplicationEntity = strawberry.field(
+        description="As the cluster, or the folder of manifests, answered; of a deleted one, as it was."
+    )
+    dry_run: bool = strawberry.field(description="true: nothing was changed, this is what would be.")
+
+
+ApplicationEntityResult = Annotated[
+    Union[  # noqa: UP007 - strawberry names a Union
+        ApplicationEntityChanged,
+        ValidationProblem,
+        NotFoundProblem,
+        ForbiddenProblem,
+        ManagedElsewhereProblem,
+        ResourceConflictProblem,
+        UnavailableProblem,
+    ],
+    strawberry.union("ApplicationEntityResult"),
+]
+
+
+@strawberry.input(description="A new Application Entity.")
+class CreateApplicationEntityInput:
+    """A new AE."""
+
+    namespace: str = strawberry.field(
+        default="default", description="Namespace of the cluster; locally any word."
+    )
+    name: str | None = strawberry.field(
+        default=None,
+        description="Name, by which routes know it. Absent: the title in lower case with - for _, space and dot.",
+    )
+    labels: StringMap | None = strawberry.field(
+        default=None, description="Labels, by which routes may select it."
+    )
+    spec: ApplicationEntitySpecInput = strawberry.field(
+        description="What it is; title, node and port are needed."
+    )
+
+
+@strawberry.input(
+    description="What is to change of an Application Entity; what is not given stays, null removes."
+)
+class UpdateApplicationEntityInput:
+    """What is to change of an AE."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    labels: StringMap | None = strawberry.field(default=None, description=LABELS)
+    spec: ApplicationEntitySpecInput | None = strawberry.field(
+        default=None,
+        description="What is to change; objects are merged, lists replaced, null takes away. Absent: nothing.",
+    )
+    version: str | None = strawberry.field(default=None, description=VERSION)
+    take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
+
+
+@strawberry.input(
+    description="An Application Entity that is to be made, or one that is to change: give one of both."
+)
+class ValidateApplicationEntityInput:
+    """What is to be judged."""
+
+    create: CreateApplicationEntityInput | None = strawberry.field(
+        default=None, description="One that is to be made."
+    )
+    update: UpdateApplicationEntityInput | None = strawberry.field(
+        default=None, description="One that is to change."
+    )
+
+
+async def create_application_entity(
+    info: Info, input: CreateApplicationEntityInput
+) -> ApplicationEntityResult:
+    """Create an AE."""
+    context = info.context
+    return await _declare(
+        context, lambda: Asked("createApplicationEntity", CREATE, _creation(context, input), _answer)
+    )
+
+
+async def update_application_entity(
+    info: Info, input: UpdateApplicationEntityInput
+) -> ApplicationEntityResult:
+    """Change an AE."""
+    context = info.context
+    return await _declare(
+        context, lambda: Asked("updateApplicationEntity", UPDATE, _update(context, input), _answer)
+    )
+
+
+async def delete_application_entity(info: Info, input: ChooseResourceInput) -> ApplicationEntityResult:
+    """Delete an AE."""
+    context = info.context
+    return await _declare(
+        context, lambda: Asked("deleteApplicationEntity", DELETE, wish_of(context, KIND, input), _answer)
+    )
+
+
+async def set_application_entity_enabled(
+    info: Info, input: ChooseResourceInput, enabled: bool
+) -> ApplicationEntityResult:
+    """Switch an AE on or off."""
+    return await _switch(info.context, "setApplicationEntityEnabled", input, {"enabled": enabled})
+
+
+async def set_application_entity_suspended(
+    info: Info, input: ChooseResourceInput, suspended: bool
+) -> ApplicationEntityResult:
+    """Have the operator leave an AE alone, or take it up again."""
+    return await _switch(info.context, "setApplicationEntitySuspended", input, {"suspend": suspended})
+
+
+async def validate_application_entity(
+    info: Info, input: ValidateApplicationEntityInput
+) -> ApplicationEntityResult:
+    """Judge an AE without writing."""
+    context = info.context
+    create, update = input.create, input.update
+
+    def asked() -> Asked:
+        if (create is None) == (update is None):
+            raise invalid("input", "give either create or update")
+        verb, argument = (CREATE, "input.create") if create is not None else (UPDATE, "input.update")
+        wish = _creation(context, create) if create is not None else _update(context, cast("Any", update))
+        return Asked("validateApplicationEntity", verb, replace(wish, dry_run=True), _answer, argument)
+
+    return await _declare(context, asked)
+
+
+async def _switch(
+    context: Context, action: str, input: ChooseResourceInput, spec: dict[str, object]
+) -> ApplicationEntityResult:
+    return await _declare(
+        context, lambda: Asked(action, UPDATE, replace(wish_of(context, KIND, input), spec=spec), _answer)
+    )
+
+
+def _creation(context: Context, input: CreateApplicationEntityInput) -> Wish:
+    spec = to_json(input.spec)
+    name = input.name if input.name is not None else _name_of(str(spec.get("title") or ""))
+    ref = ResourceRef(KIND, ResourceKey(input.namespace, name))
+    return Wish(ref, context.caller.name, spec, dict(input.labels or {}))
+
+
+def _update(context: Context, input: UpdateApplicationEntityInput) -> Wish:
+    spec, labels = to_json(input.spec) or {}, dict(input.labels or {})
+    return replace(wish_of(context, KIND, input), spec=spec, labels=labels)
+
+
+async def _declare(context: Context, asked: Callable[[], Asked]) -> ApplicationEntityResult:
+    return cast("ApplicationEntityResult", await declare(context, asked))
+
+
+def _answer(found: Projection, *, dry_run: bool) -> ApplicationEntityChanged:
+    shown = cast("ApplicationEntity", node_of(found))
+    return ApplicationEntityChanged(application_entity=shown, dry_run=dry_run)
+
+
+def _name_of(title: str) -> str:
+    """Return the one name that an AE of that title may have (the CRD's rule)."""
+    return "".join("-" if c in "_ ." else c for c in title.lower())

@@ -1,0 +1,141 @@
+"""Create, change and delete patient partitions where they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Union, cast
+
+import strawberry
+
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.services.manifests import Wish
+from aegate_core.stores.index.projections import Projection
+from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.inputs.specs import PatientPartitionSpecInput, to_json
+from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
+from aegate_graphql_api.mutations.problems import NotFoundProblem, UnavailableProblem, ValidationProblem
+from aegate_graphql_api.mutations.resource_inputs import (
+    LABELS,
+    TAKE_OVER,
+    VERSION,
+    ChooseResourceInput,
+    wish_of,
+)
+from aegate_graphql_api.mutations.resource_problems import (
+    ForbiddenProblem,
+    ManagedElsewhereProblem,
+    ResourceConflictProblem,
+)
+from aegate_graphql_api.permissions import ENTITIES
+from aegate_graphql_api.schema.declared import node_of
+from aegate_graphql_api.schema.resources import PatientPartition
+from aegate_graphql_api.schema.scalars import StringMap
+
+KIND = "PatientPartition"
+
+
+@strawberry.type(description="A patient partition after the change, as it is written.", directives=[ENTITIES])
+class PatientPartitionChanged:
+    """A patient partition after the change; of a deleted one, as it was."""
+
+    patient_partition: PatientPartition = strawberry.field(
+        description="As the cluster, or the folder of manifests, answered; of a deleted one, as it was."
+    )
+    dry_run: bool = strawberry.field(description="true: nothing was changed, this is what would be.")
+
+
+PatientPartitionResult = Annotated[
+    Union[  # noqa: UP007 - strawberry names a Union
+        PatientPartitionChanged,
+        ValidationProblem,
+        NotFoundProblem,
+        ForbiddenProblem,
+        ManagedElsewhereProblem,
+        ResourceConflictProblem,
+        UnavailableProblem,
+    ],
+    strawberry.union("PatientPartitionResult"),
+]
+
+
+@strawberry.input(description="A new patient partition.")
+class CreatePatientPartitionInput:
+    """A new patient partition."""
+
+    name: str = strawberry.field(description="Its name, such as main-house, in lower case.")
+    namespace: str = strawberry.field(
+        default="default", description="Namespace of the cluster; locally any word."
+    )
+    labels: StringMap | None = strawberry.field(default=None, description="Its labels.")
+    spec: PatientPartitionSpecInput = strawberry.field(
+        description="Who issues its patient ids, and how long things are kept."
+    )
+    dry_run: bool = strawberry.field(
+        default=False, description="true: say what would be, and change nothing."
+    )
+
+
+@strawberry.input(
+    description="What is to change of a patient partition; what is not given stays, null removes."
+)
+class UpdatePatientPartitionInput:
+    """What is to change of a patient partition."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    labels: StringMap | None = strawberry.field(default=None, description=LABELS)
+    spec: PatientPartitionSpecInput | None = strawberry.field(
+        default=None,
+        description="What is to change; objects are merged, lists replaced, null takes away. Absent: nothing.",
+    )
+    version: str | None = strawberry.field(default=None, description=VERSION)
+    take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
+    dry_run: bool = strawberry.field(
+        default=False, description="true: say what would be, and change nothing."
+    )
+
+
+async def create_patient_partition(info: Info, input: CreatePatientPartitionInput) -> PatientPartitionResult:
+    """Create a patient partition."""
+    context = info.context
+    return await _declare(
+        context, lambda: Asked("createPatientPartition", CREATE, _creation(context, input), _answer)
+    )
+
+
+async def update_patient_partition(info: Info, input: UpdatePatientPartitionInput) -> PatientPartitionResult:
+    """Change a patient partition."""
+    context = info.context
+    return await _declare(
+        context, lambda: Asked("updatePatientPartition", UPDATE, _update(context, input), _answer)
+    )
+
+
+async def delete_patient_partition(info: Info, input: ChooseResourceInput) -> PatientPartitionResult:
+    """Delete a patient partition."""
+    context = info.context
+    return await _declare(
+        context, lambda: Asked("deletePatientPartition", DELETE, wish_of(context, KIND, input), _answer)
+    )
+
+
+def _creation(context: Context, input: CreatePatientPartitionInput) -> Wish:
+    ref = ResourceRef(KIND, ResourceKey(input.namespace, input.name))
+    spec, labels = to_json(input.spec), dict(input.labels or {})
+    return Wish(ref, context.caller.name, spec, labels, dry_run=input.dry_run)
+
+
+def _update(context: Context, input: UpdatePatientPartitionInput) -> Wish:
+    spec, labels = to_json(input.spec) or {}, dict(input.labels or {})
+    return replace(wish_of(context, KIND, input), spec=spec, labels=labels, dry_run=input.dry_run)
+
+
+async def _declare(context: Context, asked: Callable[[], Asked]) -> PatientPartitionResult:
+    return cast("PatientPartitionResult", await declare(context, asked))
+
+
+def _answer(found: Projection, *, dry_run: bool) -> PatientPartitionChanged:
+    return PatientPartitionChanged(
+        patient_partition=cast("PatientPartition", node_of(found)), dry_run=dry_run
+    )

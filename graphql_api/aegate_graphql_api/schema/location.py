@@ -1,0 +1,36 @@
+"""Locations: the table of places that clinical staff keeps, named by AEs and routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import strawberry
+
+from aegate_core.stores.index.list_resources import BY_CODE, LOCATIONS
+from aegate_core.stores.listing import AllOf, Compare, Op
+from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.context import Info
+from aegate_graphql_api.permissions import EITHER
+
+
+@strawberry.type(description="A place, such as a room or a ward, known by a short code.", directives=[EITHER])
+class Location:
+    """A place."""
+
+    code: str = strawberry.field(description="The code that AEs and routes name, such as ER.")
+    display_name: str = strawberry.field(description="Its name for people, such as Emergency Room.")
+
+
+async def locations(
+    info: Info, starts_with: str | None = None, first: First = DEFAULT_FIRST, after: After = None
+) -> Connection[Location]:
+    """List locations by code."""
+    where = AllOf((Compare("code", Op.STARTS_WITH, starts_with),) if starts_with else ())
+    listing = Listing("locations", LOCATIONS, BY_CODE, where, starts_with)
+    return await connection(info.context, listing, location_of, first=first, after=after)
+
+
+def location_of(row: Mapping[str, Any]) -> Location:
+    """Return a row of LOCATIONS as its type."""
+    return Location(code=row["code"], display_name=row["display_name"])

@@ -1,0 +1,58 @@
+"""A device is asked on request: who waits hears of it whatever happens, and each request is taken once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from aegate_core.stores.queue import upkeep, verifying
+from aegate_graphql_api.context import Context
+from aegate_graphql_api.mutations.problems import UnavailableProblem
+from aegate_graphql_api.mutations.verification import ApplicationEntityVerified, answered
+from aegate_graphql_api.permissions import Caller
+from aegate_graphql_api.schema.node import global_id
+from tests.integration.api.clients import API
+
+NOW = datetime.now(UTC)
+SOON = timedelta(milliseconds=200)
+
+
+async def test_without_a_worker_it_is_said_who_was_seen_last(empty_api: API) -> None:
+    db = empty_api.db
+    context = Context(db, Caller("nurse", frozenset()), NOW)
+    request = await verifying.ask(db, "default/ct1", now=NOW)
+    nobody = await answered(context, request, within=SOON)
+    assert isinstance(nobody, UnavailableProblem)
+    assert "no worker is known" in nobody.message
+    await upkeep.see_worker(db, "worker-7", 0, now=NOW - timedelta(hours=2))
+    late = await answered(context, request, within=SOON)
+    assert isinstance(late, UnavailableProblem)
+    assert "worker-7" in late.message
+
+
+async def test_one_of_many_workers_takes_it_and_only_while_somebody_waits(empty_api: API) -> None:
+    db = empty_api.db
+    context = Context(db, Caller("nurse", frozenset()), NOW)
+    request = await verifying.ask(db, "default/ct1", now=NOW)
+    assert await verifying.take(db, "late", now=NOW + timedelta(seconds=6)) is None
+    taken = await asyncio.gather(*(verifying.take(db, f"worker-{n}", now=NOW) for n in range(4)))
+    (one,) = (t for t in taken if t is not None)
+    assert (one.id, one.ae) == (request, "default/ct1")
+    silent = await answered(context, request, within=SOON)
+    assert isinstance(silent, ApplicationEntityVerified)
+    assert (silent.is_answering, silent.worker) == (False, one.taken_by)
+    await verifying.finish(
+        db, request, {"associationMs": 3, "echoMs": 1, "error": None, "accepted": [["1.2", "1.3"]]}
+    )
+    answer = await answered(context, request)
+    assert isinstance(answer, ApplicationEntityVerified)
+    assert (answer.is_answering, answer.echo_ms, answer.accepted[0].sop_class) == (True, 1, "1.2")
+
+
+async def test_one_that_is_not_there_is_not_asked(empty_api: API) -> None:
+    query = "mutation($id: ID!) { verifyApplicationEntity(id: $id) { __typename ... on Problem { code } } }"
+    for key in ("default/none", "nonsense"):
+        data = await empty_api.ask(query, id=global_id("ApplicationEntity", key))
+        assert data["verifyApplicationEntity"]["__typename"] in ("NotFoundProblem", "ValidationProblem")
+    assert await empty_api.db.fetch("SELECT id FROM verification") == []
+    assert await empty_api.audit() == []
