@@ -79,7 +79,10 @@ def _needs(
 ) -> tuple[tuple[str, Need], ...]:
     needs = needs_of(schema)
     found = [(field, needs.get(field, _DENIED)) for field in selected_fields(schema, document, operation)]
-    return tuple({need: (".".join(field), need) for field, need in reversed(found)}.values())
+    first: dict[Need, str] = {}
+    for field, need in found:
+        first.setdefault(need, ".".join(field))
+    return tuple((place, need) for need, place in first.items())
 
 
 @lru_cache(maxsize=256)

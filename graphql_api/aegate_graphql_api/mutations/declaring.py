@@ -121,6 +121,8 @@ def _may_change(caller: Caller, ref: ResourceRef) -> bool:
 async def _changed(context: Context, asked: Asked) -> Projection:
     wish = asked.wish
     if context.manifests is None:
+        if not _may_change(context.caller, wish.ref):
+            raise NotFound(f"there is no {wish.ref}: read the list again")
         raise Refused(
             UnavailableProblem(
                 code="UNAVAILABLE",
