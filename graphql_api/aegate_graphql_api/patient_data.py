@@ -79,7 +79,7 @@ def reading_of(
     return Reading(name, digest, types, tuple(i[:128] for i in ids[:MOST_IDS]))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _selected(
     schema: GraphQLSchema, document: DocumentNode, operation: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...], str, str]:
