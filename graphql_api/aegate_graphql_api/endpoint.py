@@ -28,7 +28,14 @@ from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.documents import TrustedDocuments
 from aegate_graphql_api.door import Door
-from aegate_graphql_api.errors import RequestRefused, present, problem_body, time_limit_details, without_hint
+from aegate_graphql_api.errors import (
+    RequestRefused,
+    fault_body,
+    present,
+    problem_body,
+    time_limit_details,
+    without_hint,
+)
 from aegate_graphql_api.http_requests import Refusal, operation_of, read_body, refuse_foreign_pages
 from aegate_graphql_api.limits import MAX_COST, check_variables
 from aegate_graphql_api.patient_data import AccessLog
@@ -100,6 +107,9 @@ class GraphQLEndpoint:
             log(REQUEST_REFUSED, reason=refusal.code, caller=caller.name if caller else None)
             refused = problem_body(refusal.code, refusal.message, refusal.details)
             return _json(refused, refusal.status, refusal.headers)
+        except Exception as fault:  # the outermost place of a request: uvicorn would log it with its values
+            self._metrics.requests.labels("INTERNAL").inc()
+            return _json(fault_body(fault), 500)
 
     async def _answer_to(self, operation: dict[str, Any], caller: Caller) -> Response:
         began = time.perf_counter()

@@ -99,6 +99,12 @@ def problem_body(code: str, message: str, details: Mapping[str, object] | None =
     return {"data": None, "errors": [{"message": message, "extensions": {"code": code, **(details or {})}}]}
 
 
+def fault_body(fault: Exception) -> dict[str, Any]:
+    """Return the body of an answer to a request that met a fault of ours outside of any field; logs it."""
+    message, extensions = _masked(fault)
+    return {"data": None, "errors": [{"message": message, "extensions": extensions}]}
+
+
 def _masked(original: BaseException) -> tuple[str, dict[str, object]]:
     correlation = secrets.token_hex(8)
     log(REQUEST_FAILED, correlation=correlation, error=type(original).__name__)

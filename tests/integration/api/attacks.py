@@ -115,6 +115,8 @@ INJECTION = (
     Asked("NUL in the search", "BAD_SEARCH", STUDIES, {"x": NUL}),
     Asked("NUL in a filter", "BAD_FILTER", STUDY_BY_NAME, {"x": NUL}),
     Asked("NUL in an id", "NOT_FOUND", STUDY, {"x": NUL}),
+    Asked("NUL in an id to be held", "NOT_FOUND", HOLD + PROBLEM, {"x": NUL}),
+    Asked("a name as an id", "NOT_FOUND", NODE, {"x": "Zzsentinel^Quillonia"}),
     Asked("characters that are none in the search", NOTHING, STUDIES, {"x": SURROGATE_LIKE}),
     Asked("text from right to left in contains", NOTHING, STUDY_BY_NAME, {"x": RTL}),
     Asked("SQL in the range of a date", OK, STUDY_RANGE, {"x": QUOTE}),

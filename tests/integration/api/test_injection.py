@@ -31,6 +31,7 @@ SCHEMA: GraphQLSchema = schema._schema
 TEXTS = (
     "';DROP/**/TABLE/**/delivery;--",
     "xyz\"\\u0041\\n%s${7*7}{{7*7}}%_*'||(SELECT/**/actor/**/FROM/**/audit_event)||'",
+    "nul\u0000nul",
     "\u202e\ufeff\U0001f468\u200d\U0001f469 abc",
 )
 DEEPEST = 4
