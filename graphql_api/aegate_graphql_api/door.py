@@ -22,8 +22,10 @@ from aegate_graphql_api.policy import Policy
 
 BURST_S = 2
 """A bucket holds what flows in within these seconds."""
-LEAST_COST = 100
-"""Of every operation: a request costs time whatever it asks for."""
+OPERATIONS_A_SECOND = 500
+"""That a caller's whole rate pays for at most: a request costs time whatever it asks for."""
+MISTAKES_A_SECOND = 20
+"""Operations that are refused before they run, the same."""
 WASTE_MS = 50
 """Milliseconds a second of parsing and judging new documents that a caller's whole rate pays for."""
 REFUSALS_A_SECOND = 20
@@ -107,11 +109,12 @@ class Door:
     def charge_operation(self, caller: str, cost: int | None, guard_s: float) -> None:
         """Take the price of an operation; ``cost`` is None where it was refused before it ran.
 
-        The first millisecond of ``guard_s`` is in LEAST_COST: documents that are known take less.
+        The first millisecond of ``guard_s`` is in the least price: documents that are known take less.
         """
         if self._buckets is not None:
             waste = max(0.0, guard_s * 1000 - 1) * self._rate / WASTE_MS
-            self._buckets.take(caller, max(LEAST_COST, cost or 0) + waste, time.monotonic())
+            least = self._rate / (MISTAKES_A_SECOND if cost is None else OPERATIONS_A_SECOND)
+            self._buckets.take(caller, max(least, cost or 0) + waste, time.monotonic())
 
     def _refuse_without_credit(self, caller: str) -> None:
         if self._buckets is None:
