@@ -21,7 +21,7 @@ from aegate_core.decisions.moving import (
     WorkerFacts,
 )
 from aegate_core.decisions.moving import why_not_moving as decide_why
-from aegate_core.decisions.priority import RANK_PER_BUMP, RANK_PER_POINT, rank
+from aegate_core.decisions.priority import RANK_PER_POINT, bumped_rank, rank
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
 from aegate_core.errors import InvalidInput, InvalidValue, NotFound
 from aegate_core.resources.values import Ability, ApplicationEntity, Level
@@ -199,9 +199,14 @@ async def set_priority(tx: Database, ids: Sequence[int], priority: int) -> Chang
     return await _changed(tx, ids, await wishes.set_priority(tx, ids, priority, RANK_PER_POINT))
 
 
-async def bump(tx: Database, ids: Sequence[int], *, now: datetime) -> Changed:
-    """Put unfinished items to the front; a second bump changes nothing and is refused with the item's state."""
-    return await _changed(tx, ids, await wishes.bump(tx, ids, RANK_PER_BUMP, now=now))
+async def bump(tx: Database, ids: Sequence[int], *, now: datetime, place: int | None = None) -> Changed:
+    """Put unfinished items before everything else of their destinations; the later bump goes before the earlier.
+
+    ``place``: the rank of the first of them, for a part of a bump of many that began earlier.
+    """
+    if place is not None:
+        return await _changed(tx, ids, await wishes.bump(tx, ids, place, now=now, fixed=True))
+    return await _changed(tx, ids, await wishes.bump(tx, ids, bumped_rank(now), now=now))
 
 
 async def _changed(

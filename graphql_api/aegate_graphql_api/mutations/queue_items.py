@@ -183,10 +183,11 @@ async def bump_queue_items(
     info: Info, selection: QueueItemSelection, guard: ChangeGuard | None = None
 ) -> QueueItemsResult:
     """Put items to the front."""
-    now = info.context.now
 
     async def act(tx: Database, ids: Sequence[int]) -> Changed:
-        return await deliveries.bump(tx, ids, now=now)
+        return await deliveries.bump(
+            tx, ids, now=await tx.time()
+        )  # of now: two bumps of one request have an order
 
     return await _run(info.context, _Wish("bumpQueueItems", selection, guard or ChangeGuard(), act))
 

@@ -37,7 +37,8 @@ class Mutation:
     )
     bump_queue_items: queue_items.QueueItemsResult = strawberry.field(
         resolver=queue_items.bump_queue_items,
-        description="Put unfinished items to the front, once: a second bump leaves them.",
+        description="Put unfinished items before everything else that waits for their destination, above any "
+        "priority and waiting time; what is bumped later goes before what was bumped earlier.",
         directives=[QUEUE],
     )
     hold_destination: destinations.DestinationResult = strawberry.field(

@@ -5,7 +5,7 @@ An item that is being sent is only asked: the worker sees it before the next ins
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from aegate_core.database import Database
@@ -129,10 +129,14 @@ async def retry(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
 
 
 async def set_priority(tx: Database, ids: Sequence[int], priority: int, rank_per_point: int) -> list[int]:
-    """Change the priority of live items; their place in the order moves by ``rank_per_point`` for each point."""
+    """Change the priority of live items; their place in the order moves by ``rank_per_point`` for each point.
+
+    What was bumped stays where it is: a bump is above any priority.
+    """
     return await _ids(
         tx,
-        "UPDATE delivery SET rank = rank + (priority - $2::integer) * $3::bigint, priority = $2::integer, "
+        "UPDATE delivery SET priority = $2::integer, "
+        "rank = CASE WHEN rank < 0 THEN rank ELSE rank + (priority - $2::integer) * $3::bigint END, "
         f"version = version + 1 WHERE id = ANY($1) AND state IN {LIVE} RETURNING id",
         list(ids),
         priority,
@@ -140,16 +144,38 @@ async def set_priority(tx: Database, ids: Sequence[int], priority: int, rank_per
     )
 
 
-async def bump(tx: Database, ids: Sequence[int], worth: int, *, now: datetime) -> list[int]:
-    """Put live items before all that have waited less than the bump is worth; once."""
-    return await _ids(
-        tx,
-        "UPDATE delivery SET rank = rank - $2::bigint, bumped_at = $3, version = version + 1 "
-        f"WHERE id = ANY($1) AND state IN {LIVE} AND bumped_at IS NULL RETURNING id",
+_FIRST = "SELECT id, rank FROM delivery WHERE destination_id = $1 AND state = 'SCHEDULED' ORDER BY rank, id LIMIT 1"
+
+
+async def bump(
+    tx: Database, ids: Sequence[int], rank: int, *, now: datetime, fixed: bool = False
+) -> list[int]:
+    """Put live items before all others, also before what was bumped until now; among them their order stays.
+
+    ``rank`` is the place that the clock gives to the first; where it was set back, what waits first for a destination
+    gives another, unless it is ``fixed``.
+    """
+    moving = await tx.fetch(
+        f"SELECT id, destination_id FROM delivery WHERE id = ANY($1) AND state IN {LIVE} ORDER BY rank, id "
+        "FOR NO KEY UPDATE",
         list(ids),
-        worth,
-        now,
     )
+    place = (
+        rank
+        if fixed
+        else await _first_place(tx, {int(r["destination_id"]) for r in moving}, rank) - len(moving)
+    )
+    await tx.execute_many(
+        "UPDATE delivery SET rank = $2, bumped_at = $3, version = version + 1 WHERE id = $1",
+        [(int(r["id"]), place + n, now) for n, r in enumerate(moving)],
+    )
+    return sorted(int(r["id"]) for r in moving)
+
+
+async def _first_place(tx: Database, destinations: Iterable[int], rank: int) -> int:
+    """Return ``rank``, or the one of what is first in line for one of these destinations, if that is lower."""
+    first = [await tx.fetch_one(_FIRST, destination) for destination in sorted(destinations)]
+    return min([rank, *(int(row["rank"]) for row in first if row is not None)])
 
 
 async def hold_destination(tx: Database, ae: str, note: Note) -> bool:
