@@ -231,6 +231,8 @@ DOCUMENTS_REFUSED = _event(
     "documents.refused", E, "the trusted documents cannot be used: those of before go on", "error"
 )
 MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
+OPERATION_ENDED = _event("operation.ended", I, "operation ended", "operation mutation state processed total")
+OPERATION_FAILED = _event("operation.failed", E, "operation cannot go on", "operation error")
 
 CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}
 

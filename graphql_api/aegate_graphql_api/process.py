@@ -31,6 +31,7 @@ from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.operating import operate
 from aegate_graphql_api.settings import Settings, settings_from
 
 PROCESS = "api"
@@ -115,12 +116,14 @@ async def serve(settings: Settings) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.stop, number)
             watch = asyncio.create_task(_watch(settings, db, port, accesses))
+            operating = asyncio.create_task(operate(db, settings.operation_batch))
             try:
                 async with Watchdog(PROCESS).watching():
                     await server._serve([listening])
             finally:
                 watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
+                operating.cancel()
+                await asyncio.gather(watch, operating, return_exceptions=True)
                 with suppress(AegateError, TimeoutError):
                     async with asyncio.timeout(LAST_WORDS_S):
                         await accesses.flush(now=await db.time())

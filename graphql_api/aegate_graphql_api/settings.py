@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aegate_core.errors import InvalidValue
+from aegate_core.services.operations import BATCH
 from aegate_core.settings import DataFolder, database_url, required
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
 from aegate_graphql_api.policy import Policy, policy_from
@@ -33,6 +34,8 @@ class Settings:
     """Who comes in beside the holders of local tokens, and over what."""
     policy: Policy = field(default_factory=Policy)
     """What callers may do, and how much of it."""
+    operation_batch: int = BATCH
+    """Items of one transaction of an operation: more hold up workers longer, fewer take longer in all."""
     grace_s: int = 10
     """How long running requests may take after SIGTERM; then they are cut."""
 
@@ -53,7 +56,14 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         log_terminal=_log_terminal(environ),
         identity=identity_from(environ),
         policy=policy_from(environ),
+        operation_batch=_batch(environ.get("AEGATE_OPERATION_BATCH", "")),
     )
+
+
+def _batch(text: str) -> int:
+    if text and (not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 10_000):
+        raise InvalidValue(f"AEGATE_OPERATION_BATCH must be 1 to 10000, got {text!r}: set another or none")
+    return int(text) if text else BATCH
 
 
 def _log_terminal(environ: Mapping[str, str]) -> bool:

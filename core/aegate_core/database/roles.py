@@ -30,6 +30,9 @@ _ENQUEUE: Rights = {"delivery": ADD, "delivery_instance": ADD, "delivery_event":
 _MOVE: Rights = {"delivery": WRITE, "delivery_instance": WRITE, "delivery_event": ADD, "destination": WRITE}
 """And goes from state to state."""
 
+_OPERATE: Rights = {"operation": WRITE, "operation_item": WRITE, "operation_partition": ADD}
+"""A change of many, batch by batch."""
+
 _INDEX: Rights = {
     "patient": WRITE,
     "study": WRITE,
@@ -59,7 +62,7 @@ RIGHTS: Mapping[str, Rights] = {
     | _MOVE
     | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
     | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL},
-    "api": AUDIT | _MOVE | {"close_unit": CHANGE, "study": LOCK},
+    "api": AUDIT | _MOVE | _OPERATE | {"close_unit": CHANGE, "study": LOCK},
 }
 """By process. Retention is in nobody's: it runs as the owner."""
 

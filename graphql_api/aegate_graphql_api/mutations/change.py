@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aegate_core.database import Database
 from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError
@@ -35,6 +35,8 @@ class Outcome:
     detail: dict[str, object] = field(default_factory=dict)
     dry_run: bool = False
     """Take everything back: nothing is changed and nothing is audited."""
+    repeated: bool = False
+    """It was done before, by the same idempotency key: nothing is done and nothing is audited again."""
 
 
 class _DryRun(Exception):
@@ -52,23 +54,46 @@ async def change(context: Context, action: str, work: Callable[[Database], Await
         outcome = await work(tx)
         if outcome.dry_run:
             raise _DryRun(outcome.answer)
+        if outcome.repeated:
+            return outcome
         caller = context.caller
         deed = Deed(caller.name, action, outcome.target, address=caller.address, detail=outcome.detail)
         await record(tx, deed, now=context.now)
         return outcome
 
     try:
-        answer, said = (await context.db.atomically(with_audit)).answer, "DONE"
-    except _DryRun as tried:
-        answer, said = tried.answer, "DRY_RUN"
+        outcome = await context.db.atomically(with_audit)
+        answer, said = outcome.answer, "REPEATED" if outcome.repeated else "DONE"
+    except _DryRun as dry:
+        answer, said = dry.answer, "DRY_RUN"
     except (Refused, AegateError, RequestRefused) as error:
-        problem = error.problem if isinstance(error, Refused) else _problem_of(error)
-        if problem is None:
-            raise
+        problem = _problem_or_raise(error)
         answer, said = problem, problem.code
     context.forget()
     log(MUTATION_DONE, mutation=action, caller=context.caller.name, outcome=said)
     return answer
+
+
+async def tried(context: Context, work: Callable[[Database], Awaitable[T]]) -> T | Problem:
+    """Run ``work`` in a transaction that is taken back; return its answer, or the Problem that ended it."""
+
+    async def taken_back(tx: Database) -> None:
+        raise _DryRun(await work(tx))
+
+    try:
+        await context.db.atomically(taken_back)
+    except _DryRun as dry:
+        return cast("T", dry.answer)
+    except (Refused, AegateError, RequestRefused) as error:
+        return _problem_or_raise(error)
+    raise RuntimeError("a transaction that is taken back never commits")
+
+
+def _problem_or_raise(error: Refused | AegateError | RequestRefused) -> Problem:
+    problem = error.problem if isinstance(error, Refused) else _problem_of(error)
+    if problem is None:
+        raise error
+    return problem
 
 
 def _problem_of(error: AegateError | RequestRefused) -> Problem | None:

@@ -23,7 +23,7 @@ from aegate_graphql_api.mutations.problems import (
     invalid,
     not_found,
 )
-from aegate_graphql_api.mutations.queue_items import MOST_AT_ONCE, check_reason
+from aegate_graphql_api.mutations.selection import MOST_AT_ONCE, check_key, check_reason
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.close_unit import CloseOutcome
 from aegate_graphql_api.schema.destination import Destination, by_ae
@@ -174,8 +174,7 @@ def _request(input: SendStudiesInput, actor: str) -> SendByHand:
         raise invalid(
             "input", f"studies times destinations must be 1 to {MOST_AT_ONCE}: send in several requests"
         )
-    if not 1 <= len(input.idempotency_key) <= 128 or "\0" in input.idempotency_key:
-        raise invalid("input.idempotencyKey", "must have 1 to 128 characters: a UUID will do")
+    check_key("input.idempotencyKey", input.idempotency_key)
     if not 0 <= input.priority <= 100:
         raise invalid("input.priority", f"must be 0 to 100, got {input.priority}")
     return SendByHand(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
-from aegate_graphql_api.mutations import destinations, queue_items
+from aegate_graphql_api.mutations import destinations, operations, queue_items
 from aegate_graphql_api.permissions import QUEUE
 
 
@@ -64,5 +64,10 @@ class Mutation:
     reroute: destinations.RerouteResult = strawberry.field(
         resolver=destinations.reroute,
         description="Ask the routes again about a unit; enqueue what they now want and no destination has.",
+        directives=[QUEUE],
+    )
+    cancel_operation: operations.CancelOperationResult = strawberry.field(
+        resolver=operations.cancel_operation,
+        description="End an operation before its next batch; what it changed stays changed.",
         directives=[QUEUE],
     )

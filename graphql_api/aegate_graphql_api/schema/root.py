@@ -17,6 +17,7 @@ from aegate_graphql_api.schema import (
     destination,
     explanation,
     nodes,
+    operation,
     queue_item,
     resources,
     study,
@@ -63,6 +64,15 @@ class Query:
     )
     queue_item = strawberry.field(
         resolver=queue_item.queue_item, description="One queue item.", directives=[QUEUE]
+    )
+    operations = strawberry.field(
+        resolver=operation.operations,
+        description="Changes of many that go on by themselves, newest first; those that are about nothing beyond what "
+        "the caller sees.",
+        directives=[QUEUE],
+    )
+    operation = strawberry.field(
+        resolver=operation.operation, description="One operation, with how far it is.", directives=[QUEUE]
     )
     destinations = strawberry.field(
         resolver=destination.destinations, description="AEs as receivers, by name.", directives=[QUEUE]

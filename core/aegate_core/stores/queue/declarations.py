@@ -18,6 +18,7 @@ INDEXES: tuple[str, ...] = (
     "WHERE delivered_sha256 IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS delivered_digest ON delivered (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS operation_open ON operation (stepped_at, id) WHERE state IN ('SCHEDULED', 'RUNNING')",
 )
 
 POSTGRES_STORAGE: tuple[str, ...] = (

@@ -10,6 +10,15 @@ from aegate_core.stores.listing import Column, Order, Source
 from aegate_core.stores.scope import Scope, by_entity, by_partition, fetch_own
 
 _OF_AN_ITEM = "EXISTS (SELECT 1 FROM delivery own WHERE own.id = {item} AND {{}})"
+_OF_A_SERIES = (
+    "q.id IN (SELECT x.id FROM series r JOIN delivery x ON x.study_id = r.study_id WHERE {} AND "
+    "(x.level = 'Series' AND x.unit_uid = r.series_instance_uid OR x.level = 'Image' AND x.unit_uid IN "
+    "(SELECT i.sop_instance_uid FROM instance i WHERE i.series_id = r.id)))"
+)
+_OF_AN_INSTANCE = (
+    "q.id IN (SELECT x.id FROM instance i JOIN series r ON r.id = i.series_id JOIN delivery x "
+    "ON x.study_id = r.study_id AND x.level = 'Image' AND x.unit_uid = i.sop_instance_uid WHERE {})"
+)
 _STUDY = "q.study_id IN (SELECT s.id FROM study s JOIN patient p ON p.id = s.patient_id WHERE {})"
 
 ITEMS = Source(
@@ -43,6 +52,8 @@ ITEMS = Source(
         "error_code": Column("q.error_code"),
         "hold_code": Column("q.hold_code"),
         "study": Column("q.study_id", "bigint"),
+        "series": Column("r.id", "bigint", within=_OF_A_SERIES),
+        "instance": Column("i.id", "bigint", within=_OF_AN_INSTANCE),
         "text": Column("s.search_text", within=_STUDY, search="s.search_text"),
         "patient_name": Column("p.name_alphabetic", within=_STUDY, search="p.search_text"),
         "patient_id": Column("p.patient_id", within=_STUDY),
