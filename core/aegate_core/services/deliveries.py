@@ -144,13 +144,15 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class SendByHand:
-    """Studies that a person sends to destinations; the same idempotency key of the same actor sends once."""
+    """What a person sends to destinations; the same idempotency key of the same actor sends once."""
 
-    study_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    """Rows of studies, of series, or of instances, by ``level``."""
     destinations: tuple[ResourceKey, ...]
     actor: str
     idempotency_key: str
     priority: int = 50
+    level: Level = Level.STUDY
 
 
 async def hold(
@@ -250,45 +252,50 @@ async def _must_exist(tx: Database, ae: ResourceKey) -> None:
         )
 
 
-async def send_studies(tx: Database, request: SendByHand, *, now: datetime) -> tuple[int, ...]:
-    """Enqueue what is current in the studies for each destination; return the deliveries' ids, old ones on a repeat.
+_UNITS = {Level.STUDY: "studies", Level.SERIES: "series", Level.IMAGE: "images"}
 
-    Raises NotFound when a study is unknown or holds nothing, a destination is unknown, or retention has removed images
-    of a study: a part of it would pass for the whole.
+
+async def send_by_hand(tx: Database, request: SendByHand, *, now: datetime) -> tuple[int, ...]:
+    """Enqueue what is current in the units for each destination; return the deliveries' ids, old ones on a repeat.
+
+    Raises NotFound when a unit is unknown or holds nothing, a destination is unknown, or retention has removed images
+    of a unit: a part of it would pass for the whole.
     """
     for ae in request.destinations:
         await _must_exist(tx, ae)
-    studies = await by_hand.studies(tx, request.study_ids)
-    missing = set(request.study_ids) - {s.study_id for s in studies}
+    units = await by_hand.units(tx, request.level, request.ids)
+    name = _UNITS[request.level]
+    missing = set(request.ids) - {u.id for u in units}
     if missing:
         raise NotFound(
-            f"{len(missing)} of {len(request.study_ids)} studies are not there or hold nothing: read again"
+            f"{len(missing)} of {len(request.ids)} {name} are not there or hold nothing: read again"
         )
-    incomplete = [s for s in studies if s.removed]
+    incomplete = [u for u in units if u.removed]
     if incomplete:
-        removed, held = sum(s.removed for s in incomplete), sum(len(s.arrival_ids) for s in incomplete)
+        removed, held = sum(u.removed for u in incomplete), sum(len(u.arrival_ids) for u in incomplete)
         raise NotFound(
-            f"retention removed {removed} of the {held} images of {len(incomplete)} of {len(studies)} studies, and a "
-            "part of a study is not sent as if it were whole: let the device, or a receiver, send them to us again"
+            f"retention removed {removed} of the {held} images of {len(incomplete)} of {len(units)} {name}, and a "
+            "part is not sent as if it were whole: let the device, or a receiver, send them to us again"
         )
-    new = [_by_hand(request, study, ae) for study in studies for ae in request.destinations]
+    new = [_by_hand(request, unit, ae) for unit in units for ae in request.destinations]
     await enqueue(tx, new, now=now)
     return tuple(await enqueueing.ids_of(tx, [dedup_key(d.dedup_key) for d in new]))
 
 
-def _by_hand(request: SendByHand, study: by_hand.StudyToSend, ae: ResourceKey) -> NewDelivery:
+def _by_hand(request: SendByHand, unit: by_hand.UnitToSend, ae: ResourceKey) -> NewDelivery:
+    kind = "" if request.level is Level.STUDY else f"{request.level.value}:"
     return NewDelivery(
         destination=ae,
-        level=Level.STUDY,
-        study_id=study.study_id,
-        unit_uid=study.study_uid,
-        source_ae=parse_resource_key(study.source_ae),
-        partition=parse_resource_key(study.partition),
-        arrival_ids=tuple(ArrivalId(a) for a in study.arrival_ids),
+        level=request.level,
+        study_id=unit.study_id,
+        unit_uid=unit.uid,
+        source_ae=parse_resource_key(unit.source_ae),
+        partition=parse_resource_key(unit.partition),
+        arrival_ids=tuple(ArrivalId(a) for a in unit.arrival_ids),
         requested_by=f"person:{request.actor}",
-        dedup_key=f"hand:{request.actor}:{request.idempotency_key}:{study.study_id}:{ae}",
-        size_bytes=study.size_bytes,
-        location_code=study.location_code,
+        dedup_key=f"hand:{request.actor}:{request.idempotency_key}:{kind}{unit.id}:{ae}",
+        size_bytes=unit.size_bytes,
+        location_code=unit.location_code,
         priority=request.priority,
     )
 

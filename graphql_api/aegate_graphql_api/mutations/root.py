@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
-from aegate_graphql_api.mutations import destinations, operations, queue_items
+from aegate_graphql_api.mutations import destinations, operations, queue_items, sending
 from aegate_graphql_api.permissions import QUEUE
 
 
@@ -56,9 +56,19 @@ class Mutation:
         description="Probe a destination in trouble at once: once it answers, what waits for it goes by itself.",
         directives=[QUEUE],
     )
-    send_studies: destinations.SendResult = strawberry.field(
-        resolver=destinations.send_studies,
+    send_studies: sending.SendResult = strawberry.field(
+        resolver=sending.send_studies,
         description="Send studies to destinations by hand.",
+        directives=[QUEUE],
+    )
+    send_series: sending.SendResult = strawberry.field(
+        resolver=sending.send_series,
+        description="Send series to destinations by hand.",
+        directives=[QUEUE],
+    )
+    send_instances: sending.SendResult = strawberry.field(
+        resolver=sending.send_instances,
+        description="Send single images to destinations by hand.",
         directives=[QUEUE],
     )
     reroute: destinations.RerouteResult = strawberry.field(

@@ -9,7 +9,17 @@ import strawberry
 
 from aegate_core.database import Database
 from aegate_core.services.operations import MOST, Wanted
-from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, PageQuery, read_by, read_page
+from aegate_core.stores.listing import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Filter,
+    Op,
+    PageQuery,
+    Source,
+    read_by,
+    read_page,
+)
 from aegate_core.stores.queue.list_items import ITEM_ORDERS, ITEMS, lock_versions
 from aegate_core.stores.queue.operations import Found
 from aegate_graphql_api.context import Context
@@ -192,3 +202,12 @@ async def there(tx: Database, context: Context, ids: Sequence[int], guard: Chang
             current=item_of(row),
         )
     return sorted(found)
+
+
+async def must_see(
+    tx: Database, context: Context, source: Source, column: str, keys: Sequence[object]
+) -> None:
+    """Raise Refused NOT_FOUND unless the caller sees a row for each key: what is somebody else's is not there."""
+    found = await read_by(tx, source, column, keys, context.scope)
+    if len(found) < len(keys):
+        raise not_found(f"{len(keys) - len(found)} of {len(keys)} are not there: read the list again")

@@ -42,6 +42,8 @@ NEEDS_QUEUE = (
     'mutation { resumeDestination(id: "x") { __typename } }',
     'mutation { retryDestination(id: "x") { __typename } }',
     'mutation { reroute(closeUnitId: "x") { __typename } }',
+    'mutation { sendSeries(input: {seriesIds: [], destinationIds: [], idempotencyKey: "x"}) { __typename } }',
+    'mutation { sendInstances(input: {instanceIds: [], destinationIds: [], idempotencyKey: "x"}) { __typename } }',
     'mutation { sendStudies(input: {studyIds: [], destinationIds: [], idempotencyKey: "x"}) { __typename } }',
 )
 NEEDS_EDITOR = (

@@ -375,8 +375,8 @@ async def test_sending_by_hand_needs_what_is_there(database_url: str, tmp_path: 
         await filled(here, limit=1, items=1)
         order = SendByHand((77,), (PACS,), "ann", "key-1")
         with pytest.raises(NotFound):
-            await deliveries.send_studies(here.db, order, now=NOW)
+            await deliveries.send_by_hand(here.db, order, now=NOW)
         nowhere = SendByHand((77,), (ResourceKey("default", "nobody"),), "ann", "key-1")
         with pytest.raises(NotFound):
-            await deliveries.send_studies(here.db, nowhere, now=NOW)
+            await deliveries.send_by_hand(here.db, nowhere, now=NOW)
         assert len(await here.states()) == 1

@@ -56,7 +56,7 @@ async def send(place: Place, key_: str = "k") -> tuple[int, ...]:
     study = int(await place.db.fetch_value("SELECT id FROM study"))
     request = SendByHand((study,), (key("ws1"),), "anna", key_)
     async with place.db.transaction() as tx:
-        return await deliveries.send_studies(tx, request, now=LATER)
+        return await deliveries.send_by_hand(tx, request, now=LATER)
 
 
 REMOVAL = "action LIKE 'remove%'"
@@ -139,7 +139,7 @@ async def test_failed_item_goes_when_its_destination_got_the_image_otherwise(pla
     await place.db.execute("UPDATE delivery SET state = 'FAILED', instances_done = 0, instances_failed = 3")
     study = int(await place.db.fetch_value("SELECT id FROM study"))
     async with place.db.transaction() as tx:
-        await deliveries.send_studies(tx, SendByHand((study,), (key("pacs"),), "anna", "k"), now=at(1300))
+        await deliveries.send_by_hand(tx, SendByHand((study,), (key("pacs"),), "anna", "k"), now=at(1300))
     await deliver(place)
 
     removed = (await run(place, MUCH_LATER)).partitions["default/default"]
@@ -229,7 +229,7 @@ async def test_image_that_is_being_sent_by_hand_just_now_stays(place: Place, dat
         async with place.db.transaction() as tx:
             study = int(await tx.fetch_value("SELECT id FROM study"))
             request = SendByHand((study,), (key("ws1"),), "anna", "k")
-            assert len(await deliveries.send_studies(tx, request, now=LATER)) == 1
+            assert len(await deliveries.send_by_hand(tx, request, now=LATER)) == 1
             running = asyncio.create_task(retain(other, DataFolder(place.root), now=LATER))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(running), 0.5)
