@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aegate_core.database import Database, as_datetime
 from aegate_core.decisions.breaker import BreakerState
@@ -22,6 +22,7 @@ from aegate_core.decisions.moving import (
 )
 from aegate_core.decisions.moving import why_not_moving as decide_why
 from aegate_core.decisions.priority import RANK_PER_POINT, bumped_rank, rank
+from aegate_core.decisions.starting import Pace, estimated_start
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
 from aegate_core.errors import InvalidInput, InvalidValue, NotFound
 from aegate_core.resources.values import Ability, ApplicationEntity, Level
@@ -316,6 +317,33 @@ async def why_not_moving(
         if answer is not None:
             answers[int(str(row.item["id"]))] = answer
     return answers
+
+
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """Where an item stands in its destination's line, and when it will begin."""
+
+    position: int
+    """1 is next."""
+    starts_at: datetime | None
+
+
+async def in_line(db: Database, delivery_ids: Sequence[int], *, now: datetime) -> dict[int, InLine]:
+    """Return where items stand; without those that do not wait in line, or behind more than can be counted."""
+    seen = await inquiry.worker_last_seen(db)
+    alive = seen is not None and abs(now - seen) <= WORKER_SILENCE
+    rows = [
+        r for r in await inquiry.items(db, delivery_ids, now=now) if 0 < r.position <= inquiry.COUNTED_IN_LINE
+    ]
+    destinations = sorted({int(str(r.item["destination_id"])) for r in rows})
+    took = await inquiry.durations(db, destinations, now=now) if rows else {}
+    found = {}
+    for row in rows:
+        times = took.get(int(str(row.item["destination_id"])), [])
+        pace = Pace(len(times), sum(times, timedelta()) / len(times)) if times else Pace()
+        starts = estimated_start(row.position, _destination_facts(row), pace, workers_alive=alive, now=now)
+        found[int(str(row.item["id"]))] = InLine(row.position, starts)
+    return found
 
 
 def _item_facts(row: inquiry.ItemRow) -> ItemFacts:

@@ -12,8 +12,9 @@ import strawberry
 from aegate_core.database import as_datetime, as_json
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.decisions.moving import WhyNotMoving as Why
+from aegate_core.decisions.outcome_words import explain_outcome
 from aegate_core.dicom.text import search_text
-from aegate_core.services.deliveries import why_not_moving
+from aegate_core.services.deliveries import InLine, in_line, why_not_moving
 from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
 from aegate_core.stores.queue.list_items import (
@@ -100,6 +101,10 @@ class DeliveryInstance:
         description="The peer's C-STORE status (PS3.7 C) of the last attempt."
     )
     status_hex: str | None = strawberry.field(description="The same, as 0xA900.")
+    explanation: str | None = strawberry.field(
+        description="What became of it and what comes of that, in one sentence, by the Standard's meaning of the "
+        "status; null: nothing yet."
+    )
     attempts: int
     error_code: str | None
     available_at: datetime | None = strawberry.field(description="When it is tried again.")
@@ -161,6 +166,24 @@ class QueueItem(Node):
     async def why_not_moving(self, info: Info) -> WhyNotMoving | None:
         """Answer for all items of the answer at once."""
         return cast("WhyNotMoving | None", await info.context.loader(load_why).load(self.key))
+
+    @strawberry.field(
+        description="Its place in the line of its destination, 1 is next; null: it does not wait in line (see "
+        "whyNotMoving), or more than 1,000 are before it."
+    )
+    async def position(self, info: Info) -> int | None:
+        """Answer for all items of the answer at once."""
+        place = cast("InLine | None", await info.context.loader(load_places).load(self.key))
+        return None if place is None else place.position
+
+    @strawberry.field(
+        description="When it will begin to be sent, by its place, the connections to the destination and how long "
+        "others took in the last 15 minutes; null: nobody can tell."
+    )
+    async def estimated_start(self, info: Info) -> datetime | None:
+        """Answer for all items of the answer at once."""
+        place = cast("InLine | None", await info.context.loader(load_places).load(self.key))
+        return None if place is None else place.starts_at
 
     @strawberry.field(description="The study that it is of.")
     async def study(self, info: Info) -> Study | None:
@@ -309,6 +332,12 @@ async def load_why(context: Context, keys: list[int]) -> list[WhyNotMoving | Non
     return [_why(answers.get(key)) for key in keys]
 
 
+async def load_places(context: Context, keys: list[int]) -> list[InLine | None]:
+    """Say where items stand in line."""
+    found = await in_line(context.db, keys, now=await context.db.time())
+    return [found.get(key) for key in keys]
+
+
 def _why(why: Why | None) -> WhyNotMoving | None:
     if why is None:
         return None
@@ -368,6 +397,7 @@ def instance_of(row: Mapping[str, Any]) -> DeliveryInstance:
         state=InstanceState(row["state"]),
         status=status,
         status_hex=None if status is None else f"0x{status:04X}",
+        explanation=explain_outcome(status, row["error_code"]),
         attempts=int(row["attempts"]),
         error_code=row["error_code"],
         available_at=moment(row["available_at"]),

@@ -108,6 +108,11 @@ class Query:
         description="What every route makes of a study, before anything is sent.",
         directives=[QUEUE],
     )
+    explain_route_of_header = strawberry.field(
+        resolver=explanation.explain_route_of_header,
+        description="What every route would make of an image that has not come yet, by its header and its sender.",
+        directives=[QUEUE],
+    )
 
 
 class QuietSchema(strawberry.Schema):

@@ -22,6 +22,7 @@ NEEDS_QUEUE = (
     "{ destinations { pageInfo { hasNextPage } } }",
     '{ destination(id: "x") { id } }',
     '{ explainRoute(studyId: "x") { sources { level } } }',
+    '{ explainRouteOfHeader(header: {sourceAe: "a/b", attributes: []}) { level } }',
     "{ conflicts { nodes { id } } }",
     "{ closeUnits { nodes { id } } }",
     "{ quarantinedObjects { nodes { id } } }",

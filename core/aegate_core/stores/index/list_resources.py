@@ -112,3 +112,11 @@ async def open_counts(db: Database, scope: Scope) -> dict[str, int]:
 async def entity_conditions(db: Database, scope: Scope) -> list[dict[str, object]]:
     """Return the conditions of the live AEs of the caller's partitions, by their key."""
     return await fetch_own(db, _NOT_READY, by_partition("partition"), scope)
+
+
+_ENTITY = f"SELECT id FROM application_entity WHERE deleted_at IS NULL AND {_KEY} = $1 AND {{own}}"
+
+
+async def sees_entity(db: Database, ae: str, scope: Scope) -> bool:
+    """Whether there is such an AE, of a partition that the caller sees."""
+    return bool(await fetch_own(db, _ENTITY, by_partition("partition"), scope, ae))
