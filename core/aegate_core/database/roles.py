@@ -62,7 +62,16 @@ RIGHTS: Mapping[str, Rights] = {
     | _MOVE
     | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
     | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL},
-    "api": AUDIT | _MOVE | _OPERATE | {"close_unit": CHANGE, "study": LOCK},
+    "api": AUDIT
+    | _MOVE
+    | _OPERATE
+    | {
+        "close_unit": CHANGE,
+        "study": LOCK,
+        "conflict": CHANGE,
+        "quarantined_object": CHANGE,
+        "instance": ("UPDATE (current_arrival_id)",),  # which of two contents counts
+    },
 }
 """By process. Retention is in nobody's: it runs as the owner."""
 

@@ -24,7 +24,7 @@ from aegate_core.decisions.moving import why_not_moving as decide_why
 from aegate_core.decisions.priority import RANK_PER_POINT, bumped_rank, rank
 from aegate_core.decisions.starting import Pace, estimated_start
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
-from aegate_core.errors import InvalidInput, InvalidValue, NotFound
+from aegate_core.errors import Conflict, InvalidInput, InvalidValue, NotFound
 from aegate_core.resources.values import Ability, ApplicationEntity, Level
 from aegate_core.stores.queue import by_hand, destinations, enqueueing, inquiry, wishes
 from aegate_core.stores.queue.history import Note
@@ -183,6 +183,22 @@ async def retry(
     note = Note(actor, now, "RETRIED", _short(reason))
     changed = await _changed(tx, ids, await wishes.retry(tx, [i for i in ids if i not in gone], note))
     return replace(changed, refused={**changed.refused, **dict.fromkeys(gone, "IMAGES_REMOVED")})
+
+
+async def retry_instances(
+    tx: Database, delivery_id: int, arrival_ids: Sequence[str], *, note: Note
+) -> tuple[str, ...]:
+    """Send single images of an item again that were given up or cancelled; return which. The others stay as they are.
+
+    Lock the item before. Raises Conflict while it is being sent. What is held stays held.
+    """
+    await wishes.lock_studies_of(tx, [delivery_id])
+    if (await wishes.states_of(tx, [delivery_id])).get(delivery_id) == "IN_PROGRESS":
+        raise Conflict("the item is being sent just now: wait until it is over, or hold it first")
+    again = await wishes.retry_instances(tx, delivery_id, arrival_ids)
+    if again:
+        await wishes.send_again(tx, delivery_id, note)
+    return tuple(again)
 
 
 async def cancel(

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from aegate_core.database import Database
-from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError
+from aegate_core.errors import AegateError, Conflict, InvalidInput, NotFound, StorageError
 from aegate_core.events import MUTATION_DONE, Log
 from aegate_core.services.audit import Deed, record
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.mutations.problems import (
+    ConflictProblem,
     NotFoundProblem,
     Problem,
     Refused,
@@ -104,6 +105,8 @@ def _problem_of(error: AegateError | RequestRefused) -> Problem | None:
         return ValidationProblem(code=code, message=error.message, field_errors=[])
     if isinstance(error, NotFound):
         return NotFoundProblem(code="NOT_FOUND", message=error.message)
+    if isinstance(error, Conflict):
+        return ConflictProblem(code="CONFLICT", message=error.message, current=None, actual_count=None)
     if isinstance(error, InvalidInput):
         return ValidationProblem(code="INVALID_VALUE", message=error.message, field_errors=[])
     if isinstance(error, StorageError):

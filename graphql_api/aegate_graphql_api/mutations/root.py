@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
-from aegate_graphql_api.mutations import destinations, operations, queue_items, sending
+from aegate_graphql_api.mutations import destinations, instances, operations, queue_items, sending, troubles
 from aegate_graphql_api.permissions import QUEUE
 
 
@@ -39,6 +39,11 @@ class Mutation:
         resolver=queue_items.bump_queue_items,
         description="Put unfinished items before everything else that waits for their destination, above any "
         "priority and waiting time; what is bumped later goes before what was bumped earlier.",
+        directives=[QUEUE],
+    )
+    retry_queue_item_instances: instances.RetryInstancesResult = strawberry.field(
+        resolver=instances.retry_instances,
+        description="Send single images of an item again that were given up or cancelled; what is held stays held.",
         directives=[QUEUE],
     )
     hold_destination: destinations.DestinationResult = strawberry.field(
@@ -79,5 +84,16 @@ class Mutation:
     cancel_operation: operations.CancelOperationResult = strawberry.field(
         resolver=operations.cancel_operation,
         description="End an operation before its next batch; what it changed stays changed.",
+        directives=[QUEUE],
+    )
+    resolve_conflict: troubles.ResolveConflictResult = strawberry.field(
+        resolver=troubles.resolve_conflict,
+        description="Decide about a conflict; what is held for it goes or is cancelled with that.",
+        directives=[QUEUE],
+    )
+    release_quarantined: troubles.ReleaseQuarantinedResult = strawberry.field(
+        resolver=troubles.release_quarantined,
+        description="Say that somebody looked at objects that could not be parsed: they leave the open list, and are "
+        "kept.",
         directives=[QUEUE],
     )

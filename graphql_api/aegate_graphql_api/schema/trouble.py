@@ -9,6 +9,7 @@ from typing import Any, cast
 import strawberry
 
 from aegate_core.database import as_datetime
+from aegate_core.decisions.resolutions import Resolution, choices
 from aegate_core.stores.index.list_studies import CONFLICT_ORDER, CONFLICTS, QUARANTINE, QUARANTINE_ORDER
 from aegate_core.stores.listing import AllOf, Compare, Filter, Op
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
@@ -17,6 +18,16 @@ from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id
 from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.schema.study import Study, load_studies
+
+strawberry.enum(
+    Resolution,
+    name="ConflictResolution",
+    description="What may be decided about a conflict; nothing that was received is changed or deleted by it. Of a "
+    "PATIENT_MISMATCH: SEND_AS_IT_IS lets go what is held for it, DO_NOT_SEND cancels that. Of a "
+    "SAME_UID_OTHER_CONTENT: KEEP_NEWER leaves it so, KEEP_OLDER lets the older content count, which is what is sent "
+    "by hand and shown from then on; queue items keep what they were made with. Of a SAME_UID_OTHER_STUDY: KEEP_BOTH "
+    "leaves it so.",
+)
 
 
 @strawberry.type(
@@ -36,6 +47,11 @@ class Conflict(Node):
     resolved_at: datetime | None
     resolved_by: str | None
     resolution: str | None
+
+    @strawberry.field(description="What may be decided about it, by resolveConflict; empty: it is resolved.")
+    def choices(self) -> list[Resolution]:
+        """Say what fits its kind."""
+        return [] if self.resolved_at is not None else list(choices(self.kind))
 
     @strawberry.field(description="The study that it is about.")
     async def study(self, info: Info) -> Study | None:

@@ -84,6 +84,17 @@ async def ask_to_cancel(tx: Database, ids: Sequence[int], note: Note) -> list[in
     )
 
 
+async def held_for(tx: Database, study_id: int, hold_code: str) -> list[int]:
+    """Return the items of a study that are held for this reason, locked."""
+    found = await tx.fetch(
+        "SELECT id FROM delivery WHERE study_id = $1 AND state = 'HELD' AND hold_code = $2 ORDER BY id "
+        "FOR NO KEY UPDATE",
+        study_id,
+        hold_code,
+    )
+    return [int(r["id"]) for r in found]
+
+
 async def lock_studies_of(tx: Database, ids: Sequence[int]) -> None:
     """Lock the studies of items until the end of the transaction: retention removes none of their images."""
     await tx.fetch(
@@ -125,6 +136,43 @@ async def retry(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
         "WHERE delivery_id = ANY($1) AND state IN ('DEAD', 'CANCELED', 'PENDING')",
         moved,
     )
+    return moved
+
+
+async def retry_instances(tx: Database, delivery_id: int, arrival_ids: Sequence[str]) -> list[str]:
+    """Make dead and cancelled images of an item pending again, with fresh attempts; return which. Lock the item before.
+
+    One whose image retention removed stays.
+    """
+    again = await tx.fetch(
+        "UPDATE delivery_instance SET state = 'PENDING', attempts = 0, breaks = 0, broke_at = NULL, "
+        "available_at = NULL, finished_at = NULL, error_code = NULL WHERE delivery_id = $1 AND arrival_id = ANY($2) "
+        "AND state IN ('DEAD', 'CANCELED') AND EXISTS (SELECT 1 FROM arrival a "
+        "WHERE a.id = delivery_instance.arrival_id AND a.removed_at IS NULL) RETURNING arrival_id",
+        delivery_id,
+        list(arrival_ids),
+    )
+    if again:
+        await tx.execute(
+            "UPDATE delivery SET version = version + 1, instances_failed = (SELECT count(*) FROM delivery_instance i "
+            "WHERE i.delivery_id = delivery.id AND i.state = 'DEAD') WHERE id = $1",
+            delivery_id,
+        )
+    return sorted(str(r["arrival_id"]) for r in again)
+
+
+async def send_again(tx: Database, delivery_id: int, note: Note) -> list[int]:
+    """Put a failed or cancelled item, of which something is pending again, back into the line."""
+    fresh: dict[str, object] = {
+        "available_at": note.at,
+        "finished_at": None,
+        "error_code": None,
+        "error_message": None,
+        "cancel_requested_by": None,
+    }
+    moved: list[int] = []
+    for state in ("FAILED", "CANCELED"):
+        moved += await transition(tx, [delivery_id], Transition(state, "SCHEDULED", note, fresh))
     return moved
 
 
