@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from aegate_core.database import Database
@@ -105,6 +105,7 @@ async def retain(
     run.report.left_over = await index.count_to_delete(db)
     if not dry_run:
         await _delete_files(run)
+        await _operations(run)
     await _deliveries(run)
     for key, partition in sorted(configuration.partitions.items()):
         due_before = images_due_before(partition.retention, now=now)
@@ -115,7 +116,18 @@ async def retain(
     return run.report
 
 
-# Queue items.
+# Changes of many, and queue items.
+
+OPERATIONS_KEPT = timedelta(days=90)
+"""How long one can be asked what became of it, by feel: as long as finished queue items. The audit keeps what was done."""
+
+
+async def _operations(run: _Run) -> None:
+    async def some(tx: Database) -> int:
+        return await queue.remove_operations(tx, run.now - OPERATIONS_KEPT)
+
+    while not run.is_stopped() and await run.db.atomically(some):
+        pass
 
 
 async def _deliveries(run: _Run) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,11 @@ from aegate_core.database import DatabaseClock, open_database
 from aegate_core.decisions.retention import Keep
 from aegate_core.errors import NotFound
 from aegate_core.events import RETENTION_FAILED
-from aegate_core.services import deliveries
+from aegate_core.services import deliveries, operations
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.fsck import Kind, Summary, check
-from aegate_core.services.retention import Report, retain
+from aegate_core.services.operations import Wanted
+from aegate_core.services.retention import OPERATIONS_KEPT, Report, retain
 from aegate_core.services.studies import close_due, reroute
 from aegate_core.settings import DataFolder
 from tests.dicom import Instance, ct, ct_study
@@ -394,3 +395,21 @@ async def test_a_worker_that_must_not_removes_nothing(place: Place) -> None:
         started = time.monotonic()
         await eventually_async(lambda: worker._beat > started)
     assert blobs(place) == 3
+
+
+async def test_operations_go_ninety_days_after_their_end(place: Place) -> None:
+    async with place.db.transaction() as tx:
+        for ended, n in (
+            (MUCH_LATER - OPERATIONS_KEPT, 1),
+            (MUCH_LATER - OPERATIONS_KEPT + timedelta(seconds=1), 2),
+        ):
+            begun = await operations.begin(tx, Wanted("holdQueueItems", "anna"), f"k{n}", None, now=LATER)
+            await operations.about(tx, begun.id, [1])
+            await tx.execute("UPDATE operation SET finished_at = $2 WHERE id = $1", begun.id, ended)
+        await operations.begin(tx, Wanted("holdQueueItems", "anna"), "open", None, now=LATER)
+    await run(place, MUCH_LATER, dry_run=True)
+    assert await place.count("operation") == 3
+    await run(place, MUCH_LATER)
+    kept = await place.db.fetch("SELECT idempotency_key FROM operation ORDER BY id")
+    assert [r["idempotency_key"] for r in kept] == ["k2", "open"]
+    assert (await place.count("operation_item"), await place.count("operation_partition")) == (1, 1)

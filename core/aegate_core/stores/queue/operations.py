@@ -188,14 +188,17 @@ async def next_targets(tx: Database, operation: OperationRow, limit: int) -> lis
 
 async def record(tx: Database, operation_id: int, fates: Sequence[Fate], *, now: datetime) -> None:
     """Write what became of the next things of a locked operation."""
-    values = [{"n": f.n, "o": f.outcome, "b": f.because} for f in fates]
-    await tx.execute(
-        "UPDATE operation_item SET outcome = o.outcome, because = o.because "
-        "FROM (SELECT CAST(j.value ->> 'n' AS integer) AS n, j.value ->> 'o' AS outcome, j.value ->> 'b' AS because "
-        f"FROM {rows('$1', tx.dialect)}) AS o WHERE operation_item.operation_id = $2 AND operation_item.n = o.n",
-        as_rows(values),
-        operation_id,
-    )
+    groups: dict[tuple[str, str | None], list[int]] = {}
+    for fate in fates:
+        groups.setdefault((fate.outcome, fate.because), []).append(fate.n)
+    for (outcome, because), places in groups.items():
+        await tx.execute(
+            "UPDATE operation_item SET outcome = $1, because = $2 WHERE operation_id = $3 AND n = ANY($4)",
+            outcome,
+            because,
+            operation_id,
+            places,
+        )
     counts = [sum(f.outcome == name for f in fates) for name in ("CHANGED", "ASKED", "LEFT")]
     await tx.execute(
         "UPDATE operation SET state = 'RUNNING', processed = processed + $2, changed = changed + $3, "
