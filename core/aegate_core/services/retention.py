@@ -119,12 +119,12 @@ async def retain(
 # Changes of many, and queue items.
 
 OPERATIONS_KEPT = timedelta(days=90)
-"""How long one can be asked what became of it, by feel: as long as finished queue items. The audit keeps what was done."""
+"""How long one can be asked what became of it, by feel: as long as finished queue items. The audit keeps it."""
 
 
 async def _operations(run: _Run) -> None:
-    async def some(tx: Database) -> int:
-        return await queue.remove_operations(tx, run.now - OPERATIONS_KEPT)
+    async def some(tx: Database) -> bool:
+        return await queue.remove_operations(tx, run.now - OPERATIONS_KEPT) > 0
 
     while not run.is_stopped() and await run.db.atomically(some):
         pass
