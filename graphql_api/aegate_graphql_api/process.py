@@ -30,8 +30,8 @@ from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
-from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.operating import operate
+from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.settings import Settings, settings_from
 
 PROCESS = "api"

@@ -1,6 +1,5 @@
 """Many queue items at once, and the API as somebody else uses it."""
 
-
 from __future__ import annotations
 
 from dataclasses import replace

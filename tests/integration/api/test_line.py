@@ -12,7 +12,8 @@ from aegate_core.stores.queue import inquiry
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
 from tests.integration.api.clients import API
-from tests.integration.api.snapshots import as_caller, copy_item, snapshot
+from tests.integration.api.many_items import as_caller, copy_item
+from tests.integration.api.snapshots import snapshot
 from tests.integration.intake.hospital import HOSPITAL, route
 
 LINE = """{ queueItems(search: "to:pacs", orderBy: OLDEST, first: 10) { nodes { state position estimatedStart

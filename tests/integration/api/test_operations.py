@@ -20,7 +20,8 @@ from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.schema.node import global_id
 from aegate_graphql_api.tokens import create_token
 from tests.integration.api.clients import API, fill
-from tests.integration.api.snapshots import as_caller, copy_item, snapshot
+from tests.integration.api.many_items import as_caller, copy_item
+from tests.integration.api.snapshots import snapshot
 from tests.integration.api.test_process import api_process
 from tests.integration.intake.hospital import Place, spool_folder
 from tests.integration.waiting import eventually

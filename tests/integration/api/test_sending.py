@@ -12,7 +12,8 @@ import pytest
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
 from tests.integration.api.clients import API
-from tests.integration.api.snapshots import as_caller, snapshot
+from tests.integration.api.many_items import as_caller
+from tests.integration.api.snapshots import snapshot
 
 SENT = """__typename ... on StudiesSent { count dryRun items { id destinationAe level unitUid instancesTotal priority
   requestedBy sourceAe state sizeBytes } } ... on Problem { code message }"""

@@ -14,7 +14,8 @@ from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
 from tests import dicom
 from tests.integration.api.clients import API, BEFORE
-from tests.integration.api.snapshots import as_caller, snapshot
+from tests.integration.api.many_items import as_caller
+from tests.integration.api.snapshots import snapshot
 
 STRANGER = Caller("eve", frozenset({Permission.TOKEN, Permission.DICOM_QUEUE}), partitions=frozenset({"b/b"}))
 RESOLVE = """mutation($i: ResolveConflictInput!) { resolveConflict(input: $i) { __typename
