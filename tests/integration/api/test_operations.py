@@ -329,7 +329,7 @@ COUNTS = {
     "held": "SELECT count(*) FROM delivery WHERE state = 'HELD'",
     "fates": "SELECT count(*) FROM operation_item WHERE outcome = 'CHANGED'",
     "events": "SELECT count(*) FROM delivery_event WHERE to_state = 'HELD'",
-    "audited": "SELECT count(*) FROM audit_event",
+    "audited": "SELECT count(*) FROM audit_event WHERE action = 'holdQueueItems'",
 }
 
 
