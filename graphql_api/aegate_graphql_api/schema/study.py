@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +12,6 @@ from typing import Any, Optional, cast
 import strawberry
 
 from aegate_core.database import as_datetime, as_json
-from aegate_core.dicom.text import search_text
 from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.index.list_studies import (
     INSTANCE_ORDER,
@@ -133,6 +133,7 @@ class StudyOrder(StrEnum):
     NEWEST_ARRIVAL = "NEWEST_ARRIVAL"
     OLDEST_ARRIVAL = "OLDEST_ARRIVAL"
     NEWEST_STUDY_DATE = "NEWEST_STUDY_DATE"
+    OLDEST_STUDY_DATE = "OLDEST_STUDY_DATE"
 
 
 @strawberry.input(description="All that is given must hold. Dates are YYYYMMDD.")
@@ -177,11 +178,17 @@ async def studies(  # noqa: PLR0913 - a GraphQL field has the arguments that cal
     after: After = None,
 ) -> Connection[Study]:
     """List studies."""
+    found = await studies_filter(info.context, search, where)
+    listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.value], found, (search, where))
+    return await connection(info.context, listing, study_of, first=first, after=after)
+
+
+async def studies_filter(context: Context, search: str | None, where: StudyWhere | None) -> Filter:
+    """Return what a search and a filter ask for."""
     parts = [filter_of(where)]
     for term in terms(search, (*PREFIXES, "ae")):
-        parts.append(await _term(info.context, term))
-    listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.value], AllOf(tuple(parts)), (search, where))
-    return await connection(info.context, listing, study_of, first=first, after=after)
+        parts.append(await _term(context, term))
+    return AllOf(tuple(parts))
 
 
 async def study(info: Info, id: strawberry.ID) -> Study | None:
@@ -192,13 +199,21 @@ async def study(info: Info, id: strawberry.ID) -> Study | None:
 async def _term(context: Context, term: Term) -> Filter:
     if term.prefix is not None and term.prefix in PREFIXES:
         column, op = PREFIXES[term.prefix]
-        return Compare(column, op, term.text)
-    keys = await keys_matching(context.db, search_text(term.text))
-    sources: list[Filter] = [Compare("source_ae", Op.IN, keys)] if keys else []
+        return term.compare(column, op)
     if term.prefix == "ae":
-        return AnyOf(tuple(sources))
-    location = Compare("location_code", Op.EQ, term.text)
-    return AnyOf((Compare("text", Op.CONTAINS, term.text), location, *sources))
+        return Compare("source_ae", Op.IN, await keys_matching(context.db, term.compare("text")))
+    return anything_of_a_study(term)
+
+
+def anything_of_a_study(term: Term) -> Filter:
+    """Return where a term is found in what is known of a study: its search text, or its UID."""
+    text = term.compare("text")
+    if not _UID.fullmatch(term.text):
+        return text
+    return AnyOf((text, term.compare("study_instance_uid", Op.STARTS_WITH)))
+
+
+_UID = re.compile(r"[0-9]+(\.[0-9]*)+")
 
 
 async def load_studies(context: Context, keys: list[int]) -> list[Study | None]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aegate_core.database import Database, as_int
-from aegate_core.stores.listing import Column, Order, Source
-from aegate_core.stores.scope import Scope, by_entity, by_partition, fetch_own
+from aegate_core.stores.listing import SORTED, Column, Order, Source, read_by
+from aegate_core.stores.scope import ALL_ROWS, Scope, by_entity, by_partition, fetch_own
 
 _OF_AN_ITEM = "EXISTS (SELECT 1 FROM delivery own WHERE own.id = {item} AND {{}})"
-_STUDY = "q.study_id IN (SELECT s.id FROM study s JOIN patient p ON p.id = s.patient_id WHERE {})"
+_STUDY = "q.study_id IN (SELECT s.id FROM study s LEFT JOIN patient p ON p.id = s.patient_id WHERE {})"
 
 ITEMS = Source(
     select=(
@@ -31,6 +31,7 @@ ITEMS = Source(
         "id": Column("q.id", "bigint"),
         "state": Column("q.state"),
         "destination": Column("d.ae"),
+        "destination_key": Column("q.destination_id", "bigint"),
         "source_ae": Column("q.source_ae"),
         "partition": Column("q.partition"),
         "location_code": Column("q.location_code"),
@@ -43,13 +44,15 @@ ITEMS = Source(
         "error_code": Column("q.error_code"),
         "hold_code": Column("q.hold_code"),
         "study": Column("q.study_id", "bigint"),
-        "text": Column("s.search_text", within=_STUDY, search="s.search_text"),
-        "patient_name": Column("p.name_alphabetic", within=_STUDY, search="p.search_text"),
-        "patient_id": Column("p.patient_id", within=_STUDY),
-        "accession_number": Column("s.accession_number", within=_STUDY),
-        "study_instance_uid": Column("s.study_instance_uid", within=_STUDY),
+        "text": Column("s.search_text", within=_STUDY, search="s.search_text", study="s"),
+        "patient_name": Column(
+            "p.name_alphabetic", within=_STUDY, search="p.search_text", is_name=True, study="s"
+        ),
+        "patient_id": Column("p.patient_id", within=_STUDY, study="s"),
+        "accession_number": Column("s.accession_number", within=_STUDY, study="s"),
+        "study_instance_uid": Column("s.study_instance_uid", within=_STUDY, is_uid=True),
         "study_date": Column("s.study_date", within=_STUDY),
-        "document_type": Column("s.document_type", within=_STUDY),
+        "document_type": Column("s.document_type", within=_STUDY, study="s"),
     },
 )
 ITEM_ORDERS = {
@@ -102,7 +105,7 @@ DESTINATIONS = Source(
         "held_at": Column("d.held_at", "timestamptz"),
     },
 )
-DESTINATION_ORDER = Order("NAME", (("d.ae", "text"), ("d.id", "bigint")), descending=False)
+DESTINATION_ORDER = Order("NAME", ((f"d.ae{SORTED}", "text"), ("d.id", "bigint")), descending=False)
 
 LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
 
@@ -135,6 +138,12 @@ ORDER BY destination_id, n
 async def grouped(db: Database, finished_since: datetime, scope: Scope) -> list[dict[str, object]]:
     """Return counts of unfinished and of lately finished items by destination, source, location, who asked, state."""
     return await fetch_own(db, GROUPED, ITEMS.belongs, scope, finished_since)
+
+
+async def destination_ids(db: Database, aes: Sequence[str]) -> list[int]:
+    """Return the ids of the destinations of AEs, also of those that are gone; of all, whoever asks."""
+    found = await read_by(db, DESTINATIONS, "ae", aes, ALL_ROWS)
+    return sorted(int(str(row["id"])) for row in found)
 
 
 async def failed(db: Database, scope: Scope) -> int:

@@ -1,0 +1,79 @@
+"""How the databases answer: by an index, whatever lies behind the first page, never by reading all there is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from aegate_core.database import Database, open_database
+from aegate_core.stores.index.list_studies import STUDIES, STUDY_ORDERS
+from aegate_core.stores.listing import Compare, Op, PageQuery, page_statement
+from aegate_core.stores.queue.list_items import GROUPED, ITEM_ORDERS, ITEMS
+from aegate_core.stores.scope import ALL_ROWS
+
+NOW = datetime.now(UTC)
+
+
+async def plan(db: Database, sql: str, *values: object, off: str = "enable_seqscan") -> str:
+    """Return how the database would answer; ``off`` is what PostgreSQL is not to do."""
+    explain = "EXPLAIN QUERY PLAN" if db.is_sqlite else "EXPLAIN"
+    async with db.transaction() as tx:
+        if not db.is_sqlite:  # so small a table it would rather read whole
+            for name in off.split():
+                await tx.execute(f"SET LOCAL {name} = off")
+        return str(await tx.fetch(f"{explain} {sql}", *values))
+
+
+async def test_failed_items_are_counted_without_reading_all_the_others(database_url: str) -> None:
+    async with open_database(database_url) as db:
+        said = await plan(db, "SELECT 1 FROM delivery WHERE state = 'FAILED' LIMIT 10001")
+    assert "delivery_failed" in said
+
+
+async def test_dashboard_reads_no_item_that_was_finished_long_ago(database_url: str) -> None:
+    async with open_database(database_url) as db:
+        for own in ("TRUE", "(q.partition = 'default/default')"):
+            said = await plan(db, GROUPED.replace("{own}", own), NOW)
+            assert "delivery_live" in said
+            assert "finished_at" in said
+            assert "SCAN delivery" not in said
+            assert "Seq Scan on delivery" not in said
+
+
+@pytest.mark.parametrize("op", [Op.EQ, Op.STARTS_WITH])
+async def test_study_is_found_by_its_uid_without_reading_the_others(database_url: str, op: Op) -> None:
+    query = PageQuery(STUDY_ORDERS["NEWEST_ARRIVAL"], 50, Compare("study_instance_uid", op, "1.2.3"))
+    async with open_database(database_url) as db:
+        sql, values = page_statement(db.dialect, STUDIES, query, ALL_ROWS)
+        said = await plan(db, sql, *values)
+    assert "study_by_uid" in said
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("text", "thorax"), ("text", "M?ller*"), ("patient_name", "muller ann"), ("accession_number", "A123")],
+)
+async def test_texts_are_found_by_the_index_of_texts(database_url: str, column: str, value: str) -> None:
+    query = PageQuery(STUDY_ORDERS["NEWEST_ARRIVAL"], 50, Compare(column, Op.MATCHES, value))
+    async with open_database(database_url) as db:
+        sql, values = page_statement(db.dialect, STUDIES, query, ALL_ROWS)
+        said = await plan(db, sql, *values, off="enable_seqscan enable_indexscan enable_indexonlyscan")
+    assert ("study_words VIRTUAL TABLE INDEX" if db.is_sqlite else "study_search") in said
+
+
+@pytest.mark.parametrize(
+    ("source", "order", "after"),
+    [(STUDIES, order, (NOW, 1)) for order in STUDY_ORDERS.values() if "DATE" not in order.name]
+    + [(STUDIES, order, ("20260101", 1)) for order in STUDY_ORDERS.values() if "DATE" in order.name]
+    + [(ITEMS, order, (NOW, 1)) for order in ITEM_ORDERS.values()],
+    ids=[*STUDY_ORDERS, *ITEM_ORDERS],
+)
+async def test_every_order_is_read_from_an_index(database_url: str, source, order, after) -> None:  # type: ignore[no-untyped-def]
+    async with open_database(database_url) as db:
+        sql, values = page_statement(db.dialect, source, PageQuery(order, 50, after=after), ALL_ROWS)
+        said = await plan(db, sql, *values, off="enable_seqscan enable_bitmapscan enable_sort")
+    assert "TEMP B-TREE" not in said
+    assert "Sort Key" not in said
+    assert "Seq Scan on study" not in said and "Seq Scan on delivery" not in said
+    assert "SCAN s'" not in said and "SCAN q'" not in said
