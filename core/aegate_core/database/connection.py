@@ -89,7 +89,11 @@ def connection_config(url: str) -> dict[str, Any]:
         "timeout": connect_s,
         "command_timeout": command_s,
         "wait_s": 3 * connect_s * len(hosts),
-        "server_settings": {"application_name": "aegate", "idle_in_transaction_session_timeout": "60000"},
+        "server_settings": {
+            "application_name": "aegate",
+            "idle_in_transaction_session_timeout": "60000",
+            "jit": "off",  # to compile a statement takes longer than any of ours
+        },
     }
     if (tls := tls_of(query)) is not None:
         credentials["ssl"] = tls

@@ -27,8 +27,14 @@ AUDIT: Rights = {"audit_event": ADD, "audit_outbox": ADD}
 _ENQUEUE: Rights = {"delivery": ADD, "delivery_instance": ADD, "delivery_event": ADD, "destination": ADD}
 """A queue item is made, for a receiver that nobody may have declared yet."""
 
-_MOVE: Rights = {"delivery": WRITE, "delivery_instance": WRITE, "delivery_event": ADD, "destination": WRITE}
-"""And goes from state to state."""
+_MOVE: Rights = {
+    "delivery": WRITE,
+    "delivery_instance": WRITE,
+    "delivery_event": ADD,
+    "destination": WRITE,
+    "rollup_minute": ADD,
+}
+"""And goes from state to state; a trigger counts those that are finished."""
 
 _INDEX: Rights = {
     "patient": WRITE,
@@ -58,7 +64,8 @@ RIGHTS: Mapping[str, Rights] = {
     "worker": AUDIT
     | _MOVE
     | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
-    | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL},
+    | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL}
+    | {"rollup_minute": ("INSERT", "DELETE", *LOCK)},
     "api": AUDIT | _MOVE | {"close_unit": CHANGE, "study": LOCK},
 }
 """By process. Retention is in nobody's: it runs as the owner."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tests import sentinel
 from tests.dicom import ct_study, uid
@@ -215,6 +215,51 @@ async def test_dashboard_counts_and_puts_trouble_first(api: API) -> None:
     assert dashboard["unindexed"] == 0
     assert dashboard["failed"] == 0
     assert dashboard["oldest"] is not None
+
+
+async def test_dashboard_counts_the_day_of_a_time_zone(api: API) -> None:
+    query = "query($zone: String!) { dashboard(timeZone: $zone) { finishedSince counts { state count } sentLastHour } }"
+    now = datetime.now(UTC)
+    began = {}
+    for zone, hours in (("Etc/GMT+12", -12), ("UTC", 0), ("Etc/GMT-14", 14)):
+        away = timedelta(hours=hours)
+        began[zone] = (now + away).replace(hour=0, minute=0, second=0, microsecond=0) - away
+    ids = [int(r["id"]) for r in await api.db.fetch("SELECT id FROM delivery ORDER BY id")]
+    finished = "UPDATE delivery SET state = 'COMPLETED', finished_at = $2 WHERE id = $1"
+    await api.db.execute(finished, ids[0], min(began.values()))
+    await api.db.execute(finished, ids[1], now - timedelta(minutes=5))
+    for zone, since in began.items():
+        found = (await api.ask(query, zone=zone))["dashboard"]
+        assert datetime.fromisoformat(found["finishedSince"]) == since
+        times = (min(began.values()), (now - timedelta(minutes=5)).replace(second=0))
+        expected = sum(at >= since for at in times)
+        assert found["counts"] == [{"state": "COMPLETED", "count": expected}]
+        assert found["sentLastHour"] == sum(now - at < timedelta(hours=1) for at in times)
+    assert (await api.refused(query, zone="Europe"))["extensions"]["code"] == "INVALID_VALUE"
+
+
+async def test_a_category_of_the_dashboard_lists_what_it_counts(api: API) -> None:
+    await api.db.execute(
+        "UPDATE delivery SET location_code = 'ER', state = 'FAILED' WHERE source_ae = 'default/us1'"
+    )
+    kinds = ("byDestination", "bySource", "byLocation", "byRoute", "byPartition")
+    asked = " ".join(f"{kind} {{ name where counts {{ state count }} oldest }}" for kind in kinds)
+    board = (await api.ask(f"{{ dashboard {{ {asked} }} }}"))["dashboard"]
+    assert [len(board[kind]) for kind in kinds] == [1, 1, 0, 1, 1]  # failed ones are no longer unfinished
+    await api.db.execute("UPDATE delivery SET state = 'HELD' WHERE state = 'FAILED'")
+    board = (await api.ask(f"{{ dashboard {{ {asked} }} }}"))["dashboard"]
+    assert [[c["name"] for c in board[kind]] for kind in kinds] == [
+        ["default/ws1", "default/pacs"],  # trouble first
+        ["default/us1", "default/ct1"],
+        ["ER"],
+        ["default/us-to-ws", "default/ct-to-pacs"],
+        ["default/default"],
+    ]
+    items = "query($w: QueueItemWhere) { queueItems(where: $w) { totalCount { value } } }"
+    for kind in kinds:
+        for category in board[kind]:
+            found = (await api.ask(items, w=category["where"]))["queueItems"]["totalCount"]["value"]
+            assert found == sum(c["count"] for c in category["counts"]), category
 
 
 async def test_explain_route_names_every_route(api: API) -> None:

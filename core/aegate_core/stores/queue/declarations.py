@@ -3,6 +3,10 @@
 Only live states and failures are indexed: ten million finished rows slow neither the claim nor the dashboard.
 """
 
+from __future__ import annotations
+
+from aegate_core.stores.queue import rollup
+
 INDEXES: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS delivery_ready ON delivery (destination_id, rank, id) "
     "WHERE state = 'SCHEDULED'",
@@ -32,4 +36,4 @@ ROWS: tuple[str, ...] = ("INSERT INTO fencing (id, last_token) VALUES (1, 0) ON 
 
 def statements(dialect: str) -> tuple[str, ...]:
     """Return the statements for ``sqlite`` or ``postgres``, in order."""
-    return INDEXES + (POSTGRES_STORAGE if dialect == "postgres" else ()) + ROWS
+    return INDEXES + (POSTGRES_STORAGE if dialect == "postgres" else ()) + ROWS + rollup.statements(dialect)

@@ -109,18 +109,16 @@ DESTINATION_ORDER = Order("NAME", ((f"d.ae{SORTED}", "text"), ("d.id", "bigint")
 
 LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
 
-_PARTS = "destination_id, source_ae, location_code, requested_by, state, created_at"
-GROUPED = f"""
-WITH counted AS (
-  SELECT {_PARTS} FROM delivery q WHERE state IN {LIVE} AND {{own}}
-  UNION ALL SELECT {_PARTS} FROM delivery q WHERE finished_at >= $1::timestamptz AND state NOT IN {LIVE} AND {{own}}
-)
-SELECT d.ae AS destination, q.source_ae AS source_ae, q.location_code AS location_code, q.requested_by AS requested_by,
-  q.state AS state, count(*) AS n, min(q.created_at) AS oldest
-FROM counted q JOIN destination d ON d.id = q.destination_id
-GROUP BY d.ae, q.source_ae, q.location_code, q.requested_by, q.state
+UNFINISHED = f"""
+SELECT d.ae AS destination, c.source_ae AS source_ae, c.location_code AS location_code, c.requested_by AS requested_by,
+  c.partition AS partition, c.state AS state, c.n AS n, c.oldest AS oldest
+FROM (
+  SELECT q.destination_id, q.source_ae, q.location_code, q.requested_by, q.partition, q.state, count(*) AS n,
+    min(q.created_at) AS oldest
+  FROM delivery q WHERE q.state IN {LIVE} AND {{own}}
+  GROUP BY q.destination_id, q.source_ae, q.location_code, q.requested_by, q.partition, q.state
+) AS c JOIN destination d ON d.id = c.destination_id
 """
-"""Two questions, each with an index of its own: asked with OR, SQLite reads every item there ever was."""
 _FAILED = """
 SELECT count(*) AS n FROM (SELECT 1 AS one FROM delivery q WHERE q.state = 'FAILED' AND {own} LIMIT 10001) AS failed
 """
@@ -135,9 +133,9 @@ ORDER BY destination_id, n
 """
 
 
-async def grouped(db: Database, finished_since: datetime, scope: Scope) -> list[dict[str, object]]:
-    """Return counts of unfinished and of lately finished items by destination, source, location, who asked, state."""
-    return await fetch_own(db, GROUPED, ITEMS.belongs, scope, finished_since)
+async def unfinished(db: Database, scope: Scope) -> list[dict[str, object]]:
+    """Return counts of unfinished items by destination, source, location, who asked, partition, state."""
+    return await fetch_own(db, UNFINISHED, ITEMS.belongs, scope)
 
 
 async def destination_ids(db: Database, aes: Sequence[str]) -> list[int]:
