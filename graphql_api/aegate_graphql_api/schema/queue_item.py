@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import strawberry
@@ -29,8 +29,9 @@ from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, number_of
+from aegate_graphql_api.schema.of_study import anything_of_a_study
 from aegate_graphql_api.schema.scalars import JSON, BigInt
-from aegate_graphql_api.schema.study import Study, anything_of_a_study, load_studies
+from aegate_graphql_api.schema.study import Study, load_studies
 from aegate_graphql_api.search import (
     NumberFilter,
     OneOfFilter,
@@ -204,11 +205,25 @@ class QueueItem(Node):
 
 
 @strawberry.enum(description="Orders that an index serves.")
-class QueueOrder(StrEnum):
+class QueueOrder(Enum):
     """Orders of queue items."""
 
-    NEWEST = "NEWEST"
-    OLDEST = "OLDEST"
+    NEWEST = strawberry.enum_value(
+        "NEWEST", description="Made last comes first. An item's place never changes."
+    )
+    OLDEST = strawberry.enum_value(
+        "OLDEST", description="Made first comes first. An item's place never changes."
+    )
+    LAST_FINISHED = strawberry.enum_value(
+        "LAST_FINISHED",
+        description="Finished items alone, those finished last come first. An item that is retried leaves the list: "
+        "while you page it may be missed, or come again once it is finished anew.",
+    )
+    NEXT = strawberry.enum_value(
+        "NEXT",
+        description="Unfinished items alone, in the order in which workers take them: bumped ones, then by priority "
+        "and age. A change of priority moves an item: while you page it may be missed or come twice.",
+    )
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -258,7 +273,7 @@ async def queue_items(  # noqa: PLR0913 - a GraphQL field has the arguments that
 ) -> Connection[QueueItem]:
     """List queue items."""
     found = await items_filter(info.context, search, where)
-    listing = Listing("queueItems", ITEMS, ITEM_ORDERS[order_by.value], found, (search, where))
+    listing = Listing("queueItems", ITEMS, ITEM_ORDERS[order_by.name], found, (search, where))
     return await connection(info.context, listing, item_of, first=first, after=after)
 
 

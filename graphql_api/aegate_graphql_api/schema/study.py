@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum
 from typing import Any, Optional, cast
 
 import strawberry
@@ -20,13 +19,14 @@ from aegate_core.stores.index.list_studies import (
     STUDIES,
     STUDY_ORDERS,
 )
-from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
+from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.close_unit import CloseUnit, load_units
 from aegate_graphql_api.schema.node import Node, global_id, number_of
+from aegate_graphql_api.schema.of_study import anything_of_a_study
 from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.search import NumberFilter, Term, TextFilter, TimeFilter, filter_of, terms
 
@@ -126,14 +126,27 @@ class Study(Node):
         return cast("list[CloseUnit]", await info.context.loader(load_units).load(self.key))
 
 
+_MOVES = " An image that arrives moves its study: while you page it may be missed or come twice."
+
+
 @strawberry.enum(description="Orders that an index serves.")
-class StudyOrder(StrEnum):
+class StudyOrder(Enum):
     """Orders of studies."""
 
-    NEWEST_ARRIVAL = "NEWEST_ARRIVAL"
-    OLDEST_ARRIVAL = "OLDEST_ARRIVAL"
-    NEWEST_STUDY_DATE = "NEWEST_STUDY_DATE"
-    OLDEST_STUDY_DATE = "OLDEST_STUDY_DATE"
+    NEWEST_ARRIVAL = strawberry.enum_value(
+        "NEWEST_ARRIVAL", description="Whose last image came last comes first." + _MOVES
+    )
+    OLDEST_ARRIVAL = strawberry.enum_value(
+        "OLDEST_ARRIVAL", description="Whose last image came first comes first." + _MOVES
+    )
+    NEWEST_STUDY_DATE = strawberry.enum_value(
+        "NEWEST_STUDY_DATE",
+        description="By the date that the device wrote, the latest first; without one: last.",
+    )
+    OLDEST_STUDY_DATE = strawberry.enum_value(
+        "OLDEST_STUDY_DATE",
+        description="By the date that the device wrote, the earliest first; without one: first.",
+    )
 
 
 @strawberry.input(description="All that is given must hold. Dates are YYYYMMDD.")
@@ -179,7 +192,7 @@ async def studies(  # noqa: PLR0913 - a GraphQL field has the arguments that cal
 ) -> Connection[Study]:
     """List studies."""
     found = await studies_filter(info.context, search, where)
-    listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.value], found, (search, where))
+    listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.name], found, (search, where))
     return await connection(info.context, listing, study_of, first=first, after=after)
 
 
@@ -203,17 +216,6 @@ async def _term(context: Context, term: Term) -> Filter:
     if term.prefix == "ae":
         return Compare("source_ae", Op.IN, await keys_matching(context.db, term.compare("text")))
     return anything_of_a_study(term)
-
-
-def anything_of_a_study(term: Term) -> Filter:
-    """Return where a term is found in what is known of a study: its search text, or its UID."""
-    text = term.compare("text")
-    if not _UID.fullmatch(term.text):
-        return text
-    return AnyOf((text, term.compare("study_instance_uid", Op.STARTS_WITH)))
-
-
-_UID = re.compile(r"[0-9]+(\.[0-9]*)+")
 
 
 async def load_studies(context: Context, keys: list[int]) -> list[Study | None]:

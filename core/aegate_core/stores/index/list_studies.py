@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aegate_core.stores.listing import SORTED, Column, Order, Source
+from aegate_core.stores.of_study import study_columns
 from aegate_core.stores.scope import by_entity, by_partition
 
 _OF_A_STUDY = "EXISTS (SELECT 1 FROM study own WHERE own.id = {study} AND {{}})"
@@ -93,8 +94,11 @@ CONFLICTS = Source(
         "id": Column("c.id", "bigint"),
         "kind": Column("c.kind"),
         "study": Column("c.study_id", "bigint"),
-        "resolved": Column("c.resolved_at", "timestamptz"),
-    },
+        "source_ae": Column("a.ae"),
+        "created_at": Column("c.created_at", "timestamptz"),
+        "resolved_at": Column("c.resolved_at", "timestamptz"),
+    }
+    | study_columns("c.study_id"),
 )
 CONFLICT_ORDER = Order("NEWEST", (("c.created_at", "timestamptz"), ("c.id", "bigint")))
 
@@ -108,8 +112,10 @@ QUARANTINE = Source(
     belongs=by_entity("o.ae"),
     columns={
         "id": Column("o.arrival_id"),
-        "ae": Column("o.ae"),
-        "resolved": Column("o.resolved_at", "timestamptz"),
+        "source_ae": Column("o.ae"),
+        "reason": Column("o.reason"),
+        "received_at": Column("o.received_at", "timestamptz"),
+        "resolved_at": Column("o.resolved_at", "timestamptz"),
     },
 )
 QUARANTINE_ORDER = Order("NEWEST", (("o.arrival_id", "text"),))
@@ -126,9 +132,12 @@ UNITS = Source(
     columns={
         "id": Column("u.id", "bigint"),
         "study": Column("u.study_id", "bigint"),
-        "ae": Column("u.ae"),
+        "source_ae": Column("u.ae"),
         "outcome": Column("u.outcome"),
         "due_at": Column("u.due_at", "timestamptz"),
-    },
+        "closed_at": Column("u.closed_at", "timestamptz"),
+        "last_arrival_at": Column("u.last_arrival_at", "timestamptz"),
+    }
+    | study_columns("u.study_id"),
 )
 UNIT_ORDER = Order("NEWEST", (("u.id", "bigint"),))

@@ -14,11 +14,14 @@ INDEXES: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS delivery_sending ON delivery (slot_id) WHERE state = 'IN_PROGRESS'",
     "CREATE INDEX IF NOT EXISTS delivery_live ON delivery (destination_id, state) "
     "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
+    "CREATE INDEX IF NOT EXISTS delivery_next ON delivery (rank, id) "
+    "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
     "CREATE INDEX IF NOT EXISTS delivery_failed ON delivery (created_at, id) WHERE state = 'FAILED'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_pending ON delivery_instance (delivery_id, id) "
     "WHERE state = 'PENDING'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
+    'CREATE INDEX IF NOT EXISTS destination_by_ae ON destination (ae COLLATE "C", id)',
     "CREATE INDEX IF NOT EXISTS delivered_digest ON delivered (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
 )

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from aegate_core.database import Database, as_int
 from aegate_core.stores.listing import SORTED, Column, Order, Source, read_by
+from aegate_core.stores.of_study import study_columns
 from aegate_core.stores.scope import ALL_ROWS, Scope, by_entity, by_partition, fetch_own
 
 _OF_AN_ITEM = "EXISTS (SELECT 1 FROM delivery own WHERE own.id = {item} AND {{}})"
-_STUDY = "q.study_id IN (SELECT s.id FROM study s LEFT JOIN patient p ON p.id = s.patient_id WHERE {})"
 
 ITEMS = Source(
     select=(
@@ -44,20 +44,22 @@ ITEMS = Source(
         "error_code": Column("q.error_code"),
         "hold_code": Column("q.hold_code"),
         "study": Column("q.study_id", "bigint"),
-        "text": Column("s.search_text", within=_STUDY, search="s.search_text", study="s"),
-        "patient_name": Column(
-            "p.name_alphabetic", within=_STUDY, search="p.search_text", is_name=True, study="s"
-        ),
-        "patient_id": Column("p.patient_id", within=_STUDY, study="s"),
-        "accession_number": Column("s.accession_number", within=_STUDY, study="s"),
-        "study_instance_uid": Column("s.study_instance_uid", within=_STUDY, is_uid=True),
-        "study_date": Column("s.study_date", within=_STUDY),
-        "document_type": Column("s.document_type", within=_STUDY, study="s"),
-    },
+    }
+    | study_columns("q.study_id"),
 )
+LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
+
 ITEM_ORDERS = {
     "NEWEST": Order("NEWEST", (("q.created_at", "timestamptz"), ("q.id", "bigint"))),
     "OLDEST": Order("OLDEST", (("q.created_at", "timestamptz"), ("q.id", "bigint")), descending=False),
+    "LAST_FINISHED": Order(
+        "LAST_FINISHED",
+        (("q.finished_at", "timestamptz"), ("q.id", "bigint")),
+        where="q.finished_at IS NOT NULL",
+    ),
+    "NEXT": Order(
+        "NEXT", (("q.rank", "bigint"), ("q.id", "bigint")), descending=False, where=f"q.state IN {LIVE}"
+    ),
 }
 
 ITEM_INSTANCES = Source(
@@ -101,13 +103,18 @@ DESTINATIONS = Source(
     columns={
         "id": Column("d.id", "bigint"),
         "ae": Column("d.ae"),
+        "text": Column(
+            "a.search_text",
+            within="d.ae IN (SELECT namespace || '/' || name FROM application_entity a WHERE {})",
+            search="a.search_text",
+        ),
         "breaker": Column("d.breaker"),
         "held_at": Column("d.held_at", "timestamptz"),
+        "gone_at": Column("d.gone_at", "timestamptz"),
+        "last_success_at": Column("d.last_success_at", "timestamptz"),
     },
 )
 DESTINATION_ORDER = Order("NAME", ((f"d.ae{SORTED}", "text"), ("d.id", "bigint")), descending=False)
-
-LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
 
 UNFINISHED = f"""
 SELECT d.ae AS destination, c.source_ae AS source_ae, c.location_code AS location_code, c.requested_by AS requested_by,
