@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aegate_core.database import Database
+from aegate_core.services import pushing
+from aegate_core.stores.queue import rollup
 
 PARTITION = "default/default"
 OTHER_PARTITION = "default/research"
@@ -20,12 +22,26 @@ UNFINISHED = 20_000
 DAYS = 90
 """Over how many days the queue's items were made; those of the last one are unfinished."""
 
-_SYLLABLES = "{ba,be,bo,da,de,ga,go,ha,he,ka,ki,la,lo,ma,me,na,ni,ra,ri,sa}"
-_MODALITIES = "{CT,CT,CT,MR,MR,US,US,US,CR,CR,CR,DX,DX,MG,XA,NM,PT,RF,OT,SR}"
-_DESCRIPTIONS = (
-    "{Thorax pa,Thorax lateral,Abdomen,Schädel,Knie links,Knie rechts,Hüfte,Angio Becken,"
-    "LWS,HWS,Hand,Fuß,Herz,Mamma}"
+SYLLABLES = (
+    *("ba", "be", "bo", "da", "de", "ga", "go", "ha", "he", "ka"),
+    *("ki", "la", "lo", "ma", "me", "na", "ni", "ra", "ri", "sa"),
 )
+DESCRIPTIONS = (
+    *(
+        "Thorax pa",
+        "Thorax lateral",
+        "Abdomen",
+        "Schädel",
+        "Knie links",
+        "Knie rechts",
+        "Hüfte",
+        "Angio Becken",
+    ),
+    *("LWS", "HWS", "Hand", "Fuß", "Herz", "Mamma"),
+)
+_SYLLABLES = f"{{{','.join(SYLLABLES)}}}"
+_MODALITIES = "{CT,CT,CT,MR,MR,US,US,US,CR,CR,CR,DX,DX,MG,XA,NM,PT,RF,OT,SR}"
+_DESCRIPTIONS = f"{{{','.join(DESCRIPTIONS)}}}"
 _FAMILY = (
     "initcap(({s}::text[])[1 + {n} % 20] || ({s}::text[])[1 + {n} / 20 % 20] || "
     "({s}::text[])[1 + {n} / 400 % 20])"
@@ -92,6 +108,10 @@ async def fill(db: Database, *, studies: int, items: int) -> None:
     await _insert(db, "patient", _PATIENTS, patients)
     await _insert(db, "study", _STUDIES, studies, patients)
     await _insert(db, "delivery", _ITEMS, items, studies)
+    for statement in rollup.statements(db.dialect):  # the last one counts what is finished
+        await db.execute(statement)
+    await pushing.pack_counts(db, now=await db.time())
+    await db.execute("VACUUM (ANALYZE) rollup_minute")
 
 
 async def _insert(db: Database, table: str, sql: str, *values: object) -> None:

@@ -38,9 +38,21 @@ class Term:
     prefix: str | None
     text: str
 
+    @property
+    def is_short(self) -> bool:
+        """Whether no index finds it by itself."""
+        return letters(self.text) < SHORTEST_TERM
+
     def compare(self, column: str, op: Op = Op.CONTAINS) -> Compare:
-        """Return the comparison of a column with it; ``op`` is how, where it has no wildcards."""
-        return Compare(column, Op.MATCHES if has_wildcard(self.text) else op, self.text)
+        """Return the comparison of a column with it; ``op`` is how, where it has no wildcards.
+
+        A short one without a field is the beginning of a word: ``ct`` is not to find every doctor.
+        """
+        if has_wildcard(self.text):
+            return Compare(column, Op.MATCHES, self.text)
+        if self.prefix is None and self.is_short:
+            return Compare(column, Op.MATCHES, f"{self.text}*")
+        return Compare(column, op, self.text)
 
 
 _TERM = re.compile(r'(?:([A-Za-z]+):)?("[^"]*"|\S+)')
@@ -62,12 +74,11 @@ def terms(search: str | None, prefixes: Iterable[str]) -> list[Term]:
             )
         if not text or (text.rstrip(":").lower() in known and text.endswith(":")):
             raise _bad("a field needs a value directly after its colon: give one")
-        if prefix is None and letters(text) < SHORTEST_TERM:
-            raise _bad(
-                f"each term needs {SHORTEST_TERM} characters beside * and ?: lengthen it, or name its field as in "
-                "location:ER"
-            )
         found.append(Term(prefix.lower() if prefix else None, text))
+    if found and all(term.prefix is None and term.is_short for term in found):
+        raise _bad(
+            f"a term needs {SHORTEST_TERM} characters beside * and ?: lengthen one, or name its field as in location:ER"
+        )
     if len(found) > MOST_TERMS:
         raise _bad(f"it may have {MOST_TERMS} terms, got {len(found)}: leave some out")
     return found

@@ -129,6 +129,8 @@ def has_word(pattern: str, text: str) -> bool:
 
 def finds(wanted: str, text: str) -> bool:
     folded = search_text(wanted)
+    if not re.search(r"[*?]", folded) and len(folded.replace(" ", "")) < 3:
+        folded = search_text(f"{wanted}*")
     return has_word(folded, text) if re.search(r"[*?]", folded) else has_phrase(folded, text)
 
 
@@ -138,8 +140,9 @@ def of_name(op: Op, wanted: str, name: tuple[str, str, str]) -> bool:
     if op is Op.STARTS_WITH:
         return any(g.startswith(folded) for g in groups) or not folded
     text = " = ".join(g for g in groups if g)
-    found = has_phrase if op is Op.CONTAINS else finds
-    return all(found(w, text) for w in folded.split())
+    if op is Op.CONTAINS:
+        return all(w in text for w in folded.split())
+    return all(has_word(w, text) if re.search(r"[*?]", w) else w in text for w in folded.split())
 
 
 def of_text(op: Op, wanted: str, text: str | None) -> bool:
@@ -325,6 +328,9 @@ TYPED: tuple[tuple[str, set[int]], ...] = (
     ("thorax*", {0, 2}),
     ("tho*lat*", {2}),
     ("1.2.3", {3}),
+    ("ct Müller", {0, 1, 8}),
+    ("abdomen pa", set()),
+    ("thorax pa", {0}),
     ("study:1.2.1", {1, 10, 11}),
     ("ＭＵＬＬ", {0, 1, 8}),
 )

@@ -39,6 +39,7 @@ def test_commas_part_terms_but_not_values() -> None:
 
 def test_wildcards_are_told_from_texts() -> None:
     assert Term(None, "Mül*").compare("text") == Compare("text", Op.MATCHES, "Mül*")
+    assert Term(None, "ct").compare("text") == Compare("text", Op.MATCHES, "ct*")
     assert Term("id", "12").compare("patient_id", Op.STARTS_WITH) == Compare(
         "patient_id", Op.STARTS_WITH, "12"
     )
