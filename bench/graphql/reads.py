@@ -145,7 +145,7 @@ async def measure(url: str, *, studies: int, calls: int, folder: Path) -> None:
                 "studies": await frontend.thousandth(STUDIES, "studies"),
                 "queueItems": await frontend.thousandth(ITEMS, "queueItems"),
             }
-            print(f"{'':40}{'median':>10}{'p99':>10}{'longest':>10}  ms of {calls} calls")
+            print(f"{'':40}{'least':>10}{'median':>10}{'p99':>10}{'longest':>10}  ms of {calls} calls")
             for question in _questions(studies, after):
                 chance = random.Random(7)
                 took = [
