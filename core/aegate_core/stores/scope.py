@@ -56,14 +56,13 @@ class Scope:
 
     def condition(self, belongs: Sequence[Belongs], arguments: Arguments) -> str:
         """Return as SQL that one of ``belongs`` holds. What belongs to nobody is seen by everybody."""
-        narrowing = [(one, own) for one in belongs if (own := self._own(one.owner)) is not None]
-        if len(narrowing) < max(len(belongs), 1):
-            return "TRUE"  # before any argument is added: PostgreSQL takes none that no text names
-        parts = (
-            one.within.format(f"{one.sql} = ANY({arguments.add(sorted(own), 'text[]')})")
-            for one, own in narrowing
-        )
-        return f"({' OR '.join(parts)})"
+        if any(self._own(one.owner) is None for one in belongs):
+            return "TRUE"
+        parts = []
+        for one in belongs:
+            own = self._own(one.owner) or frozenset()
+            parts.append(one.within.format(f"{one.sql} = ANY({arguments.add(sorted(own), 'text[]')})"))
+        return f"({' OR '.join(parts)})" if parts else "TRUE"
 
     def sees(self, owner: Owner, name: str) -> bool:
         """Whether what belongs to ``name`` may be seen, of what no statement narrowed."""

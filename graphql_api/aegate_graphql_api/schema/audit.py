@@ -120,14 +120,14 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     for term in terms(search, PREFIXES):
         if term.prefix is not None:
             column, op = PREFIXES[term.prefix]
-            parts.append(Compare(column, op, term.text))
+            parts.append(term.compare(column, op))
         else:
             anywhere = ("actor", "action", "target")
-            parts.append(AnyOf(tuple(Compare(column, Op.CONTAINS, term.text) for column in anywhere)))
+            parts.append(AnyOf(tuple(term.compare(column) for column in anywhere)))
     listing = Listing(
         "auditEvents", AUDIT, AUDIT_ORDERS[order_by.value], AllOf(tuple(parts)), (search, where)
     )
-    return await connection(info.context.db, listing, event_of, first=first, after=after)
+    return await connection(info.context, listing, event_of, first=first, after=after)
 
 
 def visible(caller: Caller) -> Filter:
@@ -145,7 +145,7 @@ async def load_event(context: Context, id: str) -> AuditEvent | None:
     """Return one audit row by its global id, or None for one that is not there or not for this caller."""
     number = Compare("id", Op.EQ, number_of(id, "AuditEvent"))
     where = AllOf((number, visible(context.caller)))
-    page = await read_page(context.db, AUDIT, PageQuery(AUDIT_ORDERS["NEWEST"], 1, where))
+    page = await read_page(context.db, AUDIT, PageQuery(AUDIT_ORDERS["NEWEST"], 1, where), context.scope)
     return event_of(page.rows[0]) if page.rows else None
 
 

@@ -4,11 +4,7 @@ from tortoise import fields
 from tortoise.indexes import Index
 
 class Migration(migrations.Migration):
-<<<<<<< HEAD:core/aegate_core/database/migrations/0005_rollup.py
     dependencies = [('models', '0004_audit')]
-=======
-    dependencies = [('models', '0003_indexer_of_one_entity')]
->>>>>>> fe90bd5 (Say what is new in search and dashboard):core/aegate_core/database/migrations/0004_rollup.py
 
     initial = False
 
