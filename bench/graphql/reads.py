@@ -153,10 +153,8 @@ async def measure(url: str, *, studies: int, calls: int, folder: Path) -> None:
                     for _ in range(WARM_UP + calls)
                 ][WARM_UP:]
                 percentile = statistics.quantiles(took, n=100, method="inclusive")[98]
-                print(
-                    f"{question.name:40}{statistics.median(took):10.1f}{percentile:10.1f}{max(took):10.1f}",
-                    flush=True,
-                )
+                figures = (min(took), statistics.median(took), percentile, max(took))
+                print(f"{question.name:40}" + "".join(f"{ms:10.1f}" for ms in figures), flush=True)
 
 
 async def _filled(url: str, studies: int, items: int) -> None:
