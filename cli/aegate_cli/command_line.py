@@ -12,6 +12,7 @@ from aegate_cli.ports import Endpoint, ensure_loopback, parse_endpoint
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import InvalidInput, InvalidValue
 from aegate_core.settings import data_folder, database_url
+from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class UpOptions:
     database: str | None = None
     workers: int = 1
     restart_max_s: float = 30.0
+    http_tls_cert: Path | None = None
+    http_tls_key: Path | None = None
 
 
 def read_options(options: UpOptions) -> Installation:
@@ -37,7 +40,8 @@ def read_options(options: UpOptions) -> Installation:
             f"DIR must be a folder of resources, got {what} at {options.folder}: try `aegate up examples/hospital`"
         )
     http = parse_endpoint(options.http_listen, "--http-listen")
-    ensure_loopback(http, "--http-listen")
+    way_in = _way_in(options)
+    _ensure_private(http, identity_from({**os.environ, **way_in}))
     data = data_folder(os.environ, (options.data or default_data_folder()).absolute())
     url = database_url({"AEGATE_DATABASE_URL": options.database or ""}, data)
     if options.workers > 1 and url.startswith("sqlite"):
@@ -58,4 +62,23 @@ def read_options(options: UpOptions) -> Installation:
         title=title,
         workers=options.workers,
         restart_max_s=options.restart_max_s,
+        way_in=way_in,
     )
+
+
+def _way_in(options: UpOptions) -> dict[str, str]:
+    """Return the API's environment for TLS."""
+    files = {"AEGATE_HTTP_TLS_CERT": options.http_tls_cert, "AEGATE_HTTP_TLS_KEY": options.http_tls_key}
+    return {name: str(path.absolute()) for name, path in files.items() if path is not None}
+
+
+def _ensure_private(http: Endpoint, identity: IdentitySettings) -> None:
+    """Refuse an address of the network unless people sign in at a provider and nobody reads along."""
+    if identity.oidc is None or not identity.is_private:
+        try:
+            ensure_loopback(http, "--http-listen")
+        except InvalidValue as error:
+            raise InvalidInput(
+                f"{error.message}; or name an identity provider with AEGATE_OIDC_ISSUER, AEGATE_OIDC_AUDIENCE and "
+                "AEGATE_OIDC_MAPPING, and give --http-tls-cert and --http-tls-key"
+            ) from error

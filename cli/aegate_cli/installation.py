@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aegate_cli.ports import Endpoint
@@ -29,6 +30,8 @@ class Installation:
     workers: int = 1
     restart_max_s: float = 30.0
     grace_s: int = GRACE_S
+    way_in: Mapping[str, str] = field(default_factory=dict)
+    """The API's environment for TLS; the identity provider's is in ours, which every process inherits."""
     lock_fd: int | None = None
     """Descriptor of the data folder's lock; every process inherits it, so it is held until the last one ends."""
 
@@ -85,5 +88,6 @@ def standing_processes(installation: Installation) -> tuple[ProcessSpec, ...]:
         "aegate_graphql_api",
         AEGATE_HTTP_LISTEN=str(installation.http),
         AEGATE_TOKENS=str(installation.tokens),
+        **installation.way_in,
     )
     return (installation.process_spec("indexer", "aegate_scp.indexer"), *workers, api)

@@ -172,9 +172,10 @@ class _Run:
 
 def announcement(installation: Installation, health_port: int) -> str:
     """Return what somebody who just started it wants to know."""
+    scheme = "https" if installation.way_in else "http"
     lines = [
         f"DICOM   {installation.dicom} as {installation.title}; AEs with a listener.port have their own",
-        f"GraphQL http://{installation.http}/graphql (in a browser /graphiql; `aegate token create` makes tokens)",
+        f"GraphQL {scheme}://{installation.http}/graphql (in a browser /graphiql; `aegate token create` makes tokens)",
         f"Health  http://127.0.0.1:{health_port}/readyz, metrics at /metrics; the same on each process's health port",
         f"Data    {installation.data.root}",
     ]

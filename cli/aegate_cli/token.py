@@ -18,11 +18,28 @@ TokenFile = Annotated[
     ),
 ]
 
+Partitions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--partition",
+        metavar="NAMESPACE/NAME",
+        help="Sees the patients, studies and queue items of this patient partition alone; repeat. (default: all)",
+    ),
+]
+Namespaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace",
+        metavar="NAMESPACE",
+        help="AE_EDITOR holds for the Application Entities of this namespace alone; repeat. (default: all)",
+    ),
+]
+
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of the local API: make, list, revoke.")
 
 
 @token_app.command("create")
-def create(
+def create(  # noqa: PLR0913 - a command has the options that people need
     name: Annotated[str, typer.Argument(help="Whose it is: shown in the audit.")],
     permission: Annotated[
         list[str] | None,
@@ -31,19 +48,27 @@ def create(
     days: Annotated[
         int | None, typer.Option(min=1, max=3650, help="Valid so long; for ever when not given.")
     ] = None,
+    partition: Partitions = None,
+    namespace: Namespaces = None,
     data: Data = None,
     file: TokenFile = None,
 ) -> None:
     """Make a token and print it, this once.
 
-    Example: [bold]aegate token create reporting --permission DICOM_QUEUE --days 30[/bold]
+    Example: [bold]aegate token create reporting --permission DICOM_QUEUE --partition default/default --days 30[/bold]
     """
+    from aegate_graphql_api.reach import reach_of
     from aegate_graphql_api.tokens import create_token
 
+    reach = reach_of(partition or None, namespace or None)
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     typer.echo(
         create_token(
-            tokens_file(data, file), name, permission or ["DICOM_QUEUE", "AE_EDITOR"], expires_at=expires_at
+            tokens_file(data, file),
+            name,
+            permission or ["DICOM_QUEUE", "AE_EDITOR"],
+            expires_at=expires_at,
+            reach=reach,
         )
     )
 
@@ -58,7 +83,12 @@ def list_(data: Data = None, file: TokenFile = None) -> None:
 
     for record in list_tokens(tokens_file(data, file)):
         expiry = f"until {record.expires_at}" if record.expires_at else "for ever"
-        typer.echo(f"{record.name}\t{' '.join(record.permissions)}\t{expiry}")
+        limits = "".join(
+            f"\t{word} {' '.join(names) or 'none'}"
+            for word, names in (("partitions", record.partitions), ("namespaces", record.namespaces))
+            if names is not None
+        )
+        typer.echo(f"{record.name}\t{' '.join(record.permissions)}\t{expiry}{limits}")
 
 
 @token_app.command("revoke")

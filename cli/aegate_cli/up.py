@@ -7,6 +7,25 @@ from typing import Annotated
 
 import typer
 
+Listen = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDR:PORT",
+        help="Where the API listens; beyond loopback with TLS and an identity provider (AEGATE_OIDC_ISSUER).",
+    ),
+]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The API's certificate chain (PEM); read again when it changes.",
+        envvar="AEGATE_HTTP_TLS_CERT",
+    ),
+]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Its key (PEM).", envvar="AEGATE_HTTP_TLS_KEY")
+]
+
 
 def up(  # noqa: PLR0913 - a command has the options that people need
     folder: Annotated[
@@ -24,10 +43,9 @@ def up(  # noqa: PLR0913 - a command has the options that people need
     dicom_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port shared by all AEs without a listener.port.")
     ] = 11112,
-    http_listen: Annotated[
-        str,
-        typer.Option(metavar="ADDR:PORT", help="Where the API listens; loopback only, for its local tokens."),
-    ] = "127.0.0.1:8080",
+    http_listen: Listen = "127.0.0.1:8080",
+    http_tls_cert: Certificate = None,
+    http_tls_key: Key = None,
     title: Annotated[
         str, typer.Option(metavar="AET", help="Our AE title: what devices call, and what we call with.")
     ] = "AEGATE",
@@ -77,6 +95,8 @@ def up(  # noqa: PLR0913 - a command has the options that people need
         dicom_listen=dicom_listen,
         dicom_port=dicom_port,
         http_listen=http_listen,
+        http_tls_cert=http_tls_cert,
+        http_tls_key=http_tls_key,
         title=title,
         database=database,
         workers=workers,

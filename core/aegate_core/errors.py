@@ -29,6 +29,7 @@
     │   ├── ClusterNotFound         no such object, or no such kind
     │   ├── ClusterConflict         it has changed, or is there already
     │   └── ClusterExpired          that version of the list is gone: begin again
+    ├── IdentityUnavailable     nobody can say now who a token stands for
     └── PeerError               the other DICOM side; carries no patient data
 
 A message names what was expected, what came and the next step. It never carries a patient's value.
@@ -233,6 +234,12 @@ class ClusterExpired(ClusterError):
     """That version of a list is gone: begin again."""
 
     code = "CLUSTER_EXPIRED"
+
+
+class IdentityUnavailable(AegateError):
+    """Whoever says who a token stands for does not answer, and nothing that it said before holds any more."""
+
+    code = "IDENTITY_UNAVAILABLE"
 
 
 class PeerError(AegateError):

@@ -215,6 +215,17 @@ REQUEST_REFUSED = _event("request.refused", I, "request refused", "reason caller
 TOKENS_REFUSED = _event(
     "tokens.refused", E, "the token file cannot be used: nobody is let in until it can", "error"
 )
+TOKEN_REFUSED = _event("token.refused", I, "token refused", "by reason address")
+IDENTITY_AWAY = _event(
+    "identity.away", W, "the identity provider does not answer; the keys known of it go on", "issuer error"
+)
+IDENTITY_KEYS = _event("identity.keys", I, "keys of the identity provider fetched", "issuer count")
+CLUSTER_REFUSED_REVIEW = _event(
+    "cluster.review_failed", W, "the API server does not review tokens; what it said last goes on", "error"
+)
+CERTIFICATE_REFUSED = _event(
+    "certificate.refused", E, "the renewed certificate cannot be used; the one before goes on", "error"
+)
 MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
 
 CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}

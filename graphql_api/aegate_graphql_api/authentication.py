@@ -1,6 +1,6 @@
 """Who is it? The port, and the authenticator of local mode. There is no anonymous caller.
 
-OIDC and Kubernetes tokens are further implementations of the same port.
+OIDC and Kubernetes tokens are further implementations of the same port, in `identity`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aegate_core.errors import InvalidInput, InvalidValue
 from aegate_core.events import TOKENS_REFUSED, Log
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
-from aegate_graphql_api.tokens import TokenRecord, digest, list_tokens
+from aegate_graphql_api.tokens import PREFIX, TokenRecord, digest, list_tokens
 
 log = Log("api")
 
@@ -25,8 +25,14 @@ class Authenticator(Protocol):
     local_only: bool
     """Whether it may be reached over loopback alone."""
 
+    def is_ours(self, token: str) -> bool:
+        """Whether it has the form of this one's tokens, so that no other needs to be asked."""
+
     async def authenticate(self, token: str, *, address: str) -> Caller | None:
-        """Return the caller, or None for a token that is unknown, expired or revoked."""
+        """Return the caller, or None for a token that is unknown, expired or revoked.
+
+        Raises IdentityUnavailable when that cannot be told now.
+        """
 
 
 class LocalTokens:
@@ -42,6 +48,10 @@ class LocalTokens:
         self._seen: tuple[int, ...] | None = None
         self._by_digest: dict[str, TokenRecord] = {}
 
+    def is_ours(self, token: str) -> bool:
+        """Whether it begins as ours do."""
+        return token.startswith(PREFIX)
+
     async def authenticate(self, token: str, *, address: str) -> Caller | None:
         """Return the caller of ``token``. Digests are compared, never tokens: timing tells nothing useful."""
         self._reload()
@@ -53,6 +63,8 @@ class LocalTokens:
             permissions=frozenset({Permission.TOKEN, *(Permission(p) for p in record.permissions)}),
             expires_at=datetime.fromisoformat(record.expires_at) if record.expires_at else None,
             address=address,
+            partitions=None if record.partitions is None else frozenset(record.partitions),
+            namespaces=None if record.namespaces is None else frozenset(record.namespaces),
         )
 
     def _reload(self) -> None:
@@ -76,16 +88,26 @@ def _looks(path: Path) -> tuple[int, ...] | None:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
-def refuse_exposure(authenticator: Authenticator, host: str) -> None:
-    """Raise InvalidValue when a local authenticator would listen on more than loopback."""
-    if authenticator.local_only and not _is_loopback(host):
+def refuse_exposure(authenticator: Authenticator, host: str, *, is_private: bool = False) -> None:
+    """Raise InvalidValue when a local authenticator, or others without TLS, would listen on more than loopback."""
+    if is_loopback(host):
+        return
+    if authenticator.local_only:
         raise InvalidValue(
             f"with local tokens the API listens on loopback alone, got {host}: use 127.0.0.1:PORT, "
-            "and an SSH tunnel or a reverse proxy with its own sign-in to reach it from elsewhere"
+            "and an SSH tunnel or a reverse proxy with its own sign-in to reach it from elsewhere; "
+            "or name an identity provider with AEGATE_OIDC_ISSUER"
+        )
+    if not is_private:
+        raise InvalidValue(
+            f"tokens and patient data must not go over a network in the clear, got {host} without TLS: set "
+            "AEGATE_HTTP_TLS_CERT and AEGATE_HTTP_TLS_KEY, or AEGATE_HTTP_BEHIND_PROXY=true where a proxy "
+            "in front does TLS"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it is an address of this machine that no other reaches."""
     if host == "localhost":
         return True
     try:

@@ -19,7 +19,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType
 
 from aegate_core.database import Database, DatabaseClock
-from aegate_core.errors import AegateError, StorageError
+from aegate_core.errors import AegateError, IdentityUnavailable, StorageError
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
@@ -101,7 +101,10 @@ class GraphQLEndpoint:
                 "a token is needed, none came: send the header Authorization: Bearer TOKEN",
             )
         address = request.client.host if request.client else ""
-        caller = await self._authenticator.authenticate(token.strip(), address=address)
+        try:
+            caller = await self._authenticator.authenticate(token.strip(), address=address)
+        except IdentityUnavailable as error:
+            raise Refusal(503, "UNAVAILABLE", error.message) from error
         if caller is None:
             raise Refusal(
                 401,

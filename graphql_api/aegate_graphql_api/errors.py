@@ -32,7 +32,7 @@ CODES: Mapping[str, str] = {
     "BAD_FILTER": "the filter is too deep, too wide or holds a value that cannot be",
     "INVALID_VALUE": "an argument is outside of its limits",
     "NOT_FOUND": "there is no such thing",
-    "UNAVAILABLE": "the database does not answer now: try again",
+    "UNAVAILABLE": "the database or the identity provider does not answer now: try again",
     "INTERNAL": "a fault of ours; its correlation id is in our log",
 }
 """Every code that may stand in ``extensions.code``, and what it means."""

@@ -28,7 +28,7 @@ from aegate_core.events import (
 from aegate_core.health import ProcessState
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
-from aegate_graphql_api.authentication import LocalTokens, refuse_exposure
+from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.settings import Settings, settings_from
 
@@ -89,11 +89,13 @@ def listen(settings: Settings) -> socket.socket:
 
 async def serve(settings: Settings) -> None:
     """Serve until a signal comes; running requests may end within the grace period."""
-    authenticator = LocalTokens(settings.tokens)
-    refuse_exposure(authenticator, settings.host)
+    tls = settings.identity.tls
     with listen(settings) as listening:
         port = int(listening.getsockname()[1])
-        async with open_database(settings.database_url, everywhere=True) as db:
+        async with (
+            open_database(settings.database_url, everywhere=True) as db,
+            open_authenticator(settings, db) as authenticator,
+        ):
             accesses = AccessLog(db)
             config = uvicorn.Config(
                 create_app(db, authenticator, accesses=accesses),
@@ -104,6 +106,7 @@ async def serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=settings.grace_s,
                 timeout_keep_alive=30,
                 limit_concurrency=500,
+                ssl_context_factory=None if tls is None else tls.factory(),
             )
             server = _Server(config, settings, port)
             loop = asyncio.get_running_loop()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aegate_core.errors import InvalidValue
 from aegate_core.settings import DataFolder, database_url, required
+from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Settings:
     data: DataFolder
     database_url: str
     host: str
-    """Address to listen on; with local tokens loopback alone."""
+    """Address to listen on; with local tokens loopback alone, beyond it with TLS."""
     port: int
     """0: any free one; the state file tells which."""
     tokens: Path
@@ -27,6 +28,8 @@ class Settings:
     """Where to say how it goes; None: nowhere."""
     log_terminal: bool
     """Readable lines instead of JSON."""
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    """Who comes in beside the holders of local tokens, and over what."""
     grace_s: int = 10
     """How long running requests may take after SIGTERM; then they are cut."""
 
@@ -45,6 +48,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         tokens=Path(tokens) if tokens else data.run / "tokens.json",
         state_file=Path(state) if state else None,
         log_terminal=_log_terminal(environ),
+        identity=identity_from(environ),
     )
 
 

@@ -16,12 +16,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from aegate_core.errors import Conflict, InvalidInput, InvalidValue, NotFound
 from aegate_graphql_api.permission import GRANTABLE, Permission
+from aegate_graphql_api.reach import EVERYWHERE, Reach, reach_of
 
 PREFIX = "aegate_"
 VERSION = 1
+_LISTS = ("permissions", "partitions", "namespaces")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,9 @@ class TokenRecord:
     permissions: tuple[str, ...]
     created_at: str
     expires_at: str | None = None
+    partitions: tuple[str, ...] | None = None
+    namespaces: tuple[str, ...] | None = None
+    """How far the permissions reach, as in `reach.py`; a file without them is of a release that did not know them."""
 
     def is_valid(self, now: datetime) -> bool:
         """Whether it has not expired."""
@@ -40,7 +46,12 @@ class TokenRecord:
 
 
 def create_token(
-    path: Path, name: str, permissions: Iterable[Permission | str], *, expires_at: datetime | None = None
+    path: Path,
+    name: str,
+    permissions: Iterable[Permission | str],
+    *,
+    expires_at: datetime | None = None,
+    reach: Reach = EVERYWHERE,
 ) -> str:
     """Add a token to the file at ``path`` (made when absent) and return it; it cannot be read again.
 
@@ -59,6 +70,8 @@ def create_token(
         permissions=tuple(p.value for p in _permissions(permissions)),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         expires_at=expires_at.astimezone(UTC).isoformat(timespec="seconds") if expires_at else None,
+        partitions=_listed(reach.partitions),
+        namespaces=_listed(reach.namespaces),
     )
     with _locked(path):
         records = list_tokens(path)
@@ -91,7 +104,7 @@ def list_tokens(path: Path) -> list[TokenRecord]:
                 f"the token file must be of version {VERSION}, got another: make the tokens again"
             )
         return [_record(entry) for entry in document["tokens"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidValue) as error:
         raise InvalidInput(
             f"the token file {path} cannot be read: restore it, or delete it and make new tokens"
         ) from error
@@ -124,8 +137,14 @@ def _permissions(wanted: Iterable[Permission | str]) -> list[Permission]:
     return sorted(set(found))
 
 
+def _listed(names: frozenset[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(sorted(names))
+
+
 def _record(entry: dict[str, object]) -> TokenRecord:
-    record = TokenRecord(**{**entry, "permissions": tuple(entry["permissions"])})  # type: ignore[arg-type] # JSON; a wrong key raises TypeError
+    lists = {name: tuple(cast("list[str]", entry[name])) for name in _LISTS if entry.get(name) is not None}
+    record = TokenRecord(**{**entry, **lists})  # type: ignore[arg-type] # JSON; a wrong key raises TypeError
+    reach_of(record.partitions, record.namespaces)
     if record.expires_at is not None and datetime.fromisoformat(record.expires_at).tzinfo is None:
         raise ValueError("naive expiry")
     if not isinstance(record.name, str) or not set(record.permissions) <= set(GRANTABLE):
@@ -144,11 +163,17 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _entry(record: TokenRecord) -> dict[str, object]:
+    """Return it without limits that it has not: the release before reads no others, and lets nobody in by them."""
+    unlimited = {name for name in ("partitions", "namespaces") if getattr(record, name) is None}
+    return {name: value for name, value in asdict(record).items() if name not in unlimited}
+
+
 def _write(path: Path, records: list[TokenRecord]) -> None:
     part = path.with_name(path.name + ".part")
     descriptor = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"version": VERSION, "tokens": [asdict(r) for r in records]}, file, indent=1)
+        json.dump({"version": VERSION, "tokens": [_entry(r) for r in records]}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

@@ -171,7 +171,10 @@ SABOTAGES = (
     Sabotage(
         "forget which arrivals are indexed already",
         "core/aegate_core/stores/index/receiving.py",
-        """    rows = await tx.fetch("SELECT id FROM arrival WHERE id = ANY($1)", list(ids))\n""",
+        """    rows = await tx.fetch(
+        f"SELECT a.id AS id FROM arrival a WHERE a.id = ANY($1) AND NOT {ONLY_FOUND}", list(ids)
+    )
+""",
         "    rows = []\n",
         _test("intake/test_index_batch.py"),
     ),
@@ -181,5 +184,33 @@ SABOTAGES = (
         "    known = await receiving.known_arrivals(tx, [p.side.arrival_id for p in ordered])\n",
         "",
         _test("intake/test_races.py"),
+    ),
+    Sabotage(
+        "show the rows of all partitions to everybody",
+        "core/aegate_core/stores/scope.py",
+        "        if not belongs or any(self._own(one.owner) is None for one in belongs):\n",
+        "        if True:\n",
+        _test("api/test_partitions.py"),
+    ),
+    Sabotage(
+        "change items of another partition that are named by their ids",
+        "graphql_api/aegate_graphql_api/mutations/queue_items.py",
+        "    there = await lock_versions(tx, ids, context.scope)\n",
+        "    there = await lock_versions(tx, ids, type(context.scope)())\n",
+        _test("api/test_partitions.py"),
+    ),
+    Sabotage(
+        "run operations without the permission that they need",
+        "graphql_api/aegate_graphql_api/authorisation.py",
+        "        if not caller.holds_any(need):\n",
+        "        if not need:\n",
+        _test("api/test_permission_walk.py"),
+    ),
+    Sabotage(
+        "take a provider's token that was made for somebody else",
+        "graphql_api/aegate_graphql_api/identity/oidc.py",
+        "        if self._issuer.audience not in (audience if isinstance(audience, list) else [audience]):\n",
+        "        if not audience:\n",
+        _test("identity/test_oidc.py"),
     ),
 )

@@ -271,11 +271,35 @@ AUDIT = section(
 
 API = section(
     "api",
-    "The GraphQL API. It knows local tokens only, which never go beyond loopback: see NOTES for how to reach it.",
+    "The GraphQL API. Local tokens never go beyond loopback; people of oidc or kubernetesTokens do, with tlsSecret.",
     switch("enabled", "Whether to run it."),
     integer("replicas", "How many.", 2, least=1, most=100),
     text(
-        "tokensSecret", "Secret with the key tokens.json, as `aegate token create` writes it. Must be given."
+        "tokensSecret",
+        "Secret with the key tokens.json, as `aegate token create` writes it. Must be given without oidc and "
+        "kubernetesTokens.",
+    ),
+    text(
+        "tlsSecret",
+        "Secret of type kubernetes.io/tls, with which the API itself serves people of oidc or kubernetesTokens on "
+        "proxy.port. Empty: it listens on loopback.",
+    ),
+    section(
+        "oidc",
+        "An OpenID provider, whose bearer tokens count.",
+        text("issuer", "Its URL, as its tokens name it. Empty: none."),
+        text("audience", "What tokens must be made for. Must be given."),
+        text(
+            "mappingConfigMap",
+            "ConfigMap with the key mapping.yaml, the rules from claims to permissions. Must be given.",
+        ),
+        text("caSecret", "Secret with ca.crt, the authority behind it. Empty: those that everybody trusts."),
+    ),
+    section(
+        "kubernetesTokens",
+        "Tokens of this cluster: TokenReview says who it is, RBAC what they may do.",
+        switch("enabled", "Whether they count."),
+        text("audience", "What they must be made for.", "aegate.dev"),
     ),
     section(
         "proxy",

@@ -169,7 +169,22 @@ pools need {{ .Release.Namespace }} among watchNamespaces, got {{ join ", " .Val
 {{- define "aegate.wrong.api" -}}
 {{- $api := .Values.api }}
 {{- if $api.enabled }}
-{{- if not $api.tokensSecret }}
+{{- $people := or $api.oidc.issuer $api.kubernetesTokens.enabled }}
+{{- if and $api.tlsSecret (not $people) }}
+api.tlsSecret needs api.oidc or api.kubernetesTokens, got neither: local tokens never go beyond loopback
+{{- end }}
+{{- if and $api.tlsSecret $api.proxy.containers }}
+api.tlsSecret and api.proxy.containers are two ways to the same port, got both: leave one out
+{{- end }}
+{{- if and $api.oidc.issuer (not (hasPrefix "https://" $api.oidc.issuer)) }}
+api.oidc.issuer must be an https URL, got {{ quote $api.oidc.issuer }}: correct it
+{{- end }}
+{{- range $name := list "audience" "mappingConfigMap" }}
+{{- if and $api.oidc.issuer (not (get $api.oidc $name)) }}
+api.oidc.{{ $name }} must be given with api.oidc.issuer, got nothing: set it
+{{- end }}
+{{- end }}
+{{- if not (or $api.tokensSecret $people) }}
 api.tokensSecret must name a Secret with the key tokens.json: aegate token create NAME --file tokens.json, then kubectl create secret generic aegate-tokens --namespace {{ .Release.Namespace }} --from-file=tokens.json
 {{- end }}
 {{- if gt (len $api.proxy.containers) 1 }}
@@ -184,8 +199,8 @@ api.proxy.port must be another than 8080, which is the API's own on loopback: ch
 {{- if $route.enabled }}
 {{- if not $api.enabled }}
 api.{{ $kind }}.enabled needs api.enabled, got false: set it, or leave the {{ $kind }} out
-{{- else if not $api.proxy.containers }}
-api.{{ $kind }}.enabled needs api.proxy.containers, got none: the API knows local tokens, which never go beyond loopback; put a proxy with a sign-in of its own beside it, or use kubectl port-forward
+{{- else if not (or $api.proxy.containers $api.tlsSecret) }}
+api.{{ $kind }}.enabled needs api.proxy.containers, got none: the API knows local tokens, which never go beyond loopback; put a proxy with a sign-in of its own beside it, give api.tlsSecret with api.oidc, or use kubectl port-forward
 {{- end }}
 {{- end }}
 {{- end }}

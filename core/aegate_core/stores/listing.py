@@ -140,7 +140,7 @@ def page_statement(dialect: str, source: Source, query: PageQuery, scope: Scope)
     arguments = Arguments(dialect=dialect)
     conditions = [
         f"({source.where})",
-        scope.condition(source.belongs, arguments),
+        scope.condition(source.belongs, arguments, is_page=True),
         sql_of(query.where, source.columns, arguments),
     ]
     direction, sign = ("DESC", "<") if query.order.descending else ("ASC", ">")

@@ -54,15 +54,23 @@ class Scope:
     partitions: frozenset[str] | None = None
     namespaces: frozenset[str] | None = None
 
-    def condition(self, belongs: Sequence[Belongs], arguments: Arguments) -> str:
-        """Return as SQL that one of ``belongs`` holds. What belongs to nobody is seen by everybody."""
-        if any(self._own(one.owner) is None for one in belongs):
+    def condition(self, belongs: Sequence[Belongs], arguments: Arguments, *, is_page: bool = False) -> str:
+        """Return as SQL that one of ``belongs`` holds. What belongs to nobody is seen by everybody.
+
+        Only for a page of one partition may an index begin with it: that one gives the order. Elsewhere SQLite, which
+        knows no numbers of rows, would read a whole partition for a few ids: there the column is hidden from it.
+        """
+        if not belongs or any(self._own(one.owner) is None for one in belongs):
             return "TRUE"
         parts = []
         for one in belongs:
-            own = self._own(one.owner) or frozenset()
-            parts.append(one.within.format(f"{one.sql} = ANY({arguments.add(sorted(own), 'text[]')})"))
-        return f"({' OR '.join(parts)})" if parts else "TRUE"
+            own = sorted(self._own(one.owner) or ())
+            if is_page and len(own) == 1:
+                is_own = f"{one.sql} = {arguments.add(own[0])}"
+            else:
+                is_own = f"({one.sql} || '') = ANY({arguments.add(own, 'text[]')})"
+            parts.append(one.within.format(is_own))
+        return f"({' OR '.join(parts)})"
 
     def sees(self, owner: Owner, name: str) -> bool:
         """Whether what belongs to ``name`` may be seen, of what no statement narrowed."""

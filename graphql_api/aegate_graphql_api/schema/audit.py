@@ -16,7 +16,7 @@ import strawberry
 from aegate_core.database import as_datetime, as_json
 from aegate_core.services.audit import Area
 from aegate_core.stores.index.list_audit import AUDIT, AUDIT_ORDERS
-from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, PageQuery, read_page
+from aegate_core.stores.listing import EVERYTHING, AllOf, AnyOf, Compare, Filter, Op, PageQuery, read_page
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.permission import Permission
@@ -131,14 +131,30 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
 
 
 def visible(caller: Caller) -> Filter:
-    """Return which rows ``caller`` may read. What an early version wrote is for holders of both permissions."""
-    areas = [area.value for need, found in AREAS.items() if need in caller.permissions for area in found]
-    known: Filter = Compare("area", Op.IN, areas)
-    if caller.permissions.issuperset(AREAS):
-        known = AnyOf((known, Compare("area", Op.IS_NULL, True)))
-    if caller.partitions is None:
-        return known
-    return AllOf((known, Compare("partition", Op.IN, sorted(caller.partitions))))
+    """Return which rows ``caller`` may read. What an early version wrote is for callers who may read all."""
+    parts: list[Filter] = []
+    for need, areas in AREAS.items():
+        if need in caller.permissions:
+            of_area = Compare("area", Op.IN, [area.value for area in areas])
+            parts.append(AllOf((of_area, _about(caller, need))))
+    sees_all = caller.partitions is None and caller.namespaces is None
+    if sees_all and caller.permissions.issuperset(AREAS):
+        parts.append(Compare("area", Op.IS_NULL, True))
+    return AnyOf(tuple(parts))
+
+
+def _about(caller: Caller, need: Permission) -> Filter:
+    """Return what narrows rows to the caller's partitions, or those of Application Entities to its namespaces."""
+    if need is not Permission.AE_EDITOR:
+        own = caller.partitions
+        return EVERYTHING if own is None else Compare("partition", Op.IN, sorted(own))
+    if caller.namespaces is None:
+        return EVERYTHING
+    begins = [f"{kind}:{name}/" for name in sorted(caller.namespaces) for kind in RESOURCES]
+    return AnyOf(tuple(Compare("target", Op.STARTS_WITH, text) for text in begins))
+
+
+RESOURCES = ("ApplicationEntity", "ImageRoute", "PatientPartition")
 
 
 async def load_event(context: Context, id: str) -> AuditEvent | None:

@@ -18,10 +18,24 @@ class Viewer:
     name: str
     permissions: list[Permission]
     expires_at: datetime | None
+    partitions: list[str] | None = strawberry.field(
+        description="The patient partitions whose patients, studies and queue items are shown, such as "
+        '["radiology/main"]; null: all of them.'
+    )
+    namespaces: list[str] | None = strawberry.field(
+        description="The namespaces whose Application Entities AE_EDITOR shows and changes, such as "
+        '["radiology"]; null: all of them.'
+    )
 
 
 def viewer(info: Info) -> Viewer:
     """Return the caller."""
     caller = info.context.caller
     shown: list[Permission] = sorted(p for p in caller.permissions if p is not Permission.TOKEN)
-    return Viewer(name=caller.name, permissions=shown, expires_at=caller.expires_at)
+    return Viewer(
+        name=caller.name,
+        permissions=shown,
+        expires_at=caller.expires_at,
+        partitions=None if caller.partitions is None else sorted(caller.partitions),
+        namespaces=None if caller.namespaces is None else sorted(caller.namespaces),
+    )

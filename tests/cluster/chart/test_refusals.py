@@ -87,6 +87,11 @@ WRONG = [
     ((*API, *PROXY, "api.httpRoute.enabled=true"), "api.httpRoute.hostnames must hold the host name"),
     ((*API, *PROXY, "api.proxy.port=8080"), "api.proxy.port must be another than 8080"),
     ((*API, *PROXY, "api.proxy.containers[1].name=two"), "api.proxy.containers must hold one container, got 2"),
+    ((*API, "api.tlsSecret=t"), "api.tlsSecret needs api.oidc or api.kubernetesTokens, got neither"),
+    ((*API, *PROXY, "api.tlsSecret=t", "api.kubernetesTokens.enabled=true"), "two ways to the same port, got both"),
+    ((*API, "api.oidc.issuer=http://x"), 'api.oidc.issuer must be an https URL, got "http://x"'),
+    ((*API, "api.oidc.issuer=https://x"), "api.oidc.audience must be given with api.oidc.issuer"),
+    ((*API, "api.oidc.issuer=https://x"), "api.oidc.mappingConfigMap must be given with api.oidc.issuer"),
     # The rest.
     (("retention.schedule=daily",), 'retention.schedule must have the five parts of cron'),
     (("monitoring.serviceMonitor.interval=30 s",), "monitoring.serviceMonitor.interval must be a duration such as 30s"),

@@ -80,12 +80,12 @@ async def fill(place: Place) -> None:
     await close_due(place.db, now=BEFORE + timedelta(minutes=30))
 
 
-def connect(place: Place, tmp_path: Path) -> API:
+def connect(place: Place, tmp_path: Path, *, db: Database | None = None) -> API:
     """Return a client over ASGI with tokens of its own."""
     tokens = tmp_path / "run" / "tokens.json"
     both = create_token(tokens, "both", ["DICOM_QUEUE", "AE_EDITOR"])
     queue = create_token(tokens, "queue-only", ["DICOM_QUEUE"])
     editor = create_token(tokens, "editor-only", ["AE_EDITOR"])
-    transport = httpx.ASGITransport(app=create_app(place.db, LocalTokens(tokens)))
+    transport = httpx.ASGITransport(app=create_app(db or place.db, LocalTokens(tokens)))
     client = httpx.AsyncClient(transport=transport, base_url="http://aegate")
     return API(client, place, tokens, both, queue, editor)

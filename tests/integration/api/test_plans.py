@@ -18,7 +18,7 @@ from aegate_core.stores.index.list_studies import (
     UNIT_ORDER,
     UNITS,
 )
-from aegate_core.stores.listing import Compare, Op, Order, PageQuery, Source, page_statement
+from aegate_core.stores.listing import Compare, Op, Order, PageQuery, Source, page_statement, read_by
 from aegate_core.stores.queue.list_items import (
     DESTINATION_ORDER,
     DESTINATIONS,
@@ -26,7 +26,8 @@ from aegate_core.stores.queue.list_items import (
     ITEMS,
     UNFINISHED,
 )
-from aegate_core.stores.scope import ALL_ROWS
+from aegate_core.stores.scope import ALL_ROWS, Scope
+from tests.integration.api.recording import RecordingDatabase
 
 NOW = datetime.now(UTC)
 
@@ -49,7 +50,7 @@ async def test_failed_items_are_counted_without_reading_all_the_others(database_
 
 async def test_dashboard_reads_no_item_that_is_finished(database_url: str) -> None:
     async with open_database(database_url) as db:
-        for own in ("TRUE", "(q.partition = 'default/default')"):
+        for own in ("TRUE", "((q.partition || '') = 'default/default')"):
             said = await plan(db, UNFINISHED.replace("{own}", own))
             assert "delivery_live" in said or "delivery_next" in said
             assert "SCAN q'" not in said
@@ -100,3 +101,21 @@ async def test_every_order_is_read_from_an_index(database_url: str) -> None:
             assert "TEMP B-TREE" not in said, source.table
             assert "Sort Key" not in said, source.table
             assert "Seq Scan" not in said, source.table
+
+
+async def test_rows_of_one_partition_are_read_without_the_others(database_url: str) -> None:
+    mine = Scope(frozenset({"default/default"}))
+    async with open_database(database_url) as db:
+        for source, order, index in (
+            (ITEMS, ITEM_ORDERS["NEWEST"], "delivery_of_partition"),
+            (STUDIES, STUDY_ORDERS["NEWEST_ARRIVAL"], "study_age"),
+        ):
+            sql, values = page_statement(db.dialect, source, PageQuery(order, 50), mine)
+            said = await plan(db, sql, *values)
+            assert index in said, said
+            assert "TEMP B-TREE" not in said, said
+            recorder = RecordingDatabase(db)
+            await read_by(recorder, source, "id", [1, 2], mine)
+            (sql,) = recorder.take()
+            said = await plan(db, sql, ["default/default"], [1, 2])
+            assert index not in said, said

@@ -16,7 +16,7 @@ from pydicom.filewriter import dcmwrite
 from aegate_core.database import Database
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.arrival_ids import new_arrival_id
-from aegate_core.dicom.identifiers import ArrivalId, ResourceKey
+from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
 from aegate_core.dicom.part10 import PREAMBLE_BYTES, read_file_meta
 from aegate_core.errors import NotDICOM
 from aegate_core.resources.values import (
@@ -43,7 +43,7 @@ def at(seconds: float) -> datetime:
 
 
 def key(name: str) -> ResourceKey:
-    return ResourceKey("default", name)
+    return parse_resource_key(name) if "/" in name else ResourceKey("default", name)
 
 
 def entity(name: str, level: Level = Level.STUDY, **values: object) -> ApplicationEntity:

@@ -13,6 +13,7 @@ import pytest
 from aegate_core.errors import Conflict, InvalidInput, InvalidValue, NotFound
 from aegate_graphql_api.authentication import LocalTokens, refuse_exposure
 from aegate_graphql_api.permission import Permission
+from aegate_graphql_api.reach import reach_of
 from aegate_graphql_api.settings import settings_from
 from aegate_graphql_api.tokens import create_token, list_tokens, revoke_token
 
@@ -40,10 +41,40 @@ async def test_changes_take_effect_with_the_next_request(tmp_path: Path) -> None
     assert await local.authenticate(token, address="127.0.0.1") is None
 
 
+async def test_a_token_may_be_of_some_partitions_and_namespaces(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    reach = reach_of(["b/main", "a/main"], [])
+    token = create_token(path, "alice", ["DICOM_QUEUE"], reach=reach)
+    everywhere = create_token(path, "bob", ["DICOM_QUEUE"])
+    local = LocalTokens(path)
+    alice, bob = [await local.authenticate(t, address="") for t in (token, everywhere)]
+    assert alice is not None
+    assert bob is not None
+    assert (alice.partitions, alice.namespaces) == (frozenset({"a/main", "b/main"}), frozenset())
+    assert (bob.partitions, bob.namespaces) == (None, None)
+    first, second = json.loads(path.read_text())["tokens"]
+    assert (first["partitions"], first["namespaces"]) == (["a/main", "b/main"], [])
+    assert {"partitions", "namespaces"} & set(second) == set()
+
+
+@pytest.mark.parametrize("partition", ["", "default", "a/", "/b", "a/b/c", "A/b", "a/b c", "*/x"])
+def test_a_partition_or_namespace_that_cannot_be_is_refused(partition: str) -> None:
+    with pytest.raises(InvalidValue):
+        reach_of([partition], None)
+    with pytest.raises(InvalidValue):
+        reach_of(None, [f"{partition}/"])
+
+
 @pytest.mark.parametrize(
     "content",
     [
         b"",
+        b'{"version": 1, "tokens": [{"name": "a", "sha256": "b", "permissions": [], "created_at": "c", '
+        b'"partitions": [1]}]}',
+        b'{"version": 1, "tokens": [{"name": "a", "sha256": "b", "permissions": [], "created_at": "c", '
+        b'"partitions": "a/b"}]}',
+        b'{"version": 1, "tokens": [{"name": "a", "sha256": "b", "permissions": [], "created_at": "c", '
+        b'"namespaces": {}, "others": []}]}',
         b"[]",
         b"{}",
         b"\xff\xfe",

@@ -7,7 +7,7 @@ from aegate_core.stores.listing import Column, Order, Source
 AUDIT = Source(
     select="id, at, actor, address, action, target, outcome, detail, area, partition",
     table="audit_event",
-    belongs=(),  # who may read which is more than a matter of partitions: the API asks for it as a filter
+    belongs=(),  # by area and what it is about: `visible` of the API's audit narrows it
     columns={
         "id": Column("id", "bigint"),
         "at": Column("at", "timestamptz"),

@@ -89,6 +89,15 @@ async def _keys(db: Database, source: Source, where: Compare) -> list[str]:
     return sorted(str(row["key"]) for row in found)
 
 
+async def known_partitions(db: Database) -> list[str]:
+    """Return the partitions that are declared or that an AE, live or gone, names; not those of a caller, but all."""
+    rows = await db.fetch(
+        f"SELECT {_KEY} AS name FROM patient_partition UNION SELECT partition FROM application_entity "
+        "UNION SELECT namespace || '/default' FROM application_entity"
+    )
+    return sorted(str(row["name"]) for row in rows)
+
+
 async def unclosed_units(db: Database, scope: Scope) -> list[dict[str, object]]:
     """Return how many units are not closed, and since when, by source AE."""
     return await fetch_own(db, _UNCLOSED, UNITS.belongs, scope)

@@ -17,6 +17,7 @@ INDEXES: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS delivery_next ON delivery (rank, id) "
     "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
     "CREATE INDEX IF NOT EXISTS delivery_failed ON delivery (created_at, id) WHERE state = 'FAILED'",
+    "CREATE INDEX IF NOT EXISTS delivery_of_partition ON delivery (partition, created_at, id)",
     "CREATE INDEX IF NOT EXISTS delivery_instance_pending ON delivery_instance (delivery_id, id) "
     "WHERE state = 'PENDING'",
     "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "

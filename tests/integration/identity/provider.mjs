@@ -1,0 +1,68 @@
+// An OpenID provider of a certified library, for the tests: client credentials give access tokens as JWTs (RFC 9068).
+// Its settings come as JSON in the first argument; beside OpenID it answers /-/rotate, /-/seen and /-/public-key.
+import { generateKeyPairSync, webcrypto } from "node:crypto";
+import http from "node:http";
+
+globalThis.crypto ??= webcrypto; // Node 18
+const { default: Provider } = await import("oidc-provider");
+
+const settings = JSON.parse(process.argv[2]); // {issuer, audiences: {resource: audience}, clients: {id: {secret, claims, ttl}}}
+const seen = { jwks: 0, discovery: 0 };
+
+function newKey(alg) {
+  const kind = alg === "ES256" ? ["ec", { namedCurve: "P-256" }] : ["rsa", { modulusLength: 2048 }];
+  const { privateKey } = generateKeyPairSync(...kind);
+  const jwk = privateKey.export({ format: "jwk" });
+  return { ...jwk, alg, use: "sig", kid: `${alg}-${Math.random().toString(36).slice(2)}` };
+}
+
+let keys = [newKey("RS256"), newKey("ES256")];
+let provider = newProvider();
+
+function newProvider() {
+  const made = new Provider(settings.issuer, {
+    jwks: { keys },
+    clients: Object.entries(settings.clients).map(([client_id, { secret }]) => ({
+      client_id,
+      client_secret: secret,
+      grant_types: ["client_credentials"],
+      response_types: [],
+      redirect_uris: [],
+    })),
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_, resource, client) => ({
+          scope: "api",
+          audience: settings.audiences[resource],
+          accessTokenTTL: settings.clients[client.clientId].ttl ?? 300,
+          accessTokenFormat: "jwt",
+          jwt: { sign: { alg: settings.clients[client.clientId].alg ?? "RS256" } },
+        }),
+      },
+    },
+    extraTokenClaims: (_, token) => settings.clients[token.clientId].claims,
+  });
+  return made.callback();
+}
+
+http
+  .createServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url, settings.issuer);
+    if (pathname === "/-/rotate") {
+      const old = searchParams.get("keep") === "true" ? keys : [];
+      keys = [newKey("RS256"), newKey("ES256"), ...old];
+      provider = newProvider();
+    }
+    if (pathname.startsWith("/-/")) {
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify(seen));
+      return;
+    }
+    seen.jwks += pathname === "/jwks";
+    seen.discovery += pathname === "/.well-known/openid-configuration";
+    provider(request, response);
+  })
+  .listen(new URL(settings.issuer).port, "127.0.0.1");
