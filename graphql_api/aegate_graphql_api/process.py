@@ -28,6 +28,7 @@ from aegate_core.events import (
 from aegate_core.health import ProcessState
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
+from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.settings import Settings, settings_from
@@ -98,7 +99,8 @@ async def serve(settings: Settings) -> None:
         ):
             accesses = AccessLog(db)
             config = uvicorn.Config(
-                create_app(db, authenticator, accesses=accesses),
+                create_app(db, authenticator, settings.policy, accesses=accesses),
+                http=PatientProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -10,6 +10,7 @@ from pathlib import Path
 from aegate_core.errors import InvalidValue
 from aegate_core.settings import DataFolder, database_url, required
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
+from aegate_graphql_api.policy import Policy, policy_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Settings:
     """Readable lines instead of JSON."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     """Who comes in beside the holders of local tokens, and over what."""
+    policy: Policy = field(default_factory=Policy)
+    """What callers may do, and how much of it."""
     grace_s: int = 10
     """How long running requests may take after SIGTERM; then they are cut."""
 
@@ -49,6 +52,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         state_file=Path(state) if state else None,
         log_terminal=_log_terminal(environ),
         identity=identity_from(environ),
+        policy=policy_from(environ),
     )
 
 
