@@ -59,7 +59,10 @@ RIGHTS: Mapping[str, Rights] = {
     | _MOVE
     | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
     | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL},
-    "api": AUDIT | _MOVE | {"close_unit": CHANGE, "study": LOCK},
+    "api": AUDIT
+    | _MOVE
+    | {"close_unit": CHANGE, "study": LOCK}
+    | {"change": ("UPDATE (position)",), "change_feed": ("UPDATE (last_position)",)},
 }
 """By process. Retention is in nobody's: it runs as the owner."""
 
