@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +23,7 @@ from aegate_core.errors import AegateError
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
+from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.patient_data import AccessLog
 
 GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
@@ -63,10 +64,17 @@ class SecurityHeaders:
         await self._app(scope, receive, with_headers)
 
 
-def create_app(db: Database, authenticator: Authenticator, *, accesses: AccessLog | None = None) -> Starlette:
-    """Return the application over an open database."""
+def create_app(
+    db: Database,
+    authenticator: Authenticator,
+    *,
+    accesses: AccessLog | None = None,
+    live: Live | None = None,
+) -> Starlette:
+    """Return the application over an open database; ``live`` is for who ends its streams before it stops."""
     metrics = APIMetrics()
-    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db))
+    live = live or Live(db, authenticator)
+    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db), live)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -87,6 +95,7 @@ def create_app(db: Database, authenticator: Authenticator, *, accesses: AccessLo
     return Starlette(
         routes=[
             Route("/graphql", endpoint.answer, methods=["POST"]),
+            WebSocketRoute("/graphql", live.sockets.serve),
             Route("/graphiql", page),
             Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
             Route("/healthz", healthz),

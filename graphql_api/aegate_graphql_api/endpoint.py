@@ -25,6 +25,8 @@ from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import present, problem_body
 from aegate_graphql_api.limits import MAX_BODY_BYTES
+from aegate_graphql_api.live.service import Live
+from aegate_graphql_api.live.sse import is_wanted
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.schema.root import schema
@@ -64,9 +66,15 @@ class GraphQLEndpoint:
     """Answers POST requests; every answer is JSON with data and errors as GraphQL has them."""
 
     def __init__(
-        self, db: Database, authenticator: Authenticator, metrics: APIMetrics, accesses: AccessLog
+        self,
+        db: Database,
+        authenticator: Authenticator,
+        metrics: APIMetrics,
+        accesses: AccessLog,
+        live: Live,
     ) -> None:
         self._db = db
+        self._live = live
         self._authenticator = authenticator
         self._metrics = metrics
         self._clock = DatabaseClock()
@@ -82,6 +90,8 @@ class GraphQLEndpoint:
             log(REQUEST_REFUSED, reason=refusal.code, caller=None)
             headers = {"WWW-Authenticate": 'Bearer realm="aegate"'} if refusal.status == 401 else {}
             return _json(problem_body(refusal.code, refusal.message), refusal.status, headers)
+        if is_wanted(request):
+            return self._live.events(request, operation, caller, await self._now())
         began = time.perf_counter()
         answer, status = await self._execute(operation, caller)
         self._metrics.seconds.observe(time.perf_counter() - began)

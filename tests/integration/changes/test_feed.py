@@ -14,6 +14,7 @@ from aegate_core.database import Database, open_database
 from aegate_core.stores.changes import feed
 from aegate_core.stores.changes.feed import START, Changed, Position
 from aegate_core.stores.listing import EVERYTHING, AnyOf, Compare, Op
+from aegate_core.stores.scope import Scope
 from tests.integration.waiting import take_s
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -171,3 +172,35 @@ async def test_empty_feed_can_be_followed_from_its_start(db: Database) -> None:
     assert await pages(db, START, 10) == ([], START)
     assert await feed.latest(db) == START
     assert await feed.holds(db, START)
+
+
+async def test_filter_and_question_agree_on_who_sees_what(db: Database) -> None:
+    await quarantine(db, "unknown", ae="elsewhere/gone")
+    for kind, partition, namespace in (
+        ("QUEUE_ITEM", "a/p", None),
+        ("STUDY", "b/p", None),
+        ("DESTINATION", None, None),
+        ("APPLICATION_ENTITY", None, "a"),
+        ("APPLICATION_ENTITY", None, "b"),
+    ):
+        await db.execute(
+            "INSERT INTO change (at, kind, action, key, partition, namespace) "
+            "VALUES ($1, $2, 'CREATED', 'k', $3, $4)",
+            NOW,
+            kind,
+            partition,
+            namespace,
+        )
+    everything, _ = await pages(db, START, 100)
+    for partitions, namespaces, expected in (
+        (None, None, 6),
+        (None, frozenset[str](), 4),
+        (frozenset({"a/p"}), frozenset[str](), 1),
+        (frozenset({"a/p", "b/p"}), frozenset({"b"}), 3),
+        (frozenset[str](), None, 2),
+        (frozenset[str](), frozenset[str](), 0),
+    ):
+        scope = Scope(partitions, namespaces)
+        seen = (await feed.read(db, START, 100, feed.own(scope))).changes
+        assert len(seen) == expected
+        assert seen == [c for c in everything if feed.sees(scope, c)]

@@ -19,6 +19,7 @@ class Migration(migrations.Migration):
                 ('key', fields.CharField(max_length=317)),
                 ('state', fields.CharField(null=True, max_length=12)),
                 ('partition', fields.CharField(null=True, max_length=317)),
+                ('namespace', fields.CharField(null=True, max_length=63)),
             ],
             options={'table': 'change', 'app': 'models', 'pk_attr': 'id', 'table_description': 'One thing that happened to one object, told by ids alone: no patient data.'},
             bases=['Model'],

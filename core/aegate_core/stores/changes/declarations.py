@@ -19,6 +19,7 @@ class _Watched:
     key: str
     columns: tuple[str, ...]
     partition: str = "NULL"
+    namespace: str = "NULL"
     state: str = "NULL"
     updated: str = "'CHANGED'"
     """The action of an UPDATE; speaks of OLD and NEW."""
@@ -28,8 +29,15 @@ class _Watched:
 
 _KEY = "{r}.namespace || '/' || {r}.name"
 _OF_STUDY = "(SELECT s.partition FROM study s WHERE s.id = {r}.study_id)"
-_OF_AE = "(SELECT e.partition FROM application_entity e WHERE e.namespace || '/' || e.name = {r}.ae)"
-_BURIED = "CASE WHEN NEW.deleted_at IS NOT NULL THEN 'REMOVED' WHEN OLD.deleted_at IS NOT NULL THEN 'CREATED' "
+_OF_AE = (
+    "(SELECT e.partition FROM application_entity e "
+    "WHERE e.namespace = {before} AND e.name = substr({r}.ae, length({before}) + 2))"
+)
+"""Written so that the index of the key serves it: ten thousand AEs may be applied at once."""
+_BEFORE = {"sqlite": "substr({r}.ae, 1, instr({r}.ae, '/') - 1)", "postgres": "split_part({r}.ae, '/', 1)"}
+_BURIED = (
+    "CASE WHEN NEW.deleted_at IS NOT NULL THEN 'REMOVED' WHEN OLD.deleted_at IS NOT NULL THEN 'CREATED' "
+)
 
 _WATCHED = (
     _Watched(
@@ -59,7 +67,7 @@ _WATCHED = (
         "APPLICATION_ENTITY",
         _KEY,
         ("uid", "generation", "labels", "spec", "conditions", "endpoint", "deleted_at"),
-        partition="{r}.partition",
+        namespace="{r}.namespace",
         updated=_BURIED + "ELSE 'CHANGED' END",
     ),
     _Watched("conflict", "CONFLICT", "{r}.id", ("resolved_at",), partition=_OF_STUDY),
@@ -71,17 +79,21 @@ _WATCHED = (
         "DESTINATION",
         "{r}.ae",
         ("max_connections", "enabled", "gone_at", "invalid_condition", "held_at", "hold_reason", "breaker"),
+        partition=_OF_AE,
     ),
 )
 
 
-def _insert(watched: _Watched, row: str, action: str, now: str) -> str:
-    key, state, partition = (
-        sql.format(r=row) for sql in (watched.key, watched.state, watched.partition)
-    )
+_NOW = {"sqlite": "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')", "postgres": "clock_timestamp()"}
+
+
+def _insert(watched: _Watched, row: str, action: str, dialect: str) -> str:
+    before = _BEFORE[dialect].format(r=row)
+    parts = (watched.key, watched.state, watched.partition, watched.namespace)
+    key, state, partition, namespace = (sql.format(r=row, before=before) for sql in parts)
     return (
-        "INSERT INTO change (at, kind, action, key, state, partition) "
-        f"VALUES ({now}, '{watched.kind}', {action}, CAST({key} AS text), {state}, {partition});"
+        "INSERT INTO change (at, kind, action, key, state, partition, namespace) VALUES "
+        f"({_NOW[dialect]}, '{watched.kind}', {action}, CAST({key} AS text), {state}, {partition}, {namespace});"
     )
 
 
@@ -101,8 +113,10 @@ def _sqlite() -> list[str]:
         differs = " OR ".join(f"OLD.{c} IS NOT NEW.{c}" for c in watched.columns)
         for event, row, action in _actions(watched):
             name = f"{watched.table}_change_{event.lower()}"
-            of, when = (f" OF {', '.join(watched.columns)}", f"WHEN {differs} ") if event == "UPDATE" else ("", "")
-            insert = _insert(watched, row, action, "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')")
+            of, when = (
+                (f" OF {', '.join(watched.columns)}", f"WHEN {differs} ") if event == "UPDATE" else ("", "")
+            )
+            insert = _insert(watched, row, action, "sqlite")
             found += [
                 f"DROP TRIGGER IF EXISTS {name}",
                 f"CREATE TRIGGER {name} AFTER {event}{of} ON {watched.table} {when}BEGIN {insert} END",
@@ -117,7 +131,7 @@ def _postgres() -> list[str]:
         for event, row, action in _actions(watched):
             name = f"{watched.table}_change_{event.lower()}"
             when = f"WHEN ({differs}) " if event == "UPDATE" else ""
-            insert = _insert(watched, row, action, "clock_timestamp()")
+            insert = _insert(watched, row, action, "postgres")
             found += [
                 f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
                 f"$$ BEGIN {insert} RETURN NULL; END $$",
@@ -128,9 +142,7 @@ def _postgres() -> list[str]:
     return found
 
 
-_AS_OWNER = (
-    "DO $$ BEGIN EXECUTE format('ALTER FUNCTION {name}() SET search_path = %I, pg_temp', current_schema()); END $$"
-)
+_AS_OWNER = "DO $$ BEGIN EXECUTE format('ALTER FUNCTION {name}() SET search_path = %I, pg_temp', current_schema()); END $$"
 """It writes with the owner's rights, whoever changed the row: so no role needs any on the feed, and none can lead it
 to a table of its own."""
 

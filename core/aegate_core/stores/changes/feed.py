@@ -12,7 +12,19 @@ from datetime import datetime
 from typing import NamedTuple
 
 from aegate_core.database import Database, as_datetime
-from aegate_core.stores.listing import AllOf, Column, Compare, Filter, Op, Order, PageQuery, Source, read_page
+from aegate_core.stores.listing import (
+    AllOf,
+    AnyOf,
+    Column,
+    Compare,
+    Filter,
+    Op,
+    Order,
+    PageQuery,
+    Source,
+    read_page,
+)
+from aegate_core.stores.scope import ALL_ROWS, Scope
 
 SETTLED_AT_ONCE = 5_000
 """Rows that get their position in one transaction: 40 ms. By feel."""
@@ -21,6 +33,10 @@ WINDOW = 10_000
 """Positions that one page looks at, whoever may see them: who may see few is answered as soon as who sees all."""
 
 REMOVED_AT_ONCE = 5_000
+
+ENTITY = "APPLICATION_ENTITY"
+OF_PARTITIONS = ("QUEUE_ITEM", "STUDY", "CONFLICT", "QUARANTINED_OBJECT", "DESTINATION")
+"""Kinds whose rows belong to a patient partition; an AE belongs to its namespace."""
 
 
 class Position(NamedTuple):
@@ -43,6 +59,7 @@ class Changed(NamedTuple):
     key: str
     state: str | None
     partition: str | None
+    namespace: str | None
 
 
 class Page(NamedTuple):
@@ -84,6 +101,12 @@ async def latest(db: Database) -> Position:
     return START if row is None else Position(int(row["number"]), as_datetime(row["at"]))
 
 
+async def oldest(db: Database) -> Position:
+    """Return the place before the oldest change that is kept."""
+    first = await db.fetch_value(f"SELECT min({_place(db)}) FROM change")
+    return START if first is None else Position(int(first) - 1, None)
+
+
 async def holds(db: Database, position: Position) -> bool:
     """Say whether all that followed ``position`` is still there: neither removed by age nor of another database."""
     place = _place(db)
@@ -94,13 +117,31 @@ async def holds(db: Database, position: Position) -> bool:
     return at is not None and as_datetime(at) == position.at
 
 
+def own(scope: Scope) -> Filter:
+    """Return what narrows the feed to ``scope``; `sees` says the same of one change."""
+    of_partitions: list[Filter] = [Compare("kind", Op.IN, list(OF_PARTITIONS))]
+    of_namespaces: list[Filter] = [Compare("kind", Op.EQ, ENTITY)]
+    if scope.partitions is not None:
+        of_partitions.append(Compare("partition", Op.IN, sorted(scope.partitions)))
+    if scope.namespaces is not None:
+        of_namespaces.append(Compare("namespace", Op.IN, sorted(scope.namespaces)))
+    return AnyOf((AllOf(tuple(of_partitions)), AllOf(tuple(of_namespaces))))
+
+
+def sees(scope: Scope, change: Changed) -> bool:
+    """Whether ``scope`` may know of a change; `own` says the same as a filter."""
+    if change.kind == ENTITY:
+        return scope.namespaces is None or change.namespace in scope.namespaces
+    return scope.partitions is None or change.partition in scope.partitions
+
+
 async def read(db: Database, after: Position, first: int, where: Filter) -> Page:
-    """Return the next changes that ``where`` lets through."""
+    """Return the next changes that ``where`` lets through; narrow it with `own`."""
     newest = await latest(db)
     upto = min(after.number + WINDOW, newest.number)
     inside = AllOf((where, Compare("position", Op.TO, upto)))
     order = Order("POSITION", ((_place(db), "bigint"),), descending=False)
-    page = await read_page(db, _source(db), PageQuery(order, first, inside, (after.number,)))
+    page = await read_page(db, _source(db), PageQuery(order, first, inside, (after.number,)), ALL_ROWS)
     changes = [_changed(row) for row in page.rows]
     if page.has_next:
         return Page(changes, changes[-1].position, has_next=True)
@@ -137,13 +178,15 @@ def _place(db: Database) -> str:
 
 def _source(db: Database) -> Source:
     return Source(
-        select=f"{_place(db)} AS number, at, kind, action, key, state, partition",
+        select=f"{_place(db)} AS number, at, kind, action, key, state, partition, namespace",
         table="change",
+        belongs=(),
         columns={
             "position": Column(_place(db), "bigint"),
             "kind": Column("kind"),
             "key": Column("key"),
             "partition": Column("partition"),
+            "namespace": Column("namespace"),
         },
     )
 
@@ -159,4 +202,5 @@ def _changed(row: dict[str, object]) -> Changed:
         key=str(row["key"]),
         state=text("state"),
         partition=text("partition"),
+        namespace=text("namespace"),
     )

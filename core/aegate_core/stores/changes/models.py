@@ -22,7 +22,9 @@ class Change(Model):
     state = fields.CharField(max_length=12, null=True)
     """Of a queue item, after the change."""
     partition = fields.CharField(max_length=317, null=True)
-    """The patient partition that it belongs to, null where it belongs to none, or to one that is not known."""
+    """The patient partition that it belongs to; null of an AE, and where it is not known."""
+    namespace = fields.CharField(max_length=63, null=True)
+    """Of an Application Entity: whoever edits those of the namespace sees it."""
 
     class Meta:
         table = "change"

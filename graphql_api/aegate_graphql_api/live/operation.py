@@ -1,0 +1,56 @@
+"""One operation of a stream: what it answers, message by message, in the form that both transports carry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from typing import Any
+
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+
+from aegate_graphql_api.context import Context
+from aegate_graphql_api.errors import present
+from aegate_graphql_api.schema.root import schema
+
+_NO_SUCH_OPERATION = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+
+
+class NotStarted(Exception):
+    """The operation cannot be run; ``errors`` go to the caller."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("not started")
+        self.errors = errors
+
+
+async def answers(
+    operation: dict[str, Any], context: Context, allowed: Collection[OperationType]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield what the operation answers. Raises NotStarted when it may not or cannot be run."""
+    results = await schema.stream(
+        operation["query"],
+        variable_values=operation.get("variables"),
+        operation_name=operation.get("operationName"),
+        context_value=context,
+        allowed_operation_types=allowed,
+    )
+    try:
+        async for result in results:
+            errors = [_presented(error) for error in getattr(result, "errors", None) or ()]
+            if isinstance(result, PreExecutionError):
+                raise NotStarted(errors)
+            answer: dict[str, Any] = {"data": getattr(result, "data", None)}
+            if errors:
+                answer["errors"] = errors
+            yield answer
+    finally:
+        await results.aclose()
+
+
+def _presented(error: Any) -> dict[str, Any]:
+    if isinstance(error.original_error, _NO_SUCH_OPERATION):
+        message = "the document must hold a subscription, the one that operationName names: correct it"
+        return {"message": message, "extensions": {"code": "BAD_REQUEST"}}
+    return present(error)

@@ -1,0 +1,52 @@
+"""A hospital's API over a real socket, in this event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from aegate_graphql_api.app import create_app
+from aegate_graphql_api.authentication import LocalTokens
+from aegate_graphql_api.live.service import Live
+from aegate_graphql_api.live.streams import StreamLimits
+from aegate_graphql_api.process import server_config
+from tests.integration.api.clients import API
+from tests.integration.waiting import eventually_async
+
+
+@dataclass
+class Served:
+    """A served API: its hospital, its port, its live side."""
+
+    api: API
+    port: int
+    live: Live
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/graphql"
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}/graphql"
+
+
+@asynccontextmanager
+async def served_api(api: API, limits: StreamLimits | None = None) -> AsyncIterator[Served]:
+    """Serve the API's application with uvicorn, as the process does."""
+    authenticator = LocalTokens(api.tokens)
+    live = Live(api.db, authenticator, limits)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(server_config(create_app(api.db, authenticator, live), 2, live))
+        serving = asyncio.create_task(server._serve([listening]))
+        await eventually_async(lambda: server.started, what="uvicorn serves")
+        try:
+            yield Served(api, int(listening.getsockname()[1]), live)
+        finally:
+            server.should_exit = True
+            await serving
