@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from aegate_graphql_api.app import create_app
-from aegate_graphql_api.authentication import LocalTokens
+from aegate_graphql_api.authentication import Authenticator, LocalTokens
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.streams import StreamLimits
 from aegate_graphql_api.process import server_config
@@ -37,9 +37,11 @@ class Served:
 
 
 @asynccontextmanager
-async def served_api(api: API, limits: StreamLimits | None = None) -> AsyncIterator[Served]:
+async def served_api(
+    api: API, limits: StreamLimits | None = None, authenticator: Authenticator | None = None
+) -> AsyncIterator[Served]:
     """Serve the API's application with uvicorn, as the process does."""
-    authenticator = LocalTokens(api.tokens)
+    authenticator = authenticator or LocalTokens(api.tokens)
     live = Live(api.db, authenticator, limits)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(server_config(create_app(api.db, authenticator, live), 2, live))

@@ -81,7 +81,8 @@ async def told(messages: Messages, count: int) -> list[dict[str, Any]]:
 
 
 async def change(served: Served, mutation: str, *ids: str) -> None:
-    document = f"mutation($ids: [ID!]!) {{ it: {mutation}(selection: {{ids: $ids}}) {{ ...on QueueItemsChanged {{ changedCount }} }} }}"
+    selected = f"{mutation}(selection: {{ids: $ids}}) {{ ...on QueueItemsChanged {{ changedCount }} }}"
+    document = f"mutation($ids: [ID!]!) {{ it: {selected} }}"
     assert (await served.api.ask(document, ids=list(ids)))["it"] == {"changedCount": len(ids)}
 
 
