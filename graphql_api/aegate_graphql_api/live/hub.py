@@ -25,8 +25,8 @@ from aegate_core.stores.scope import ALL_ROWS, Scope
 
 POLL_S = 0.25
 """How often the feed is asked. What happened is at the client in under a second: this, `PAUSE_S` and the answer."""
-PAUSE_S = 0.5
-"""Between two messages of one subscription; what happens meanwhile is told by the second."""
+PAUSE_S = 0.25
+"""Between two messages of one subscription, at least; the second one tells what happened meanwhile."""
 AWAY_S = 1.0
 """How long it waits when the database did not answer."""
 AT_ONCE = 1_000

@@ -10,7 +10,7 @@ from aegate_graphql_api.permissions import ENTITIES, QUEUE
 
 @strawberry.type(
     description="What can be watched, by graphql-transport-ws or as text/event-stream. Each begins with what is now, "
-    "or with what was missed since a cursor; then comes what changes, within a second, at most two messages a second."
+    "or with what was missed since a cursor; then comes what changes, within a second, at most four messages a second."
 )
 class Subscription:
     """Root of all subscriptions; every field declares who may watch it."""

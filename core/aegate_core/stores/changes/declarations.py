@@ -142,7 +142,10 @@ def _postgres() -> list[str]:
     return found
 
 
-_AS_OWNER = "DO $$ BEGIN EXECUTE format('ALTER FUNCTION {name}() SET search_path = %I, pg_temp', current_schema()); END $$"
+_AS_OWNER = (
+    "DO $$ BEGIN EXECUTE "
+    "format('ALTER FUNCTION {name}() SET search_path = %I, pg_temp', current_schema()); END $$"
+)
 """It writes with the owner's rights, whoever changed the row: so no role needs any on the feed, and none can lead it
 to a table of its own."""
 
