@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from aegate_core.database import Database, migrate, open_database
@@ -38,12 +40,26 @@ class Seen:
     """What the subscribers saw."""
 
     snapshots: int = 0
+    sent_back: int = 0
     messages: int = 0
     late_s: list[float] = field(default_factory=list)
 
 
 async def subscriber(port: int, token: str, ae: str, seen: Seen) -> None:
-    """Watch one destination until cancelled."""
+    """Watch one destination until cancelled; come back when told to."""
+    while True:
+        try:
+            await _watch(port, token, ae, seen)
+        except ConnectionClosed as closed:
+            reason = closed.rcvd.reason if closed.rcvd is not None else ""
+            hint = re.search(r"retryAfterMs=(\d+)", reason)
+            if hint is None:
+                raise
+            seen.sent_back += 1
+            await asyncio.sleep(int(hint[1]) / 1000)
+
+
+async def _watch(port: int, token: str, ae: str, seen: Seen) -> None:
     async with connect(
         f"ws://127.0.0.1:{port}/graphql",
         subprotocols=[Subprotocol("graphql-transport-ws")],

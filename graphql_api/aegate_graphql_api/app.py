@@ -75,6 +75,7 @@ def create_app(
     metrics = APIMetrics()
     live = live or Live(db, authenticator)
     endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db), live)
+    metrics.streams.set_function(lambda: live.streams.count)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")

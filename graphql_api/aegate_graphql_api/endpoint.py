@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from strawberry.exceptions import MissingQueryError
@@ -56,6 +56,9 @@ class APIMetrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "aegate_api_requests", "GraphQL requests by outcome.", ["outcome"], registry=self.registry
+        )
+        self.streams = Gauge(
+            "aegate_api_streams", "Open WebSockets and event streams.", registry=self.registry
         )
         self.seconds = Histogram(
             "aegate_api_request_seconds", "Time from the parsed body to the answer.", registry=self.registry

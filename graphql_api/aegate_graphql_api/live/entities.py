@@ -56,7 +56,7 @@ async def application_entity_status(
 ) -> AsyncGenerator[ApplicationEntityUpdate, None]:
     """Tell all AEs, then what changes."""
     watch = _watch(where or EntityWatch())
-    async with following(info.context, KINDS) as mailbox:
+    async with following(info.context, KINDS, watch) as mailbox:
         is_first = True
         async for delivered in deliveries(info.context, mailbox, after):
             if delivered is None:
@@ -105,7 +105,7 @@ def _update(delivered: Delivered, watch: Watch) -> ApplicationEntityUpdate:
         if news.row is None:
             removed.append(global_id("ApplicationEntity", news.change.key))
         else:
-            entities.append(entity_of(news.row))
+            entities.append(news.node)
     cursor = encode_cursor(delivered.position)
     return ApplicationEntityUpdate(
         snapshot=False, complete=True, nodes=entities, removed=removed, cursor=cursor

@@ -13,7 +13,8 @@ from aegate_core.stores.listing import AllOf, Compare, Op
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
-from aegate_graphql_api.live.hub import Delivered, Hub, Mailbox
+from aegate_graphql_api.live.hub import Delivered, Hub, Interest, Mailbox
+from aegate_graphql_api.live.watching import ALL, Watch
 from aegate_graphql_api.schema.change import decode_cursor
 
 MOST_MISSED = 1_000
@@ -67,7 +68,7 @@ async def _missed(context: Context, mailbox: Mailbox, after: str | None) -> Deli
     position = decode_cursor(after)
     if not await feed.holds(context.db, position):
         return None
-    where = AllOf((Compare("kind", Op.IN, sorted(mailbox.kinds)), feed.own(context.scope)))
+    where = AllOf((Compare("kind", Op.IN, sorted(mailbox.interest.kinds)), feed.own(context.scope)))
     page = await feed.read(context.db, position, MOST_MISSED, where)
     if page.has_next:
         return None
@@ -76,8 +77,9 @@ async def _missed(context: Context, mailbox: Mailbox, after: str | None) -> Deli
 
 
 @asynccontextmanager
-async def following(context: Context, kinds: Collection[str]) -> AsyncIterator[Mailbox]:
-    """Follow these kinds, as far as the caller may see them."""
-    async with hub_of(context).follow(kinds, context.scope) as mailbox:
+async def following(context: Context, kinds: Collection[str], watch: Watch = ALL) -> AsyncIterator[Mailbox]:
+    """Follow what is watched of these kinds, as far as the caller may see it."""
+    interest = Interest(frozenset(kinds), context.scope, watch)
+    async with hub_of(context).follow(interest) as mailbox:
         refresh(context)
         yield mailbox

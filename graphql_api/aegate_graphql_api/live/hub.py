@@ -7,10 +7,12 @@ number of processes, and costs those who write nothing. docs/adr/0019.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextvars import copy_context
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from aegate_core.database import Database, DatabaseClock
@@ -22,6 +24,10 @@ from aegate_core.stores.index.list_studies import STUDIES
 from aegate_core.stores.listing import EVERYTHING, Source, read_by
 from aegate_core.stores.queue.list_items import ITEMS
 from aegate_core.stores.scope import ALL_ROWS, Scope
+from aegate_graphql_api.live.watching import ALL, Watch
+from aegate_graphql_api.schema.queue_item import item_of
+from aegate_graphql_api.schema.resources import entity_of
+from aegate_graphql_api.schema.study import study_of
 
 POLL_S = 0.25
 """How often the feed is asked. What happened is at the client in under a second: this, `PAUSE_S` and the answer."""
@@ -37,20 +43,50 @@ SNAPSHOTS_AT_ONCE = 4
 """Of eight connections to the database: a thousand that come back at once leave room for everybody else."""
 LOOK_AT_CLOCK_S = 10.0
 
-SOURCES: Mapping[str, tuple[Source, str, bool]] = {
-    "QUEUE_ITEM": (ITEMS, "id", True),
-    "STUDY": (STUDIES, "id", True),
-    feed.ENTITY: (ENTITIES, "key", False),
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Where the objects of a kind are read that subscribers show, and how a row becomes one."""
+
+    source: Source
+    column: str
+    is_number: bool
+    make: Callable[[Mapping[str, Any]], Any]
+
+
+_SHOWN: Mapping[str, _Shown] = {
+    "QUEUE_ITEM": _Shown(ITEMS, "id", is_number=True, make=item_of),
+    "STUDY": _Shown(STUDIES, "id", is_number=True, make=study_of),
+    feed.ENTITY: _Shown(ENTITIES, "key", is_number=False, make=entity_of),
 }
-"""Where the objects are read whose rows subscribers show: the list, the column of the key, whether that is a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """A change, and the object as it was read after it; None: it is gone, or is not read (`SOURCES`)."""
+    """A change, and the object as it was read after it, as a row and as its type: both for all who are told.
+
+    None: it is gone, or nobody shows this kind.
+    """
 
     change: Changed
-    row: Mapping[str, Any] | None
+    row: Mapping[str, Any] | None = None
+    node: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What a subscriber wants to hear of. Those with the same one are asked once for all."""
+
+    kinds: frozenset[str]
+    scope: Scope
+    watch: Watch = ALL
+
+    def wants(self, news: News) -> bool:
+        """Whether it is to be told."""
+        change = news.change
+        if change.kind not in self.kinds or not feed.sees(self.scope, change):
+            return False
+        return news.row is None or self.watch.holds(news.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +102,34 @@ class Delivered:
 class Mailbox:
     """What a subscriber has not taken yet: of each object the newest change alone, so it is bounded however slow."""
 
-    def __init__(self, kinds: Collection[str], scope: Scope, start: Position) -> None:
-        self.kinds = frozenset(kinds)
+    def __init__(self, interest: Interest, start: Position, here: Callable[[], Position]) -> None:
+        self.interest = interest
         self.start = start
-        self._scope = scope
-        self.position = start
-        """Up to here what happened is in the mailbox, or was taken from it."""
+        self._here = here
         self._waiting: dict[tuple[str, str], News] = {}
         self._is_overrun = False
         self._something = asyncio.Event()
         self._not_before = 0.0
         self._failure: BaseException | None = None
 
-    def put(self, wave: Sequence[News], position: Position) -> None:
-        """Add what this subscriber may see of a wave."""
-        self.position = position
-        for news in wave:
-            change = news.change
-            if change.kind in self.kinds and feed.sees(self._scope, change):
-                self._add(news)
+    @property
+    def position(self) -> Position:
+        """Up to here what happened is in the mailbox, or was taken from it."""
+        return self._here()
 
-    def _add(self, news: News) -> None:
-        key = news.change.kind, news.change.key
-        before = self._waiting.pop(key, None)
-        if before is not None and before.change.action == "CREATED" and news.change.action == "CHANGED":
-            news = News(news.change._replace(action="CREATED"), news.row)
-        self._waiting[key] = news
+    def put(self, wanted: Sequence[News]) -> None:
+        """Add what this subscriber wants of a wave."""
+        for news in wanted:
+            key = news.change.kind, news.change.key
+            before = self._waiting.pop(key, None)
+            if before is not None and before.change.action == "CREATED" and news.change.action == "CHANGED":
+                news = replace(news, change=news.change._replace(action="CREATED"))
+            self._waiting[key] = news
         if len(self._waiting) > MAILBOX:
             self._waiting.clear()
             self._is_overrun = True
-        self._something.set()
+        if wanted:
+            self._something.set()
 
     def fail(self, failure: BaseException) -> None:
         """Let the subscriber end with this."""
@@ -126,26 +160,31 @@ class Hub:
         self.shared: dict[object, asyncio.Task[Any]] = {}
         self._db = db
         self._clock = DatabaseClock()
-        self._mailboxes: set[Mailbox] = set()
+        self._mailboxes: dict[Interest, set[Mailbox]] = {}
         self._position = feed.START
         self._reading: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        # The reader outlives the operation that starts it, and takes over nothing of it, such as a time limit.
+        self._surroundings = copy_context()
 
     @asynccontextmanager
-    async def follow(self, kinds: Collection[str], scope: Scope) -> AsyncIterator[Mailbox]:
+    async def follow(self, interest: Interest) -> AsyncIterator[Mailbox]:
         """Collect what happens from now on; `Mailbox.start` is where now is."""
         async with self._starting:
             if self._reading is None or self._reading.done():
                 await feed.settle(self._db)
                 self._position = await feed.latest(self._db)
                 await self._clock.look(self._db)
-                self._reading = asyncio.create_task(self._read_until_nobody_listens())
-            mailbox = Mailbox(kinds, scope, self._position)
-            self._mailboxes.add(mailbox)
+                reading = self._read_until_nobody_listens()
+                self._reading = asyncio.create_task(reading, context=self._surroundings.copy())
+            mailbox = Mailbox(interest, self._position, lambda: self._position)
+            self._mailboxes.setdefault(interest, set()).add(mailbox)
         try:
             yield mailbox
         finally:
-            self._mailboxes.discard(mailbox)
+            self._mailboxes[interest].discard(mailbox)
+            if not self._mailboxes[interest]:
+                del self._mailboxes[interest]
 
     def now(self) -> datetime:
         """Return the database's time; while somebody follows."""
@@ -156,7 +195,7 @@ class Hub:
             while self._mailboxes:  # noqa: ASYNC110 - what it waits for is in the database
                 await asyncio.sleep(await self._read_some())
         except BaseException as failure:
-            for mailbox in self._mailboxes:
+            for mailbox in chain.from_iterable(self._mailboxes.values()):
                 mailbox.fail(failure)
             raise
 
@@ -170,19 +209,21 @@ class Hub:
         except StorageError:
             return AWAY_S  # the process says so itself; subscribers wait
         self._position = page.end
-        for mailbox in list(self._mailboxes):
-            mailbox.put(wave, page.end)
+        for interest, mailboxes in self._mailboxes.items():
+            wanted = [news for news in wave if interest.wants(news)]
+            for mailbox in mailboxes if wanted else ():
+                mailbox.put(wanted)
         return 0 if page.has_next else POLL_S
 
     async def read_objects(self, changes: Sequence[Changed]) -> list[News]:
         """Read the objects that somebody shows, each once, as they are now."""
-        wanted = frozenset[str]().union(*(m.kinds for m in self._mailboxes)) & SOURCES.keys()
-        rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+        wanted = frozenset[str]().union(*(interest.kinds for interest in self._mailboxes)) & _SHOWN.keys()
+        found: dict[tuple[str, str], tuple[Mapping[str, Any], Any]] = {}
         for kind in wanted & {change.kind for change in changes}:
-            source, column, is_number = SOURCES[kind]
+            shown = _SHOWN[kind]
             keys = sorted({c.key for c in changes if c.kind == kind})
-            values: list[object] = [int(key) for key in keys] if is_number else list(keys)
-            for row in await read_by(self._db, source, column, values, ALL_ROWS):
-                key = str(row["id"]) if is_number else f"{row['namespace']}/{row['name']}"
-                rows[kind, key] = row
-        return [News(change, rows.get((change.kind, change.key))) for change in changes]
+            values: list[object] = [int(key) for key in keys] if shown.is_number else list(keys)
+            for row in await read_by(self._db, shown.source, shown.column, values, ALL_ROWS):
+                key = str(row["id"]) if shown.is_number else f"{row['namespace']}/{row['name']}"
+                found[kind, key] = row, shown.make(row)
+        return [News(change, *found.get((change.kind, change.key), (None, None))) for change in changes]

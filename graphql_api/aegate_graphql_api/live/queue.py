@@ -73,16 +73,14 @@ async def queue(
     """Tell what is in the queue, then what changes."""
     check_first(first)
     watch, states = _watch(where or QueueWatch())
-    async with following(info.context, KINDS) as mailbox:
-        position = mailbox.start
+    async with following(info.context, KINDS, watch) as mailbox:
+        is_first = True
         async for delivered in deliveries(info.context, mailbox, after):
             if delivered is None:
                 yield await _snapshot(info.context, _both(watch, states), first, mailbox)
-                continue
-            update = _update(delivered, watch, states)
-            if update.nodes or update.left or position == mailbox.start:
-                position = delivered.position
+            elif (update := _update(delivered, watch, states)).nodes or update.left or is_first:
                 yield update
+            is_first = False
 
 
 def _watch(where: QueueWatch) -> tuple[Watch, Watch]:
@@ -120,7 +118,7 @@ def _update(delivered: Delivered, watch: Watch, states: Watch) -> QueueUpdate:
         if news.row is None:
             left.append(global_id("QueueItem", news.change.key))
         elif watch.holds(news.row) and states.holds(news.row):
-            items.append(item_of(news.row))
+            items.append(news.node)
         elif watch.holds(news.row):
             left.append(global_id("QueueItem", news.change.key))
     return QueueUpdate(

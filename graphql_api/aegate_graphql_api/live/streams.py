@@ -9,10 +9,11 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from aegate_core.errors import AegateError
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.permissions import Caller
 
@@ -187,8 +188,15 @@ class Streams:
         while self._open:
             await asyncio.sleep(self.limits.recheck_s)
             for stream in list(self._open):
-                if stream.caller is None:
-                    continue
-                caller = await self._authenticator.authenticate(stream.token, address=stream.caller.address)
-                if caller is None or caller.permissions != stream.caller.permissions:
-                    stream.end(EXPIRED)
+                with suppress(
+                    AegateError
+                ):  # who cannot be asked now is asked again, and expiry ends it anyway
+                    if not await self._is_still_welcome(stream):
+                        stream.end(EXPIRED)
+
+    async def _is_still_welcome(self, stream: Stream) -> bool:
+        before = stream.caller
+        if before is None:
+            return True
+        now = await self._authenticator.authenticate(stream.token, address=before.address)
+        return now is not None and (now.permissions, now.scope) == (before.permissions, before.scope)

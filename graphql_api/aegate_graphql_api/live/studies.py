@@ -62,7 +62,7 @@ async def study_arrived(
     """Tell which studies came last, then what comes."""
     check_first(first)
     watch = _watch(where or StudyWatch())
-    async with following(info.context, KINDS) as mailbox:
+    async with following(info.context, KINDS, watch) as mailbox:
         is_first = True
         async for delivered in deliveries(info.context, mailbox, after):
             if delivered is None:
@@ -93,7 +93,7 @@ async def _snapshot(context: Context, watch: Watch, first: int, mailbox: Mailbox
 
 def _update(delivered: Delivered, watch: Watch) -> StudyUpdate:
     arrivals = [
-        StudyArrival(study=study_of(news.row), is_new=news.change.action == "CREATED")
+        StudyArrival(study=news.node, is_new=news.change.action == "CREATED")
         for news in delivered.news
         if news.row is not None and watch.holds(news.row)
     ]

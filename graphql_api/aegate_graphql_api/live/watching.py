@@ -39,6 +39,9 @@ class Watch:
         return all(part.holds(row) for part in self.parts)
 
 
+ALL = Watch(())
+
+
 def one_of(
     name: str, given: Sequence[object] | None, column: str, row: str | None = None
 ) -> tuple[OneOf, ...]:

@@ -7,6 +7,7 @@ import binascii
 import json
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Annotated
 
 import strawberry
@@ -151,6 +152,7 @@ def change_of(change: Changed) -> Change:
     )
 
 
+@lru_cache(maxsize=64)
 def encode_cursor(position: Position) -> str:
     """Return a position as callers keep it: opaque to them."""
     at = None if position.at is None else position.at.isoformat()

@@ -12,7 +12,7 @@ from aegate_core.stores.listing import AllOf, Compare, Op
 from aegate_core.stores.scope import ALL_ROWS, Scope
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.live import hub
-from aegate_graphql_api.live.hub import Delivered, Mailbox, News
+from aegate_graphql_api.live.hub import Delivered, Interest, Mailbox, News
 from aegate_graphql_api.live.streams import Ending
 from aegate_graphql_api.live.watching import Watch, one_of
 from aegate_graphql_api.schema.change import decode_cursor, encode_cursor
@@ -26,8 +26,8 @@ def news(number: int, key: str = "1", action: str = "CHANGED", partition: str = 
     return News(change, {"id": int(key), "n": number})
 
 
-def mailbox(scope: Scope = ALL_ROWS) -> Mailbox:
-    return Mailbox(("QUEUE_ITEM",), scope, START)
+def mailbox() -> Mailbox:
+    return Mailbox(Interest(frozenset({"QUEUE_ITEM"}), ALL_ROWS), START, lambda: Position(9, AT))
 
 
 def shown(delivered: Delivered) -> list[tuple[str, str, int]]:
@@ -36,29 +36,32 @@ def shown(delivered: Delivered) -> list[tuple[str, str, int]]:
 
 async def test_mailbox_keeps_the_newest_of_each_object_and_that_it_is_new() -> None:
     box = mailbox()
-    box.put([news(1, "1", "CREATED"), news(2, "2")], Position(2, AT))
-    box.put([news(3, "1"), news(4, "3", "CREATED"), news(5, "3", "REMOVED")], Position(5, AT))
+    box.put([news(1, "1", "CREATED"), news(2, "2")])
+    box.put([news(3, "1"), news(4, "3", "CREATED"), news(5, "3", "REMOVED")])
     delivered = await box.take()
     assert shown(delivered) == [("2", "CHANGED", 2), ("1", "CREATED", 3), ("3", "REMOVED", 5)]
-    assert (delivered.position, delivered.is_overrun) == (Position(5, AT), False)
+    assert (delivered.position, delivered.is_overrun) == (Position(9, AT), False)
 
 
 async def test_mailbox_that_nobody_empties_holds_nothing_and_asks_for_a_snapshot() -> None:
     box = mailbox()
     for n in range(1, 3 * hub.MAILBOX):
-        box.put([news(n, str(n))], Position(n, AT))
+        box.put([news(n, str(n))])
         assert len(box._waiting) <= hub.MAILBOX
     assert (await box.take()).is_overrun
-    box.put([news(1)], Position(1, AT))
+    box.put([news(1)])
     assert not (await box.take()).is_overrun
 
 
-async def test_mailbox_takes_what_is_watched_and_seen_alone() -> None:
-    box = mailbox(Scope(partitions=frozenset({"a/a"})))
-    box.put([news(1, "1", partition="b/b"), news(2, "2", partition="a/a")], Position(2, AT))
-    other = News(Changed(Position(3, AT), "STUDY", "CREATED", "3", None, "a/a", None), None)
-    box.put([other], Position(3, AT))
-    assert shown(await box.take()) == [("2", "CHANGED", 2)]
+def test_interest_is_in_what_is_watched_and_seen_alone() -> None:
+    watch = Watch(one_of("ids", [1, 2], "id"))
+    interest = Interest(frozenset({"QUEUE_ITEM"}), Scope(partitions=frozenset({"a/a"})), watch)
+    assert interest.wants(news(1, "1", partition="a/a"))
+    assert not interest.wants(news(1, "1", partition="b/b"))
+    assert not interest.wants(news(1, "3", partition="a/a"))
+    gone = Changed(Position(3, AT), "QUEUE_ITEM", "REMOVED", "3", None, "a/a", None)
+    assert interest.wants(News(gone))
+    assert not interest.wants(News(gone._replace(kind="STUDY")))
 
 
 async def test_failure_of_the_reader_reaches_every_subscriber() -> None:
