@@ -110,8 +110,9 @@ async def test_silence_is_filled_expiry_and_revocation_end_it(empty_api: API) ->
         stream(served, WATCH, token=served.api.queue) as (_, revoked),
     ):
         for told in (expiring, revoked):
-            assert (await anext(told))[0] == "next"
-            assert await anext(told) == ("", None)
+            heard: set[str] = set()
+            while heard != {"next", ""}:
+                heard.add((await anext(told))[0])
         revoke_token(empty_api.tokens, "queue-only")
         for told in (revoked, expiring):
             (_, answer), last = [e async for e in told if e != ("", None)]
