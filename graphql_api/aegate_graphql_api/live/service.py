@@ -16,7 +16,7 @@ from aegate_graphql_api.context import Context
 from aegate_graphql_api.live.hub import Hub
 from aegate_graphql_api.live.sse import EventStream
 from aegate_graphql_api.live.streams import StreamLimits, Streams, TooMany
-from aegate_graphql_api.live.websocket import LiveSockets
+from aegate_graphql_api.live.websocket import Door, LiveSockets
 from aegate_graphql_api.permissions import Caller
 
 log = Log("api")
@@ -26,12 +26,16 @@ class Live:
     """Subscriptions over both transports."""
 
     def __init__(
-        self, db: Database, authenticator: Authenticator, limits: StreamLimits | None = None
+        self,
+        db: Database,
+        authenticator: Authenticator,
+        limits: StreamLimits | None = None,
+        door: Door | None = None,
     ) -> None:
         self._db = db
         self.hub = Hub(db)
         self.streams = Streams(authenticator, limits)
-        self.sockets = LiveSockets(db, authenticator, self.hub, self.streams)
+        self.sockets = LiveSockets(db, authenticator, self.hub, self.streams, door or Door())
 
     def events(self, request: Request, operation: dict[str, Any], caller: Caller, now: datetime) -> Response:
         """Return the answers of an authenticated operation as a stream of events; 429 when there is no place."""

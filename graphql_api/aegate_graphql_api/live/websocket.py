@@ -8,7 +8,9 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -45,18 +47,31 @@ class _Closed(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What may come in beside our own: pages of further origins, and what makes a payload an operation."""
+
+    origins: frozenset[str] = frozenset()
+    """Such as ``https://pacs.example``: their pages may open WebSockets, too."""
+    operation_of: Callable[[object], dict[str, Any]] = checked_operation
+    """Returns an operation, with its query, or raises Refusal."""
+
+
 class LiveSockets:
     """Serves WebSockets at ``/graphql``."""
 
-    def __init__(self, db: Database, authenticator: Authenticator, hub: Hub, streams: Streams) -> None:
+    def __init__(
+        self, db: Database, authenticator: Authenticator, hub: Hub, streams: Streams, door: Door
+    ) -> None:
         self.db = db
         self.authenticator = authenticator
         self.hub = hub
         self.streams = streams
+        self.door = door
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection until its end."""
-        if not is_own_origin(websocket):
+        if not may_come_from(websocket, self.door.origins):
             log(REQUEST_REFUSED, reason="ORIGIN", caller=None)
             await websocket.close(1008)  # before accept: 403
             return
@@ -166,7 +181,7 @@ class _Connection:
         if id in self._operations:
             raise _Closed(4409, "BAD_REQUEST: a subscriber with this id is there already")
         try:
-            operation = checked_operation(payload)
+            operation = self._live.door.operation_of(payload)
         except Refusal as refusal:
             await self._send({"id": id, "type": "error", "payload": _errors(refusal.code, refusal.message)})
             return
@@ -212,10 +227,10 @@ class _Connection:
             raise WebSocketDisconnect(bounds.TOO_SLOW.close_code) from None
 
 
-def is_own_origin(websocket: WebSocket) -> bool:
-    """Whether it comes from a page of ours, or from no page at all: browsers always say whose page it is."""
+def may_come_from(websocket: WebSocket, origins: Collection[str]) -> bool:
+    """Whether it comes from a page of ours, of ``origins``, or from no page: browsers always say whose page it is."""
     origin = websocket.headers.get("origin")
-    if origin is None:
+    if origin is None or origin in origins:
         return True
     scheme, _, host = origin.partition("://")
     return scheme in ("http", "https") and host.lower() == websocket.headers.get("host", "").lower()

@@ -14,6 +14,7 @@ from aegate_graphql_api.app import create_app
 from aegate_graphql_api.authentication import Authenticator, LocalTokens
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.streams import StreamLimits
+from aegate_graphql_api.live.websocket import Door
 from aegate_graphql_api.process import server_config
 from tests.integration.api.clients import API
 from tests.integration.waiting import eventually_async
@@ -38,11 +39,14 @@ class Served:
 
 @asynccontextmanager
 async def served_api(
-    api: API, limits: StreamLimits | None = None, authenticator: Authenticator | None = None
+    api: API,
+    limits: StreamLimits | None = None,
+    authenticator: Authenticator | None = None,
+    door: Door | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the API's application with uvicorn, as the process does."""
     authenticator = authenticator or LocalTokens(api.tokens)
-    live = Live(api.db, authenticator, limits)
+    live = Live(api.db, authenticator, limits, door)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(server_config(create_app(api.db, authenticator, live), 2, live))
         serving = asyncio.create_task(server._serve([listening]))

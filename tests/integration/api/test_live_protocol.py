@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from aegate_graphql_api.live.streams import TOO_SLOW, StreamLimits
+from aegate_graphql_api.live.websocket import Door
 from aegate_graphql_api.tokens import create_token, revoke_token
 from tests.integration.api.clients import API
 from tests.integration.api.serving import Served, served_api
@@ -151,6 +152,15 @@ async def test_pages_of_others_are_refused_before_they_say_anything(served: Serv
                 pass
         assert refused.value.response.status_code == 403
     async with socket(served, Origin=f"http://127.0.0.1:{served.port}") as opened:
+        await welcome(opened, served.api.queue)
+
+
+async def test_pages_of_named_origins_may_come(empty_api: API) -> None:
+    door = Door(origins=frozenset({"https://pacs.example"}))
+    async with (
+        served_api(empty_api, door=door) as served,
+        socket(served, Origin="https://pacs.example") as opened,
+    ):
         await welcome(opened, served.api.queue)
 
 
