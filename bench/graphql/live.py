@@ -138,7 +138,10 @@ async def measure(url: str, root: Path, options: argparse.Namespace) -> None:
     """Run it and print the figures."""
     ids = await prepare(url, root, options.destinations)
     token = create_token(root / "tokens.json", "bench", ["DICOM_QUEUE"])
-    with api_process(root, url, "api") as (client, child):
+    with api_process(root, url, "api", AEGATE_STREAMS_BY_CALLER="100000", AEGATE_STREAMS="100000") as (
+        client,
+        child,
+    ):
         pid, port = cast("Any", child).pid, cast("int", client.base_url.port)
         seen, empty_bytes, began = Seen(), rss_bytes(pid), time.monotonic()
         used = cpu_s(pid)

@@ -32,7 +32,7 @@ class StreamLimits:
     """How many streams there may be, and how long anything of them may take."""
 
     in_all: int = 2_500
-    by_caller: int = 2_500
+    by_caller: int = 500
     unknown: int = 500
     """WebSockets that have not said yet who they are."""
     init_s: float = 10.0
@@ -94,6 +94,7 @@ class Stream:
         if self._streams.by_caller[caller.name] >= self._streams.limits.by_caller:
             raise TooMany(self._streams.too_many("the caller"))
         self.caller, self.token = caller, token
+        self._streams.unknown -= 1
         self._streams.by_caller[caller.name] += 1
 
     def end(self, ending: Ending) -> None:
@@ -124,6 +125,7 @@ class Streams:
     def __init__(self, authenticator: Authenticator, limits: StreamLimits | None = None) -> None:
         self.limits = limits or StreamLimits()
         self.by_caller: Counter[str] = Counter()
+        self.unknown = 0
         self._authenticator = authenticator
         self._open: set[Stream] = set()
         self._is_stopping = False
@@ -141,11 +143,11 @@ class Streams:
         """Hold a place for a connection. Raises TooMany when there is none, or the server is being stopped."""
         if self._is_stopping:
             raise TooMany(self.stopping())
-        unknown = sum(1 for s in self._open if s.caller is None) if self.count >= self.limits.unknown else 0
-        if self.count >= self.limits.in_all or unknown >= self.limits.unknown:
+        if self.count >= self.limits.in_all or self.unknown >= self.limits.unknown:
             raise TooMany(self.too_many("the server"))
         stream = Stream(self)
         self._open.add(stream)
+        self.unknown += 1
         self._empty.clear()
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._recheck())
@@ -153,7 +155,9 @@ class Streams:
             yield stream
         finally:
             self._open.discard(stream)
-            if stream.caller is not None:
+            if stream.caller is None:
+                self.unknown -= 1
+            else:
                 self.by_caller[stream.caller.name] -= 1
                 if not self.by_caller[stream.caller.name]:
                     del self.by_caller[stream.caller.name]
