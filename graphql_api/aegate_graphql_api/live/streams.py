@@ -69,6 +69,11 @@ EXPIRED = Ending(4403, "UNAUTHENTICATED", "the token expired or was revoked: con
 TOO_SLOW = Ending(4410, "TOO_MANY_STREAMS", "messages were not read in time: connect again, and read faster")
 
 
+def fault(correlation: str) -> Ending:
+    """Return the ending by a fault of ours."""
+    return Ending(4500, "INTERNAL", f"tell your administrator the correlation id {correlation}")
+
+
 class Stream:
     """One connection's place: `end` asks it to end, `ending` says why it did."""
 
@@ -183,6 +188,12 @@ class Streams:
         """Return the ending of a stream too many."""
         message = f"{whose} has as many streams as there may be: close some, or come back later"
         return Ending(1013, "TOO_MANY_STREAMS", message, self._retry_ms())
+
+    def unavailable(self) -> Ending:
+        """Return the ending of a stream while nobody can say who its caller is, or the database is away."""
+        return Ending(
+            1013, "UNAVAILABLE", "what we need does not answer now: connect again", self._retry_ms()
+        )
 
     def _retry_ms(self) -> int:
         return RETRY_MS + random.randrange(1_000 + SPREAD_MS * self.count)

@@ -8,6 +8,7 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.types.graphql import OperationType
 
 from aegate_core.database import Database
-from aegate_core.events import REQUEST_REFUSED, Log
+from aegate_core.errors import AegateError, StorageError
+from aegate_core.events import REQUEST_FAILED, REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import problem_body
@@ -113,6 +115,8 @@ class _Connection:
             await _end(self._websocket, self._stream.ending or ended)
         except _Closed as closed:
             await _close(self._websocket, closed.code, closed.reason)
+        except AegateError:
+            await _end(self._websocket, self._live.streams.unavailable())
         except WebSocketDisconnect:
             if self._stream.ending is not None:
                 await _end(self._websocket, self._stream.ending)
@@ -191,15 +195,22 @@ class _Connection:
             await self._send({"id": id, "type": "error", "payload": errors})
             return
         task = asyncio.create_task(self._run(id, operation))
+        task.add_done_callback(self._note_fault)
         self._operations[id] = task
+
+    def _note_fault(self, task: asyncio.Task[None]) -> None:
+        """End the connection when an operation ended by a fault: its client would wait for ever."""
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            correlation = secrets.token_hex(8)
+            log(REQUEST_FAILED, correlation=correlation, error=type(fault).__name__)
+            self._stream.end(bounds.fault(correlation))
 
     async def _run(self, id: str, operation: dict[str, Any]) -> None:
         """Run an operation to its end; its id is free before the last message is sent."""
         caller = self._stream.caller
         assert caller is not None, "a connection is welcome before it subscribes"
-        now = await self._live.db.time()
-        context = Context(self._live.db, caller, now, self._live.hub)
         try:
+            context = Context(self._live.db, caller, await self._live.db.time(), self._live.hub)
             results = answers(operation, context, [OperationType.SUBSCRIPTION])
             try:
                 async for answer in results:
@@ -209,14 +220,19 @@ class _Connection:
             last: dict[str, Any] = {"id": id, "type": "complete"}
         except NotStarted as refused:
             last = {"id": id, "type": "error", "payload": refused.errors}
+        except StorageError as error:
+            last = {"id": id, "type": "error", "payload": _errors("UNAVAILABLE", error.message)}
         except WebSocketDisconnect:
             return
         if self._operations.get(id) is asyncio.current_task():
             del self._operations[id]
-        await self._send(last)
+        with suppress(WebSocketDisconnect):
+            await self._send(last)
 
     async def _send(self, message: dict[str, Any]) -> None:
-        """Send, and cut a client that does not read."""
+        """Send, and cut a client that does not read. Raises WebSocketDisconnect when it is gone."""
+        if self._websocket.application_state is WebSocketState.DISCONNECTED:
+            raise WebSocketDisconnect(1006)
         try:
             async with asyncio.timeout(self._stream.limits.send_s):
                 await self._websocket.send_text(orjson.dumps(message).decode())

@@ -15,8 +15,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from aegate_core.errors import StorageError
 from aegate_graphql_api.live.streams import TOO_SLOW, StreamLimits
 from aegate_graphql_api.live.websocket import Door
+from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.tokens import create_token, revoke_token
 from tests.integration.api.clients import API
 from tests.integration.api.serving import Served, served_api
@@ -243,6 +245,48 @@ async def test_who_does_not_read_is_cut_with_a_reason(empty_api: API) -> None:
 
 def stopped_sending(served: Served) -> bool:
     return any(stream.ending is TOO_SLOW for stream in served.live.streams._open)
+
+
+class Away:
+    """An authenticator whose identity provider does not answer."""
+
+    local_only = True
+
+    async def authenticate(self, token: str, *, address: str) -> Caller | None:
+        raise StorageError("the identity provider does not answer: try again")
+
+
+async def test_who_cannot_be_asked_for_now_is_told_to_come_back(empty_api: API) -> None:
+    async with served_api(empty_api, authenticator=Away()) as served, socket(served) as opened:
+        await say(opened, type="connection_init", payload={"authorization": "Bearer x"})
+        code, reason = await closing(opened)
+        assert (code, reason.startswith("UNAVAILABLE: retryAfterMs=")) == (1013, True)
+
+
+async def test_operation_that_cannot_begin_is_answered(served: Served) -> None:
+    async with socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        await served.api.db.execute("ALTER TABLE change RENAME TO change_away")
+        try:
+            await say(opened, type="subscribe", id="1", payload=WATCH)
+            answer = await hear(opened)
+        finally:
+            await served.api.db.execute("ALTER TABLE change_away RENAME TO change")
+        assert answer["id"] == "1"
+        payload = answer["payload"]
+        [error] = payload if answer["type"] == "error" else payload["errors"]
+        assert error["extensions"]["code"] == "UNAVAILABLE"
+
+
+async def test_fault_of_ours_closes_the_connection_instead_of_leaving_it_silent(served: Served) -> None:
+    def broken(payload: object) -> dict[str, object]:
+        return {"query": object()}
+
+    async with served_api(served.api, door=Door(operation_of=broken)) as other, socket(other) as opened:
+        await welcome(opened, served.api.queue)
+        await say(opened, type="subscribe", id="1", payload=WATCH)
+        code, reason = await closing(opened)
+        assert (code, reason.startswith("INTERNAL: ")) == (4500, True)
 
 
 async def test_server_that_stops_says_so_and_when_to_come_back(served: Served) -> None:
