@@ -24,6 +24,7 @@ from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
 from aegate_graphql_api.live.service import Live
+from aegate_graphql_api.live.websocket import Door
 from aegate_graphql_api.patient_data import AccessLog
 
 GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
@@ -73,8 +74,9 @@ def create_app(
 ) -> Starlette:
     """Return the application over an open database; ``live`` is for who ends its streams before it stops."""
     metrics = APIMetrics()
-    live = live or Live(db, authenticator)
-    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db), live)
+    accesses = accesses or AccessLog(db)
+    live = live or Live(db, authenticator, door=Door(accesses))
+    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses, live)
     metrics.streams.set_function(lambda: live.streams.count)
 
     async def healthz(request: Request) -> Response:

@@ -32,7 +32,7 @@ from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.streams import StreamLimits
-from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES
+from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES, Door
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.settings import Settings, settings_from
 
@@ -135,7 +135,7 @@ async def serve(settings: Settings) -> None:
         ):
             accesses = AccessLog(db)
             limits = StreamLimits(in_all=settings.streams, by_caller=settings.streams_by_caller)
-            live = Live(db, authenticator, limits)
+            live = Live(db, authenticator, limits, Door(accesses))
             app = create_app(db, authenticator, accesses=accesses, live=live)
             config = server_config(app, settings.grace_s, live)
             config.ssl_context_factory = None if tls is None else tls.factory()

@@ -10,8 +10,10 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from aegate_core.errors import AegateError
 from aegate_graphql_api.context import Context
-from aegate_graphql_api.errors import present
+from aegate_graphql_api.errors import present, problem_body
+from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.schema.root import schema
 
 _NO_SUCH_OPERATION = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
@@ -26,9 +28,15 @@ class NotStarted(Exception):
 
 
 async def answers(
-    operation: dict[str, Any], context: Context, allowed: Collection[OperationType]
+    operation: dict[str, Any],
+    context: Context,
+    allowed: Collection[OperationType],
+    accesses: AccessLog,
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield what the operation answers. Raises NotStarted when it may not or cannot be run."""
+    """Yield what the operation answers; that it reads patient data is written before it is told.
+
+    Raises NotStarted when it may not or cannot be run.
+    """
     results = await schema.stream(
         operation["query"],
         variable_values=operation.get("variables"),
@@ -42,6 +50,12 @@ async def answers(
             if isinstance(result, PreExecutionError):
                 raise NotStarted(errors)
             answer: dict[str, Any] = {"data": getattr(result, "data", None)}
+            if context.reading is not None and answer["data"] is not None:
+                try:
+                    await accesses.note(context.caller, context.reading, now=context.now)
+                except AegateError as error:
+                    yield problem_body("UNAVAILABLE", error.message)
+                    return
             if errors:
                 answer["errors"] = errors
             yield answer

@@ -17,6 +17,7 @@ from aegate_graphql_api.live.hub import Hub
 from aegate_graphql_api.live.sse import EventStream
 from aegate_graphql_api.live.streams import StreamLimits, Streams, TooMany
 from aegate_graphql_api.live.websocket import Door, LiveSockets
+from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.permissions import Caller
 
 log = Log("api")
@@ -35,13 +36,15 @@ class Live:
         self._db = db
         self.hub = Hub(db)
         self.streams = Streams(authenticator, limits)
-        self.sockets = LiveSockets(db, authenticator, self.hub, self.streams, door or Door())
+        self._door = door or Door(AccessLog(db))
+        self.sockets = LiveSockets(db, authenticator, self.hub, self.streams, self._door)
 
     def events(self, request: Request, operation: dict[str, Any], caller: Caller, now: datetime) -> Response:
         """Return the answers of an authenticated operation as a stream of events; 429 when there is no place."""
         token = request.headers["authorization"].partition(" ")[2].strip()
         try:
-            return EventStream(self.streams, token, operation, Context(self._db, caller, now, self.hub))
+            context = Context(self._db, caller, now, live=self.hub)
+            return EventStream(self.streams, token, operation, context, self._door.accesses)
         except TooMany as many:
             ending = many.ending
             log(REQUEST_REFUSED, reason=ending.code, caller=caller.name)

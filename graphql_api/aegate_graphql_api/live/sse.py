@@ -20,6 +20,7 @@ from aegate_graphql_api.context import Context
 from aegate_graphql_api.live import streams as bounds
 from aegate_graphql_api.live.operation import NotStarted, answers
 from aegate_graphql_api.live.streams import Ending, Streams, TooMany
+from aegate_graphql_api.patient_data import AccessLog
 
 log = Log("api")
 
@@ -37,7 +38,14 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, streams: Streams, token: str, operation: dict[str, Any], context: Context) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        token: str,
+        operation: dict[str, Any],
+        context: Context,
+        accesses: AccessLog,
+    ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"}, media_type=MEDIA_TYPE)
         del self.headers["content-length"]
         self._place = streams.place()
@@ -49,6 +57,7 @@ class EventStream(Response):
             raise
         self._operation = operation
         self._context = context
+        self._accesses = accesses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until one side ends them."""
@@ -72,7 +81,7 @@ class EventStream(Response):
 
     async def _events(self, sending: _Sending) -> None:
         allowed = [OperationType.QUERY, OperationType.SUBSCRIPTION]
-        results = answers(self._operation, self._context, allowed)
+        results = answers(self._operation, self._context, allowed, self._accesses)
         try:
             async for answer in _with_keepalive(results, self._stream.limits.keepalive_s):
                 await sending.event(b":\n\n" if answer is None else _next(answer))

@@ -28,6 +28,7 @@ from aegate_graphql_api.live import streams as bounds
 from aegate_graphql_api.live.hub import Hub
 from aegate_graphql_api.live.operation import NotStarted, answers
 from aegate_graphql_api.live.streams import Ending, Stream, Streams, TooMany
+from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.requests import Refusal, checked_operation
 
 log = Log("api")
@@ -51,8 +52,9 @@ class _Closed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What may come in beside our own: pages of further origins, and what makes a payload an operation."""
+    """What may come in beside our own, what makes a payload an operation, and where reading is written down."""
 
+    accesses: AccessLog
     origins: frozenset[str] = frozenset()
     """Such as ``https://pacs.example``: their pages may open WebSockets, too."""
     operation_of: Callable[[object], dict[str, Any]] = checked_operation
@@ -210,8 +212,8 @@ class _Connection:
         caller = self._stream.caller
         assert caller is not None, "a connection is welcome before it subscribes"
         try:
-            context = Context(self._live.db, caller, await self._live.db.time(), self._live.hub)
-            results = answers(operation, context, [OperationType.SUBSCRIPTION])
+            context = Context(self._live.db, caller, await self._live.db.time(), live=self._live.hub)
+            results = answers(operation, context, [OperationType.SUBSCRIPTION], self._live.door.accesses)
             try:
                 async for answer in results:
                     await self._send({"id": id, "type": "next", "payload": answer})

@@ -48,7 +48,7 @@ async def served_api(
     authenticator = authenticator or LocalTokens(api.tokens)
     live = Live(api.db, authenticator, limits, door)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(server_config(create_app(api.db, authenticator, live), 2, live))
+        server = uvicorn.Server(server_config(create_app(api.db, authenticator, live=live), 2, live))
         serving = asyncio.create_task(server._serve([listening]))
         await eventually_async(lambda: server.started, what="uvicorn serves")
         try:

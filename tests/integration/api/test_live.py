@@ -12,6 +12,7 @@ from gql import Client, gql
 from gql.transport.exceptions import TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
 
+from aegate_graphql_api.patient_data import READ
 from tests import sentinel
 from tests.dicom import ct_study, us
 from tests.integration.api.clients import BEFORE, fill
@@ -161,6 +162,28 @@ async def test_dashboard_is_told_when_its_counts_change(served: Served) -> None:
         told = first
         while told["counts"] != [{"state": "SCHEDULED", "count": 2}]:
             told = (await anext(messages))["dashboard"]
+
+
+async def test_patient_data_in_a_stream_leaves_an_audit_row_before_it_is_told(served: Served) -> None:
+    await fill(served.api.place)
+    async with watching(served, "subscription { dashboard { unindexed } }") as messages:
+        await anext(messages)
+    assert await served.api.accesses() == []
+    async with watching(served, QUEUE) as messages:
+        await anext(messages)
+        [row] = await served.api.accesses()
+        assert (row["actor"], row["action"]) == ("both", READ)
+        assert "Patient" in str(row["detail"])
+    await served.api.db.execute("ALTER TABLE audit_event RENAME TO audit_event_away")
+    try:
+        async with watching(served, QUEUE, token=served.api.queue) as messages:
+            with pytest.raises(TransportQueryError) as refused:
+                await anext(messages)
+    finally:
+        await served.api.db.execute("ALTER TABLE audit_event_away RENAME TO audit_event")
+    assert refused.value.errors is not None
+    assert refused.value.errors[0]["extensions"]["code"] == "UNAVAILABLE"
+    sentinel.assert_absent(str(refused.value), "a refusal")
 
 
 async def test_what_is_told_follows_within_a_second(served: Served) -> None:

@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 from aegate_core.errors import StorageError
 from aegate_graphql_api.live.streams import TOO_SLOW, StreamLimits
 from aegate_graphql_api.live.websocket import Door
+from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.tokens import create_token, revoke_token
 from tests.integration.api.clients import API
@@ -158,7 +159,7 @@ async def test_pages_of_others_are_refused_before_they_say_anything(served: Serv
 
 
 async def test_pages_of_named_origins_may_come(empty_api: API) -> None:
-    door = Door(origins=frozenset({"https://pacs.example"}))
+    door = Door(AccessLog(empty_api.db), origins=frozenset({"https://pacs.example"}))
     async with (
         served_api(empty_api, door=door) as served,
         socket(served, Origin="https://pacs.example") as opened,
@@ -282,7 +283,10 @@ async def test_fault_of_ours_closes_the_connection_instead_of_leaving_it_silent(
     def broken(payload: object) -> dict[str, object]:
         return {"query": object()}
 
-    async with served_api(served.api, door=Door(operation_of=broken)) as other, socket(other) as opened:
+    async with (
+        served_api(served.api, door=Door(AccessLog(served.api.db), operation_of=broken)) as other,
+        socket(other) as opened,
+    ):
         await welcome(opened, served.api.queue)
         await say(opened, type="subscribe", id="1", payload=WATCH)
         code, reason = await closing(opened)
