@@ -1,7 +1,7 @@
 """One reader of the feed for a whole process, and a mailbox for each subscriber with what it has not taken yet.
 
 The feed is asked four times a second while somebody listens, and not at all otherwise: that is all it takes with any
-number of processes, and costs those who write nothing. docs/adr/0019.
+number of processes, and costs those who write nothing. docs/adr/0020.
 """
 
 from __future__ import annotations

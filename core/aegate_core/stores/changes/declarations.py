@@ -2,7 +2,7 @@
 
 Triggers, not the stores' own statements: nothing that changes a table can forget its row, neither code to come nor
 the release before, which works on beside this one during an update. One row a change of an object; an UPDATE that
-changes no column of `_WATCHED`, such as progress within an association, writes none. docs/adr/0019.
+changes no column of `_WATCHED`, such as progress within an association, writes none. docs/adr/0020.
 """
 
 from __future__ import annotations
