@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aegate_core.database import Database, open_database
+from aegate_core.database import Database, migrate, open_database
 from aegate_core.stores.changes import feed
 from aegate_core.stores.changes.feed import START, Changed, Position
 from aegate_core.stores.listing import EVERYTHING, AnyOf, Compare, Op
 from aegate_core.stores.scope import Scope
+from tests.integration.postgres import PostgresServer
 from tests.integration.waiting import take_s
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -204,3 +205,22 @@ async def test_filter_and_question_agree_on_who_sees_what(db: Database) -> None:
         seen = (await feed.read(db, START, 100, feed.own(scope))).changes
         assert len(seen) == expected
         assert seen == [c for c in everything if feed.sees(scope, c)]
+
+
+async def test_triggers_that_are_there_are_left_and_others_made_anew(postgres: PostgresServer) -> None:
+    """To make one locks a table whose writers may be working on. PostgreSQL only."""
+    url = postgres.create("triggers_of_the_feed")
+    await migrate(url)
+    async with open_database(url) as db:
+        asked = "SELECT oid, xmin::text AS made FROM pg_trigger WHERE tgname LIKE '%change%' ORDER BY oid"
+        before = await db.fetch(asked)
+        assert len(before) == 12
+        await migrate(url)
+        assert await db.fetch(asked) == before
+        await db.execute("DROP TRIGGER study_change_update ON study")
+        await db.execute("COMMENT ON TRIGGER delivery_change_update ON delivery IS 'an older one'")
+        await migrate(url)
+        after = await db.fetch(asked)
+        assert len(after) == 12
+        assert len({r["made"] for r in after} - {r["made"] for r in before}) == 1
+    postgres.drop("triggers_of_the_feed")
