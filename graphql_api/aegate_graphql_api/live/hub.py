@@ -106,6 +106,7 @@ class Mailbox:
         self.interest = interest
         self.start = start
         self._here = here
+        self._told = start.number
         self._waiting: dict[tuple[str, str], News] = {}
         self._is_overrun = False
         self._something = asyncio.Event()
@@ -120,6 +121,8 @@ class Mailbox:
     def put(self, wanted: Sequence[News]) -> None:
         """Add what this subscriber wants of a wave."""
         for news in wanted:
+            if news.change.position.number <= self._told:
+                continue
             key = news.change.kind, news.change.key
             before = self._waiting.pop(key, None)
             if before is not None and before.change.action == "CREATED" and news.change.action == "CHANGED":
@@ -130,6 +133,11 @@ class Mailbox:
             self._is_overrun = True
         if wanted:
             self._something.set()
+
+    def leave_out(self, upto: Position) -> None:
+        """Leave out what is told otherwise: all up to this position."""
+        self._told = upto.number
+        self._waiting = {k: n for k, n in self._waiting.items() if n.change.position.number > upto.number}
 
     def fail(self, failure: BaseException) -> None:
         """Let the subscriber end with this."""

@@ -43,6 +43,14 @@ async def test_mailbox_keeps_the_newest_of_each_object_and_that_it_is_new() -> N
     assert (delivered.position, delivered.is_overrun) == (Position(9, AT), False)
 
 
+async def test_mailbox_leaves_out_what_was_told_otherwise() -> None:
+    box = mailbox()
+    box.put([news(1, "1"), news(3, "3")])
+    box.leave_out(Position(2, AT))
+    box.put([news(2, "2"), news(4, "4")])
+    assert shown(await box.take()) == [("3", "CHANGED", 3), ("4", "CHANGED", 4)]
+
+
 async def test_mailbox_that_nobody_empties_holds_nothing_and_asks_for_a_snapshot() -> None:
     box = mailbox()
     for n in range(1, 3 * hub.MAILBOX):
