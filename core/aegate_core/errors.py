@@ -8,6 +8,7 @@
     ├── NotFound                no such thing, or not for this caller
     ├── Conflict                somebody else changed or holds it
     ├── Forbidden               a permission is missing
+    ├── TimeLimitReached        it took longer than it may; its statements were cancelled
     ├── StorageError            disk or database cannot take or give it
     │   ├── StorageFull
     │   ├── DatabaseUnavailable     it does not answer; nothing is known to be lost
@@ -90,6 +91,17 @@ class Forbidden(AegateError):
     """A permission is missing; the message names which."""
 
     code = "FORBIDDEN"
+
+
+class TimeLimitReached(AegateError):
+    """What was asked for took longer than it may; its statements were cancelled, its transaction rolled back."""
+
+    code = "TIME_LIMIT"
+
+    def __init__(self, message: str, *, limit_s: float, used_s: float) -> None:
+        super().__init__(message)
+        self.limit_s = limit_s
+        self.used_s = used_s
 
 
 class StorageError(AegateError):

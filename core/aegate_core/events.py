@@ -226,6 +226,10 @@ CLUSTER_REFUSED_REVIEW = _event(
 CERTIFICATE_REFUSED = _event(
     "certificate.refused", E, "the renewed certificate cannot be used; the one before goes on", "error"
 )
+DOCUMENTS_READ = _event("documents.read", I, "trusted documents read", "count")
+DOCUMENTS_REFUSED = _event(
+    "documents.refused", E, "the trusted documents cannot be used: those of before go on", "error"
+)
 MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
 
 CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -20,12 +21,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aegate_core.database import Database
 from aegate_core.errors import AegateError
+from aegate_graphql_api.arrivals import FewHeaders
 from aegate_graphql_api.authentication import Authenticator
+from aegate_graphql_api.door import LateRefusals
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
 from aegate_graphql_api.live.service import Live
-from aegate_graphql_api.live.websocket import Door
 from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.policy import Policy
+from aegate_graphql_api.rules import Rules
 
 GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
 READY_TIMEOUT_S = 3
@@ -68,15 +72,18 @@ class SecurityHeaders:
 def create_app(
     db: Database,
     authenticator: Authenticator,
+    policy: Policy | None = None,
     *,
-    accesses: AccessLog | None = None,
     live: Live | None = None,
 ) -> Starlette:
-    """Return the application over an open database; ``live`` is for who ends its streams before it stops."""
+    """Return the application over an open database; ``live``, with rules of its own, for who ends its streams.
+
+    Raises InvalidInput for trusted documents that cannot be used.
+    """
+    live = live or Live(db, authenticator, Rules(policy or Policy(), AccessLog(db)))
+    policy = live.rules.policy
     metrics = APIMetrics()
-    accesses = accesses or AccessLog(db)
-    live = live or Live(db, authenticator, door=Door(accesses))
-    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses, live)
+    endpoint = GraphQLEndpoint(db, authenticator, metrics, live.rules, live)
     metrics.streams.set_function(lambda: live.streams.count)
 
     async def healthz(request: Request) -> Response:
@@ -106,9 +113,29 @@ def create_app(
             Route("/metrics", measured),
             Route("/", to_page),
         ],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[
+            Middleware(LateRefusals),
+            Middleware(SecurityHeaders),
+            Middleware(FewHeaders),
+            *_pages_of_others(policy),
+        ],
         exception_handlers={HTTPException: _nothing_here},
     )
+
+
+def _pages_of_others(policy: Policy) -> list[Middleware]:
+    """Let browsers pass on what pages of the allowed origins ask; without any, nothing is allowed."""
+    if not policy.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=policy.origins,
+            allow_methods=["POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+    ]
 
 
 async def _nothing_here(request: Request, error: Exception) -> Response:

@@ -29,6 +29,12 @@ class Context:
     caller: Caller
     now: datetime
     """By the database's clock, as workers see it."""
+    introspection: bool = True
+    """Whether the schema is told."""
+    cost: int | None = None
+    """Of the operation, once the document is found good; the guard sets it."""
+    guard_s: float = 0.0
+    """What parsing and judging the document took of the processor, in seconds; the guard sets it."""
     reading: Reading | None = None
     """What the operation reads of patients; known when it was validated."""
     live: Hub | None = None

@@ -29,11 +29,13 @@ from aegate_core.events import (
 from aegate_core.health import ProcessState
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
+from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.streams import StreamLimits
-from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES, Door
+from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES
 from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.rules import Rules
 from aegate_graphql_api.settings import Settings, settings_from
 
 PROCESS = "api"
@@ -111,6 +113,7 @@ def server_config(app: Starlette, grace_s: int, live: Live) -> uvicorn.Config:
     """Return how uvicorn serves the application: what it says, and the limits that only it can keep."""
     return uvicorn.Config(
         app,
+        http=PatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -135,9 +138,8 @@ async def serve(settings: Settings) -> None:
         ):
             accesses = AccessLog(db)
             limits = StreamLimits(in_all=settings.streams, by_caller=settings.streams_by_caller)
-            live = Live(db, authenticator, limits, Door(accesses))
-            app = create_app(db, authenticator, accesses=accesses, live=live)
-            config = server_config(app, settings.grace_s, live)
+            live = Live(db, authenticator, Rules(settings.policy, accesses), limits)
+            config = server_config(create_app(db, authenticator, live=live), settings.grace_s, live)
             config.ssl_context_factory = None if tls is None else tls.factory()
             server = _Server(config, settings, port, live)
             loop = asyncio.get_running_loop()

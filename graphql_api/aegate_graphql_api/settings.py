@@ -10,6 +10,7 @@ from pathlib import Path
 from aegate_core.errors import InvalidValue
 from aegate_core.settings import DataFolder, database_url, required
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
+from aegate_graphql_api.policy import Policy, policy_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Settings:
     """How many WebSockets and event streams there may be; further ones are told to come back later."""
     streams_by_caller: int = 500
     """How many of them one caller may have: as many as pages are open under one name."""
+    policy: Policy = field(default_factory=Policy)
+    """What callers may do, and how much of it."""
     grace_s: int = 10
     """How long running requests may take after SIGTERM; then they are cut."""
 
@@ -55,6 +58,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         identity=identity_from(environ),
         streams=_count(environ, "AEGATE_STREAMS", 2_500),
         streams_by_caller=_count(environ, "AEGATE_STREAMS_BY_CALLER", 500),
+        policy=policy_from(environ),
     )
 
 

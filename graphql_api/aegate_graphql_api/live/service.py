@@ -16,9 +16,9 @@ from aegate_graphql_api.context import Context
 from aegate_graphql_api.live.hub import Hub
 from aegate_graphql_api.live.sse import EventStream
 from aegate_graphql_api.live.streams import StreamLimits, Streams, TooMany
-from aegate_graphql_api.live.websocket import Door, LiveSockets
-from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.live.websocket import LiveSockets
 from aegate_graphql_api.permissions import Caller
+from aegate_graphql_api.rules import Rules
 
 log = Log("api")
 
@@ -30,21 +30,22 @@ class Live:
         self,
         db: Database,
         authenticator: Authenticator,
+        rules: Rules,
         limits: StreamLimits | None = None,
-        door: Door | None = None,
     ) -> None:
         self._db = db
         self.hub = Hub(db)
         self.streams = Streams(authenticator, limits)
-        self._door = door or Door(AccessLog(db))
-        self.sockets = LiveSockets(db, authenticator, self.hub, self.streams, self._door)
+        self.rules = rules
+        self.sockets = LiveSockets(db, authenticator, self.hub, self.streams, rules)
 
     def events(self, request: Request, operation: dict[str, Any], caller: Caller, now: datetime) -> Response:
         """Return the answers of an authenticated operation as a stream of events; 429 when there is no place."""
         token = request.headers["authorization"].partition(" ")[2].strip()
         try:
-            context = Context(self._db, caller, now, live=self.hub)
-            return EventStream(self.streams, token, operation, context, self._door.accesses)
+            is_told = self.rules.policy.introspection
+            context = Context(self._db, caller, now, introspection=is_told, live=self.hub)
+            return EventStream(self.streams, token, operation, context, self.rules)
         except TooMany as many:
             ending = many.ending
             log(REQUEST_REFUSED, reason=ending.code, caller=caller.name)

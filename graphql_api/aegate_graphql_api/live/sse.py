@@ -20,7 +20,7 @@ from aegate_graphql_api.context import Context
 from aegate_graphql_api.live import streams as bounds
 from aegate_graphql_api.live.operation import NotStarted, answers
 from aegate_graphql_api.live.streams import Ending, Streams, TooMany
-from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.rules import Rules
 
 log = Log("api")
 
@@ -44,7 +44,7 @@ class EventStream(Response):
         token: str,
         operation: dict[str, Any],
         context: Context,
-        accesses: AccessLog,
+        rules: Rules,
     ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"}, media_type=MEDIA_TYPE)
         del self.headers["content-length"]
@@ -57,7 +57,7 @@ class EventStream(Response):
             raise
         self._operation = operation
         self._context = context
-        self._accesses = accesses
+        self._rules = rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until one side ends them."""
@@ -81,7 +81,7 @@ class EventStream(Response):
 
     async def _events(self, sending: _Sending) -> None:
         allowed = [OperationType.QUERY, OperationType.SUBSCRIPTION]
-        results = answers(self._operation, self._context, allowed, self._accesses)
+        results = answers(self._operation, self._context, allowed, self._rules)
         try:
             async for answer in _with_keepalive(results, self._stream.limits.keepalive_s):
                 await sending.event(b":\n\n" if answer is None else _next(answer))

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -24,12 +23,12 @@ from aegate_core.events import REQUEST_FAILED, REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import problem_body
+from aegate_graphql_api.http_requests import Refusal
 from aegate_graphql_api.live import streams as bounds
 from aegate_graphql_api.live.hub import Hub
 from aegate_graphql_api.live.operation import NotStarted, answers
 from aegate_graphql_api.live.streams import Ending, Stream, Streams, TooMany
-from aegate_graphql_api.patient_data import AccessLog
-from aegate_graphql_api.requests import Refusal, checked_operation
+from aegate_graphql_api.rules import Rules
 
 log = Log("api")
 
@@ -50,32 +49,21 @@ class _Closed(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
-    """What may come in beside our own, what makes a payload an operation, and where reading is written down."""
-
-    accesses: AccessLog
-    origins: frozenset[str] = frozenset()
-    """Such as ``https://pacs.example``: their pages may open WebSockets, too."""
-    operation_of: Callable[[object], dict[str, Any]] = checked_operation
-    """Returns an operation, with its query, or raises Refusal."""
-
-
 class LiveSockets:
     """Serves WebSockets at ``/graphql``."""
 
     def __init__(
-        self, db: Database, authenticator: Authenticator, hub: Hub, streams: Streams, door: Door
+        self, db: Database, authenticator: Authenticator, hub: Hub, streams: Streams, rules: Rules
     ) -> None:
         self.db = db
         self.authenticator = authenticator
         self.hub = hub
         self.streams = streams
-        self.door = door
+        self.rules = rules
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one connection until its end."""
-        if not may_come_from(websocket, self.door.origins):
+        if not may_come_from(websocket, self.rules.policy.origins):
             log(REQUEST_REFUSED, reason="ORIGIN", caller=None)
             await websocket.close(1008)  # before accept: 403
             return
@@ -186,10 +174,14 @@ class _Connection:
     async def _subscribe(self, id: str, payload: object) -> None:
         if id in self._operations:
             raise _Closed(4409, "BAD_REQUEST: a subscriber with this id is there already")
+        caller = self._stream.caller
+        assert caller is not None, "a connection is welcome before it subscribes"
         try:
-            operation = self._live.door.operation_of(payload)
+            with self._live.rules.door.admitted(caller.name):
+                operation = self._live.rules.operation_of(payload)
         except Refusal as refusal:
-            await self._send({"id": id, "type": "error", "payload": _errors(refusal.code, refusal.message)})
+            errors = problem_body(refusal.code, refusal.message, refusal.details)["errors"]
+            await self._send({"id": id, "type": "error", "payload": errors})
             return
         if len(self._operations) >= bounds.OPERATIONS:
             message = f"a connection may have {bounds.OPERATIONS} operations, this one has: end one"
@@ -212,8 +204,10 @@ class _Connection:
         caller = self._stream.caller
         assert caller is not None, "a connection is welcome before it subscribes"
         try:
-            context = Context(self._live.db, caller, await self._live.db.time(), live=self._live.hub)
-            results = answers(operation, context, [OperationType.SUBSCRIPTION], self._live.door.accesses)
+            is_told = self._live.rules.policy.introspection
+            now = await self._live.db.time()
+            context = Context(self._live.db, caller, now, introspection=is_told, live=self._live.hub)
+            results = answers(operation, context, [OperationType.SUBSCRIPTION], self._live.rules)
             try:
                 async for answer in results:
                     await self._send({"id": id, "type": "next", "payload": answer})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import socket as socket_module
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +19,13 @@ from websockets.typing import Subprotocol
 
 from aegate_core.errors import StorageError
 from aegate_graphql_api.live.streams import TOO_SLOW, StreamLimits
-from aegate_graphql_api.live.websocket import Door
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.permissions import Caller
+from aegate_graphql_api.policy import Policy
+from aegate_graphql_api.rules import Rules
 from aegate_graphql_api.tokens import create_token, revoke_token
 from tests.integration.api.clients import API
-from tests.integration.api.serving import Served, served_api
+from tests.integration.api.serving import Served, rules_of, served_api
 from tests.integration.intake.hospital import entity
 from tests.integration.waiting import eventually_async
 
@@ -159,9 +162,8 @@ async def test_pages_of_others_are_refused_before_they_say_anything(served: Serv
 
 
 async def test_pages_of_named_origins_may_come(empty_api: API) -> None:
-    door = Door(AccessLog(empty_api.db), origins=frozenset({"https://pacs.example"}))
     async with (
-        served_api(empty_api, door=door) as served,
+        served_api(empty_api, rules=rules_of(empty_api, origins=("https://pacs.example",))) as served,
         socket(served, Origin="https://pacs.example") as opened,
     ):
         await welcome(opened, served.api.queue)
@@ -279,14 +281,47 @@ async def test_operation_that_cannot_begin_is_answered(served: Served) -> None:
         assert error["extensions"]["code"] == "UNAVAILABLE"
 
 
-async def test_fault_of_ours_closes_the_connection_instead_of_leaving_it_silent(served: Served) -> None:
-    def broken(payload: object) -> dict[str, object]:
-        return {"query": object()}
+async def test_only_trusted_documents_run_where_no_others_may(empty_api: API, tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "watch.graphql").write_text(WATCH["query"])
+    rules = rules_of(empty_api, documents=tmp_path / "documents", only_trusted=True, introspection=False)
+    trusted = {"documentId": f"sha256:{hashlib.sha256(WATCH['query'].encode()).hexdigest()}"}
+    async with served_api(empty_api, rules=rules) as served, socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        for id, payload in (
+            ("1", WATCH | {"query": WATCH["query"] + " "}),
+            ("2", {"documentId": "sha256:0"}),
+        ):
+            await say(opened, type="subscribe", id=id, payload=payload)
+            answer = await hear(opened)
+            assert (answer["id"], answer["type"]) == (id, "error")
+            expected = "DOCUMENT_NOT_TRUSTED" if id == "1" else "DOCUMENT_NOT_FOUND"
+            assert answer["payload"][0]["extensions"]["code"] == expected
+        variables = {k: v for k, v in WATCH.items() if k != "query"}
+        await say(opened, type="subscribe", id="3", payload=trusted | variables)
+        assert (await hear(opened))["type"] == "next"
 
-    async with (
-        served_api(served.api, door=Door(AccessLog(served.api.db), operation_of=broken)) as other,
-        socket(other) as opened,
-    ):
+
+async def test_subscriptions_cost_a_caller_what_other_operations_cost(empty_api: API) -> None:
+    rules = rules_of(empty_api, rate=1)
+    async with served_api(empty_api, rules=rules) as served, socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        codes = []
+        for id in range(50):
+            await say(opened, type="subscribe", id=str(id), payload={"query": "subscription { nothing }"})
+            codes.append((await hear(opened))["payload"][0]["extensions"]["code"])
+            if codes[-1] == "RATE_LIMITED":
+                break
+        assert (codes[0], codes[-1]) == ("INVALID_QUERY", "RATE_LIMITED")
+
+
+async def test_fault_of_ours_closes_the_connection_instead_of_leaving_it_silent(served: Served) -> None:
+    class Broken(Rules):
+        def operation_of(self, asked: object) -> dict[str, Any]:
+            return {"query": object()}
+
+    rules = Broken(Policy(), AccessLog(served.api.db))
+    async with served_api(served.api, rules=rules) as other, socket(other) as opened:
         await welcome(opened, served.api.queue)
         await say(opened, type="subscribe", id="1", payload=WATCH)
         code, reason = await closing(opened)

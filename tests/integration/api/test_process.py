@@ -54,7 +54,8 @@ def test_two_processes_serve_one_database(database_url: str, tmp_path: Path) -> 
         for client in (one, two):
             answer = client.post("/graphql", json=query, headers=headers)
             assert answer.json() == {
-                "data": {"viewer": {"name": "reader"}, "queueItems": {"totalCount": {"value": 0}}}
+                "data": {"viewer": {"name": "reader"}, "queueItems": {"totalCount": {"value": 0}}},
+                "extensions": {"cost": {"requested": 5, "limit": 100_000}},
             }
             assert answer.headers["cache-control"] == "no-store"
             assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
