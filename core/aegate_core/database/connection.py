@@ -33,7 +33,11 @@ from aegate_core.errors import InvalidValue, SerializationConflict
 
 __all__ = ["Database", "as_datetime", "as_int", "as_json", "open_database"]
 
-MODELS = ["aegate_core.stores.index.models", "aegate_core.stores.queue.models"]
+MODELS = [
+    "aegate_core.stores.index.models",
+    "aegate_core.stores.queue.models",
+    "aegate_core.stores.changes.models",
+]
 MIGRATIONS = "aegate_core.database.migrations"
 APP = "models"
 

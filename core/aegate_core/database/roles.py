@@ -66,7 +66,10 @@ RIGHTS: Mapping[str, Rights] = {
     | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
     | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL}
     | {"rollup_minute": ("INSERT", "DELETE", *LOCK)},
-    "api": AUDIT | _MOVE | {"close_unit": CHANGE, "study": LOCK},
+    "api": AUDIT
+    | _MOVE
+    | {"close_unit": CHANGE, "study": LOCK}
+    | {"change": ("UPDATE (position)",), "change_feed": ("UPDATE (last_position)",)},
 }
 """By process. Retention is in nobody's: it runs as the owner."""
 

@@ -4,7 +4,7 @@ from tortoise import fields
 from tortoise.indexes import Index
 
 class Migration(migrations.Migration):
-    dependencies = [('models', '0005_whose_it_is')]
+    dependencies = [('models', '0006_changes')]
 
     initial = False
 
