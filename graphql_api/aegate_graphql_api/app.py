@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,8 +26,10 @@ from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.door import LateRefusals
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
+from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.policy import Policy
+from aegate_graphql_api.rules import Rules
 
 GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
 READY_TIMEOUT_S = 3
@@ -72,12 +74,17 @@ def create_app(
     authenticator: Authenticator,
     policy: Policy | None = None,
     *,
-    accesses: AccessLog | None = None,
+    live: Live | None = None,
 ) -> Starlette:
-    """Return the application over an open database. Raises InvalidInput for trusted documents that cannot be used."""
-    policy = policy or Policy()
+    """Return the application over an open database; ``live``, with rules of its own, for who ends its streams.
+
+    Raises InvalidInput for trusted documents that cannot be used.
+    """
+    live = live or Live(db, authenticator, Rules(policy or Policy(), AccessLog(db)))
+    policy = live.rules.policy
     metrics = APIMetrics()
-    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db), policy)
+    endpoint = GraphQLEndpoint(db, authenticator, metrics, live.rules, live)
+    metrics.streams.set_function(lambda: live.streams.count)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -98,6 +105,7 @@ def create_app(
     return Starlette(
         routes=[
             Route("/graphql", endpoint.answer, methods=["POST"]),
+            WebSocketRoute("/graphql", live.sockets.serve),
             Route("/graphiql", page),
             Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
             Route("/healthz", healthz),

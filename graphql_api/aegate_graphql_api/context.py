@@ -17,6 +17,7 @@ from aegate_graphql_api.permissions import Caller
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aegate_graphql_api.live.hub import Hub
     from aegate_graphql_api.patient_data import Reading
 
 
@@ -36,6 +37,8 @@ class Context:
     """What parsing and judging the document took of the processor, in seconds; the guard sets it."""
     reading: Reading | None = None
     """What the operation reads of patients; known when it was validated."""
+    live: Hub | None = None
+    """What happens, for an operation that may be a subscription."""
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
 
     @property

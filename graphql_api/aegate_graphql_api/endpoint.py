@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 from graphql import GraphQLError
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.requests import Request
 from starlette.responses import Response
 from strawberry.exceptions import MissingQueryError
@@ -26,8 +26,6 @@ from aegate_core.errors import AegateError, IdentityUnavailable, StorageError, T
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
-from aegate_graphql_api.documents import TrustedDocuments
-from aegate_graphql_api.door import Door
 from aegate_graphql_api.errors import (
     RequestRefused,
     fault_body,
@@ -36,11 +34,12 @@ from aegate_graphql_api.errors import (
     time_limit_details,
     without_hint,
 )
-from aegate_graphql_api.http_requests import Refusal, operation_of, read_body, refuse_foreign_pages
+from aegate_graphql_api.http_requests import Refusal, parsed_body, read_body, refuse_foreign_pages
 from aegate_graphql_api.limits import MAX_COST, check_variables
-from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.live.service import Live
+from aegate_graphql_api.live.sse import is_wanted
 from aegate_graphql_api.permissions import Caller
-from aegate_graphql_api.policy import Policy
+from aegate_graphql_api.rules import Rules
 from aegate_graphql_api.schema.root import schema
 
 log = Log("api")
@@ -64,6 +63,9 @@ class APIMetrics:
         self.requests = Counter(
             "aegate_api_requests", "GraphQL requests by outcome.", ["outcome"], registry=self.registry
         )
+        self.streams = Gauge(
+            "aegate_api_streams", "Open WebSockets and event streams.", registry=self.registry
+        )
         self.seconds = Histogram(
             "aegate_api_request_seconds", "Time from the parsed body to the answer.", registry=self.registry
         )
@@ -77,18 +79,18 @@ class GraphQLEndpoint:
         db: Database,
         authenticator: Authenticator,
         metrics: APIMetrics,
-        accesses: AccessLog,
-        policy: Policy,
+        rules: Rules,
+        live: Live,
     ) -> None:
         self._db = db
+        self._live = live
         self._authenticator = authenticator
         self._metrics = metrics
-        self._policy = policy
-        self._door = Door(policy)
-        self._documents = TrustedDocuments(policy)
-        self._documents.load()
+        self._rules = rules
+        self._policy = rules.policy
+        self._door = rules.door
         self._clock = DatabaseClock()
-        self._accesses = accesses
+        self._accesses = rules.accesses
 
     async def answer(self, request: Request) -> Response:
         """Authenticate, read, execute."""
@@ -99,8 +101,9 @@ class GraphQLEndpoint:
             with self._door.admitted(caller.name):
                 body = await read_body(request, self._policy.body_s)
                 self._door.charge_body(caller.name, len(body))
-                operation = operation_of(body)
-                operation["query"] = self._documents.text_of(operation)
+                operation = self._rules.operation_of(parsed_body(body))
+                if is_wanted(request):
+                    return self._live.events(request, operation, caller, await self._now())
                 return await self._answer_to(operation, caller)
         except Refusal as refusal:
             self._metrics.requests.labels(refusal.code).inc()

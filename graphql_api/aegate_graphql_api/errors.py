@@ -36,10 +36,13 @@ CODES: Mapping[str, str] = {
     "INTROSPECTION_OFF": "the server does not tell its schema",
     "BAD_CURSOR": "the cursor is not one of ours",
     "CURSOR_OF_ANOTHER_LIST": "the cursor was given for another list, filter or order",
+    "CURSOR_EXPIRED": "what followed the cursor is not kept any more: read anew, then follow",
     "BAD_SEARCH": "the search text cannot be used",
     "BAD_FILTER": "the filter is too deep, too wide or holds a value that cannot be",
     "INVALID_VALUE": "an argument is outside of its limits",
     "NOT_FOUND": "there is no such thing",
+    "TOO_MANY_STREAMS": "the server, the caller or the connection has as many streams as it may: come back later",
+    "SERVER_STOPPING": "the server is being stopped: open the stream again after retryAfterMs",
     "UNAVAILABLE": "the database or the identity provider does not answer now: try again",
     "INTERNAL": "a fault of ours; its correlation id is in our log",
 }

@@ -99,12 +99,16 @@ def _too_large(used: int) -> Refusal:
     )
 
 
-def operation_of(body: bytes) -> dict[str, Any]:
-    """Return the operation's parts: ``query`` or ``documentId``. Raises Refusal for what is no GraphQL request."""
+def parsed_body(body: bytes) -> object:
+    """Return the JSON value of a body. Raises Refusal."""
     try:
-        operation = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         raise _bad("the body is not JSON: send an object with query and variables") from None
+
+
+def checked_operation(operation: object) -> dict[str, Any]:
+    """Return the operation's parts: ``query`` or ``documentId``. Raises Refusal for what is no GraphQL request."""
     if not isinstance(operation, dict):
         raise _bad("the body must be one object with query, a text, got another: send batches singly")
     named = operation.get("documentId")

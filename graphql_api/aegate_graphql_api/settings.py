@@ -32,6 +32,10 @@ class Settings:
     """Readable lines instead of JSON."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     """Who comes in beside the holders of local tokens, and over what."""
+    streams: int = 2_500
+    """How many WebSockets and event streams there may be; further ones are told to come back later."""
+    streams_by_caller: int = 500
+    """How many of them one caller may have: as many as pages are open under one name."""
     policy: Policy = field(default_factory=Policy)
     """What callers may do, and how much of it."""
     operation_batch: int = BATCH
@@ -55,6 +59,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         state_file=Path(state) if state else None,
         log_terminal=_log_terminal(environ),
         identity=identity_from(environ),
+        streams=_count(environ, "AEGATE_STREAMS", 2_500),
+        streams_by_caller=_count(environ, "AEGATE_STREAMS_BY_CALLER", 500),
         policy=policy_from(environ),
         operation_batch=_batch(environ.get("AEGATE_OPERATION_BATCH", "")),
     )
@@ -64,6 +70,13 @@ def _batch(text: str) -> int:
     if text and (not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 10_000):
         raise InvalidValue(f"AEGATE_OPERATION_BATCH must be 1 to 10000, got {text!r}: set another or none")
     return int(text) if text else BATCH
+
+
+def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:7]) <= 100_000:
+        raise InvalidValue(f"{name} must be a number of 1 to 100000, got another: leave it out for {default}")
+    return int(text)
 
 
 def _log_terminal(environ: Mapping[str, str]) -> bool:

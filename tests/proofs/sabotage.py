@@ -148,6 +148,27 @@ SABOTAGES = (
         _test("hostile/test_bad_receivers.py"),
     ),
     Sabotage(
+        "let readers of the feed go by the numbers that rows drew, not by when they were committed",
+        "core/aegate_core/stores/changes/feed.py",
+        """    return "id" if db.is_sqlite else "position"\n""",
+        """    return "id"\n""",
+        _test("changes/test_feed.py"),
+    ),
+    Sabotage(
+        "tell subscribers of all partitions",
+        "core/aegate_core/stores/changes/feed.py",
+        "    return scope.partitions is None or change.partition in scope.partitions\n",
+        "    return True\n",
+        _test("api/test_live_events.py"),
+    ),
+    Sabotage(
+        "let streams go on when their token is revoked",
+        "graphql_api/aegate_graphql_api/live/streams.py",
+        "                        stream.end(EXPIRED)\n",
+        "                        pass\n",
+        _test("api/test_live_protocol.py"),
+    ),
+    Sabotage(
         "route what came back from where we sent it",
         "core/aegate_core/decisions/duplicates.py",
         "    return MODIFYING_SYSTEM in modifying_systems or any(source != ae for source in sent_from)\n",

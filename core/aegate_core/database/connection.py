@@ -33,7 +33,11 @@ from aegate_core.errors import InvalidValue, SerializationConflict
 
 __all__ = ["Database", "as_datetime", "as_int", "as_json", "open_database"]
 
-MODELS = ["aegate_core.stores.index.models", "aegate_core.stores.queue.models"]
+MODELS = [
+    "aegate_core.stores.index.models",
+    "aegate_core.stores.queue.models",
+    "aegate_core.stores.changes.models",
+]
 MIGRATIONS = "aegate_core.database.migrations"
 APP = "models"
 
@@ -90,7 +94,11 @@ def connection_config(url: str) -> dict[str, Any]:
         "timeout": connect_s,
         "command_timeout": command_s,
         "wait_s": 3 * connect_s * len(hosts),
-        "server_settings": {"application_name": "aegate", "idle_in_transaction_session_timeout": "60000"},
+        "server_settings": {
+            "application_name": "aegate",
+            "idle_in_transaction_session_timeout": "60000",
+            "jit": "off",  # to compile a statement takes longer than any of ours
+        },
     }
     if (tls := tls_of(query)) is not None:
         credentials["ssl"] = tls

@@ -31,12 +31,15 @@ from aegate_core.services.ownership import must_be_ours
 from aegate_core.settings import DataFolder
 from aegate_core.steps import Step, reached
 from aegate_core.stores.blobs import BlobStore, open_blobs
+from aegate_core.stores.changes import feed
 from aegate_core.stores.index import retention as index
 from aegate_core.stores.index.retention import OldStudy
 from aegate_core.stores.queue import retention as queue
 
 ACTOR = "aegate retention"
 FILES_AT_ONCE = 500
+CHANGES_KEPT = timedelta(days=7)
+"""How long a follower of the feed of changes may be away and still go on where it was."""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ async def retain(
     if not dry_run:
         await _delete_files(run)
         await _operations(run)
+        await feed.remove_old(db, now - CHANGES_KEPT)
     await _deliveries(run)
     for key, partition in sorted(configuration.partitions.items()):
         due_before = images_due_before(partition.retention, now=now)

@@ -8,10 +8,12 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from aegate_graphql_api.guard import Guard
+from aegate_graphql_api.live.root import Subscription
 from aegate_graphql_api.mutations.root import Mutation
 from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
 from aegate_graphql_api.schema import (
     audit,
+    change,
     close_unit,
     dashboard,
     destination,
@@ -103,6 +105,12 @@ class Query:
         description="Who did what, and who saw what. search knows actor:, address:, action:, target:, partition:.",
         directives=[EITHER],
     )
+    changes = strawberry.field(
+        resolver=change.changes,
+        description="What happened, in order and without gaps, kept for 7 days: for programs that follow it. "
+        "Shown are changes of the partitions and AEs that the token may see.",
+        directives=[EITHER],
+    )
     explain_route = strawberry.field(
         resolver=explanation.explain_route,
         description="What every route makes of a study, before anything is sent.",
@@ -127,6 +135,7 @@ class QuietSchema(strawberry.Schema):
 schema = QuietSchema(
     query=Query,
     mutation=Mutation,
+    subscription=Subscription,
     types=[kind for kind, _ in nodes.KINDS.values()],
     extensions=[Guard],
     config=StrawberryConfig(scalar_map=SCALARS),

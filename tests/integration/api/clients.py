@@ -13,6 +13,7 @@ from aegate_core.database import Database
 from aegate_core.services.studies import close_due
 from aegate_graphql_api.app import create_app
 from aegate_graphql_api.authentication import LocalTokens
+from aegate_graphql_api.policy import Policy
 from aegate_graphql_api.tokens import create_token
 from tests import sentinel
 from tests.dicom import ct_study, us
@@ -81,11 +82,11 @@ async def fill(place: Place) -> None:
 
 
 def connect(place: Place, tmp_path: Path, *, db: Database | None = None) -> API:
-    """Return a client over ASGI with tokens of its own."""
+    """Return a client over ASGI with tokens of its own, and no rate: a test asks more at once than people do."""
     tokens = tmp_path / "run" / "tokens.json"
     both = create_token(tokens, "both", ["DICOM_QUEUE", "AE_EDITOR"])
     queue = create_token(tokens, "queue-only", ["DICOM_QUEUE"])
     editor = create_token(tokens, "editor-only", ["AE_EDITOR"])
-    transport = httpx.ASGITransport(app=create_app(db or place.db, LocalTokens(tokens)))
+    transport = httpx.ASGITransport(app=create_app(db or place.db, LocalTokens(tokens), Policy(rate=0)))
     client = httpx.AsyncClient(transport=transport, base_url="http://aegate")
     return API(client, place, tokens, both, queue, editor)

@@ -41,9 +41,34 @@ NOT_THEIRS = {
         "arrival",
         "fencing",
     ),
-    "worker": ("application_entity", "image_route", "patient_partition", "patient", "study", "arrival"),
-    "indexer": ("application_entity", "image_route", "patient_partition", "delivery", "destination", "slot"),
-    "operator": ("patient", "study", "instance", "arrival", "close_unit", "delivery_instance", "fencing"),
+    "worker": (
+        "application_entity",
+        "image_route",
+        "patient_partition",
+        "patient",
+        "study",
+        "arrival",
+        "change",
+    ),
+    "indexer": (
+        "application_entity",
+        "image_route",
+        "patient_partition",
+        "delivery",
+        "destination",
+        "slot",
+        "change",
+    ),
+    "operator": (
+        "patient",
+        "study",
+        "instance",
+        "arrival",
+        "close_unit",
+        "delivery_instance",
+        "fencing",
+        "change",
+    ),
 }
 
 
@@ -161,6 +186,8 @@ async def change_queue(url: str, root: Path) -> None:
             done = await api.ask(QUEUE, ids=[node["id"] for node in nodes])
             assert done == {name: {"changedCount": 1} for name in done}
             assert [row["outcome"] for row in await api.audit()] == ["DONE"] * 6
+            told = (await api.ask("{ changes(first: 100) { nodes { kind } } }"))["changes"]["nodes"]
+            assert [change["kind"] for change in told].count("QUEUE_ITEM") == 7
             await api.ask(IN_BACKGROUND)
             assert await carry_on(here.db)
             ended = await api.ask("{ operations { nodes { state changedCount } } }")

@@ -261,3 +261,24 @@ class OperationPartition(Model):
     class Meta:
         table = "operation_partition"
         unique_together = (("operation", "partition"),)
+
+
+class RollupMinute(Model):
+    """How many items were finished in a minute: rows add up. Triggers write them, `rollup.pack` makes fewer of them."""
+
+    id = fields.BigIntField(primary_key=True)
+    minute = fields.DatetimeField()
+    destination_id = fields.BigIntField()
+    source_ae = fields.CharField(max_length=317)
+    partition = fields.CharField(max_length=317)
+    location_code = fields.CharField(max_length=64, null=True)
+    requested_by = fields.CharField(max_length=320)
+    state = fields.CharField(max_length=12)
+    items = fields.IntField()
+    """1 for one that was finished, -1 for one that is no longer, sums of these."""
+    coarse = fields.IntField()
+    """0: one item; 1: of a minute; 2: of the quarter of an hour that ``minute`` begins."""
+
+    class Meta:
+        table = "rollup_minute"
+        indexes = (("minute",), ("coarse", "minute"))

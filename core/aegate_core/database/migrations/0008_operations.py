@@ -7,7 +7,7 @@ from tortoise import fields
 from tortoise.indexes import Index
 
 class Migration(migrations.Migration):
-    dependencies = [('models', '0005_whose_it_is')]
+    dependencies = [('models', '0007_rollup')]
 
     initial = False
 
