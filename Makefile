@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load load-operator indexers large outage stops fuzz silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
+.PHONY: help demo test faults crash steps powerloss migration load load-operator indexers large outage stops fuzz fuzz-api attackers silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -38,6 +38,14 @@ powerloss: .venv/.all  ## take the power away while devices send: RUNS=50 SEED=7
 
 fuzz: .venv/.all  ## say wrong things to listener and sender in every state of the protocol: SECONDS=60 SEED=7; REPLAY=FILE
 	@$(BIN)/python -m tests.proofs.fuzz $(if $(REPLAY),--replay $(REPLAY)) --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+fuzz-api: .venv/.all  ## documents made from the schema, against a real API: SECONDS=120 SEED=7 DATABASE=postgres
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.fuzz_api --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
+
+attackers: .venv/.all  ## a good client of the API beside N=100 that send rubbish, with a token and without: SECONDS=20
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.attackers --connections $(or $(N),100) --seconds $(or $(SECONDS),20) $(if $(DATABASE),--database $(DATABASE))
 
 load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
 	@tools/peers.sh

@@ -11,6 +11,7 @@
     │   ├── VersionConflict         it is not as the caller saw it; carries it as it is now
     │   └── ManagedElsewhere        another program owns what was to be changed, and may change it back
     ├── Forbidden               a permission is missing
+    ├── TimeLimitReached        it took longer than it may; its statements were cancelled
     ├── StorageError            disk or database cannot take or give it
     │   ├── StorageFull
     │   ├── DatabaseUnavailable     it does not answer; nothing is known to be lost
@@ -134,6 +135,17 @@ class Forbidden(AegateError):
     """A permission is missing; the message names which."""
 
     code = "FORBIDDEN"
+
+
+class TimeLimitReached(AegateError):
+    """What was asked for took longer than it may; its statements were cancelled, its transaction rolled back."""
+
+    code = "TIME_LIMIT"
+
+    def __init__(self, message: str, *, limit_s: float, used_s: float) -> None:
+        super().__init__(message)
+        self.limit_s = limit_s
+        self.used_s = used_s
 
 
 class StorageError(AegateError):

@@ -226,6 +226,10 @@ CLUSTER_REFUSED_REVIEW = _event(
 CERTIFICATE_REFUSED = _event(
     "certificate.refused", E, "the renewed certificate cannot be used; the one before goes on", "error"
 )
+DOCUMENTS_READ = _event("documents.read", I, "trusted documents read", "count")
+DOCUMENTS_REFUSED = _event(
+    "documents.refused", E, "the trusted documents cannot be used: those of before go on", "error"
+)
 MUTATION_DONE = _event("mutation.done", I, "changed", "mutation caller outcome")
 AUDIT_OPEN = _event(
     "audit.open",
@@ -235,6 +239,8 @@ AUDIT_OPEN = _event(
 )
 AUDIT_SETTLED = _event("audit.settled", I, "said what came of changes that were cut off", "count")
 AUDIT_WAITS = _event("audit.waits", W, "cut off changes cannot be looked at now", "error retry_s")
+OPERATION_ENDED = _event("operation.ended", I, "operation ended", "operation mutation state processed total")
+OPERATION_FAILED = _event("operation.failed", E, "operation cannot go on", "operation error")
 
 CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}
 

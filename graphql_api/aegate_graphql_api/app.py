@@ -12,19 +12,25 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aegate_core.database import Database
 from aegate_core.errors import AegateError
 from aegate_core.services.manifests import Manifests
+from aegate_graphql_api.arrivals import FewHeaders
 from aegate_graphql_api.authentication import Authenticator
+from aegate_graphql_api.door import LateRefusals
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
+from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.policy import Policy
+from aegate_graphql_api.rules import Rules
 
 GRAPHIQL = Path(__file__).parent / "static" / "graphiql"
 READY_TIMEOUT_S = 3
@@ -67,13 +73,20 @@ class SecurityHeaders:
 def create_app(
     db: Database,
     authenticator: Authenticator,
+    policy: Policy | None = None,
     *,
-    accesses: AccessLog | None = None,
+    live: Live | None = None,
     manifests: Manifests | None = None,
 ) -> Starlette:
-    """Return the application over an open database; resources are changed in ``manifests``."""
+    """Return the application over an open database; ``live``, with rules of its own, for who ends its streams.
+
+    Resources are changed in ``manifests``. Raises InvalidInput for trusted documents that cannot be used.
+    """
+    live = live or Live(db, authenticator, Rules(policy or Policy(), AccessLog(db)))
+    policy = live.rules.policy
     metrics = APIMetrics()
-    endpoint = GraphQLEndpoint(db, authenticator, metrics, accesses or AccessLog(db), manifests)
+    endpoint = GraphQLEndpoint(db, authenticator, metrics, live, manifests)
+    metrics.streams.set_function(lambda: live.streams.count)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -94,6 +107,7 @@ def create_app(
     return Starlette(
         routes=[
             Route("/graphql", endpoint.answer, methods=["POST"]),
+            WebSocketRoute("/graphql", live.sockets.serve),
             Route("/graphiql", page),
             Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
             Route("/healthz", healthz),
@@ -101,9 +115,29 @@ def create_app(
             Route("/metrics", measured),
             Route("/", to_page),
         ],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[
+            Middleware(LateRefusals),
+            Middleware(SecurityHeaders),
+            Middleware(FewHeaders),
+            *_pages_of_others(policy),
+        ],
         exception_handlers={HTTPException: _nothing_here},
     )
+
+
+def _pages_of_others(policy: Policy) -> list[Middleware]:
+    """Let browsers pass on what pages of the allowed origins ask; without any, nothing is allowed."""
+    if not policy.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=policy.origins,
+            allow_methods=["POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+    ]
 
 
 async def _nothing_here(request: Request, error: Exception) -> Response:

@@ -73,7 +73,7 @@ def forbid(place: str, need: Need) -> None:
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _needs(
     schema: GraphQLSchema, document: DocumentNode, operation: str | None
 ) -> tuple[tuple[str, Need], ...]:
@@ -85,7 +85,7 @@ def _needs(
     return tuple((place, need) for need, place in first.items())
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def selected_fields(
     schema: GraphQLSchema, document: DocumentNode, operation: str | None
 ) -> tuple[tuple[str, str], ...]:

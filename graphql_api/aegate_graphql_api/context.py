@@ -18,6 +18,7 @@ from aegate_graphql_api.permissions import Caller
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aegate_graphql_api.live.hub import Hub
     from aegate_graphql_api.patient_data import Reading
 
 
@@ -31,8 +32,16 @@ class Context:
     """By the database's clock, as workers see it."""
     manifests: Manifests | None = None
     """Where resources are changed; None where this API was given no place."""
+    introspection: bool = True
+    """Whether the schema is told."""
+    cost: int | None = None
+    """Of the operation, once the document is found good; the guard sets it."""
+    guard_s: float = 0.0
+    """What parsing and judging the document took of the processor, in seconds; the guard sets it."""
     reading: Reading | None = None
     """What the operation reads of patients; known when it was validated."""
+    live: Hub | None = None
+    """What happens, for an operation that may be a subscription."""
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
 
     @property

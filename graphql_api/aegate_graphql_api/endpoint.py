@@ -5,28 +5,40 @@ JSON and the Authorization header alone: a page of another origin can send neith
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.requests import ClientDisconnect, Request
+from graphql import GraphQLError
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.requests import Request
 from starlette.responses import Response
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
 
-from aegate_core.database import Database, DatabaseClock
-from aegate_core.errors import AegateError, IdentityUnavailable, StorageError
+from aegate_core.database import Database, DatabaseClock, time_limit
+from aegate_core.errors import AegateError, IdentityUnavailable, StorageError, TimeLimitReached
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_core.services.manifests import Manifests
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
-from aegate_graphql_api.errors import present, problem_body
-from aegate_graphql_api.limits import MAX_BODY_BYTES
-from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.errors import (
+    RequestRefused,
+    fault_body,
+    present,
+    problem_body,
+    time_limit_details,
+    without_hint,
+)
+from aegate_graphql_api.http_requests import Refusal, parsed_body, read_body, refuse_foreign_pages
+from aegate_graphql_api.limits import MAX_COST, check_variables
+from aegate_graphql_api.live.service import Live
+from aegate_graphql_api.live.sse import is_wanted
 from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.schema.root import schema
 
@@ -34,18 +46,13 @@ log = Log("api")
 
 OPERATIONS = [OperationType.QUERY, OperationType.MUTATION]
 
+ASK_FOR_TOKEN = {"WWW-Authenticate": 'Bearer realm="aegate"'}
+
+AFTER_DEADLINE_S = 1.0
+"""What answering may take after the last statement."""
+
 LOOK_AT_CLOCK_S = 10.0
 """What people ask for is due by the database's clock; a step of it is seen so much later."""
-
-
-class Refusal(Exception):
-    """The HTTP request is not one that becomes an operation."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(code)
-        self.status = status
-        self.code = code
-        self.message = message
 
 
 class APIMetrics:
@@ -55,6 +62,9 @@ class APIMetrics:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "aegate_api_requests", "GraphQL requests by outcome.", ["outcome"], registry=self.registry
+        )
+        self.streams = Gauge(
+            "aegate_api_streams", "Open WebSockets and event streams.", registry=self.registry
         )
         self.seconds = Histogram(
             "aegate_api_request_seconds", "Time from the parsed body to the answer.", registry=self.registry
@@ -69,26 +79,43 @@ class GraphQLEndpoint:
         db: Database,
         authenticator: Authenticator,
         metrics: APIMetrics,
-        accesses: AccessLog,
+        live: Live,
         manifests: Manifests | None = None,
     ) -> None:
         self._db = db
+        self._live = live
         self._authenticator = authenticator
         self._metrics = metrics
         self._manifests = manifests
+        self._rules = live.rules
+        self._policy = live.rules.policy
+        self._door = live.rules.door
         self._clock = DatabaseClock()
-        self._accesses = accesses
+        self._accesses = live.rules.accesses
 
     async def answer(self, request: Request) -> Response:
         """Authenticate, read, execute."""
+        caller: Caller | None = None
         try:
+            refuse_foreign_pages(request, self._policy)
             caller = await self._authenticated(request)
-            operation = _operation(request, await _body(request))
+            with self._door.admitted(caller.name):
+                body = await read_body(request, self._policy.body_s)
+                self._door.charge_body(caller.name, len(body))
+                operation = self._rules.operation_of(parsed_body(body))
+                if is_wanted(request):
+                    return self._live.events(request, operation, caller, await self._now())
+                return await self._answer_to(operation, caller)
         except Refusal as refusal:
             self._metrics.requests.labels(refusal.code).inc()
-            log(REQUEST_REFUSED, reason=refusal.code, caller=None)
-            headers = {"WWW-Authenticate": 'Bearer realm="aegate"'} if refusal.status == 401 else {}
-            return _json(problem_body(refusal.code, refusal.message), refusal.status, headers)
+            log(REQUEST_REFUSED, reason=refusal.code, caller=caller.name if caller else None)
+            refused = problem_body(refusal.code, refusal.message, refusal.details)
+            return _json(refused, refusal.status, refusal.headers)
+        except Exception as fault:  # the outermost place of a request: uvicorn would log it with its values
+            self._metrics.requests.labels("INTERNAL").inc()
+            return _json(fault_body(fault), 500)
+
+    async def _answer_to(self, operation: dict[str, Any], caller: Caller) -> Response:
         began = time.perf_counter()
         answer, status = await self._execute(operation, caller)
         self._metrics.seconds.observe(time.perf_counter() - began)
@@ -106,6 +133,7 @@ class GraphQLEndpoint:
                 401,
                 "UNAUTHENTICATED",
                 "a token is needed, none came: send the header Authorization: Bearer TOKEN",
+                headers=ASK_FOR_TOKEN,
             )
         address = request.client.host if request.client else ""
         try:
@@ -117,12 +145,30 @@ class GraphQLEndpoint:
                 401,
                 "UNAUTHENTICATED",
                 "the token is not valid (unknown, expired or revoked): ask for another",
+                headers=ASK_FOR_TOKEN,
             )
         return caller
 
     async def _execute(self, operation: dict[str, Any], caller: Caller) -> tuple[dict[str, Any], int]:
-        context = Context(self._db, caller, await self._now(), self._manifests)
+        """Run the operation within its time; what it cost is charged however it ends."""
+        is_told = self._policy.introspection
+        context = Context(self._db, caller, datetime.now(UTC), self._manifests, introspection=is_told)
         try:
+            with time_limit(self._policy.operation_s) as deadline:
+                try:
+                    # The statements end at the deadline; whatever else an operation waits for, a little later.
+                    async with asyncio.timeout(self._policy.operation_s + AFTER_DEADLINE_S):
+                        context.now = await self._now()
+                        return await self._run(operation, context)
+                except TimeoutError:
+                    reached = deadline.reached()
+                    return problem_body("TIME_LIMIT", reached.message, time_limit_details(reached)), 200
+        finally:
+            self._door.charge_operation(caller.name, context.cost, context.guard_s)
+
+    async def _run(self, operation: dict[str, Any], context: Context) -> tuple[dict[str, Any], int]:
+        try:
+            check_variables(operation.get("variables") or {})
             result = await schema.execute(
                 operation["query"],
                 variable_values=operation.get("variables"),
@@ -130,6 +176,8 @@ class GraphQLEndpoint:
                 context_value=context,
                 allowed_operation_types=OPERATIONS,
             )
+        except RequestRefused as refused:
+            return {"data": None, "errors": [present(refused)]}, 200
         except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
             message = (
                 "the document must hold the query or mutation that operationName names: correct one of them"
@@ -137,67 +185,32 @@ class GraphQLEndpoint:
             return problem_body("BAD_REQUEST", message), 400
         if context.reading is not None and result.data is not None:
             try:
-                await self._accesses.note(caller, context.reading, now=context.now)
+                await self._accesses.note(context.caller, context.reading, now=context.now)
+            except TimeLimitReached as error:
+                return problem_body("TIME_LIMIT", error.message, time_limit_details(error)), 200
             except AegateError as error:
                 return problem_body("UNAVAILABLE", error.message), 200
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
-            answer["errors"] = [present(error) for error in result.errors]
+            answer["errors"] = _presented(result.errors, hints=context.introspection)
+        if context.cost is not None:
+            answer["extensions"] = {"cost": {"requested": context.cost, "limit": MAX_COST}}
         return answer, 200
 
     async def _now(self) -> datetime:
         """Return the database's time; this machine's where none was heard yet: the query will say what is wrong."""
-        with suppress(StorageError):
+        with suppress(StorageError, TimeLimitReached):
             await self._clock.look_again(self._db, LOOK_AT_CLOCK_S)
         return self._clock.now() if self._clock.is_set else datetime.now(UTC)
 
 
-async def _body(request: Request) -> bytes:
-    """Return the body, at most MAX_BODY_BYTES of it whatever its header says. Raises Refusal."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Refusal(
-            415,
-            "BAD_REQUEST",
-            "the body must be application/json, got another type: send the header Content-Type",
-        )
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise Refusal(
-                    413, "TOO_LARGE", f"the body may have {MAX_BODY_BYTES} bytes, got more: send less"
-                )
-    except ClientDisconnect:
-        raise Refusal(400, "BAD_REQUEST", "the body ended early") from None
-    return bytes(body)
+def _presented(errors: Sequence[GraphQLError], *, hints: bool) -> list[dict[str, Any]]:
+    shown = [present(error) for error in errors]
+    if not hints:
+        for error in shown:
+            error["message"] = without_hint(error["message"])
+    return shown
 
 
-def _operation(request: Request, body: bytes) -> dict[str, Any]:
-    """Return the operation's parts. Raises Refusal for what is no GraphQL request over HTTP."""
-    try:
-        operation = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Refusal(
-            400, "BAD_REQUEST", "the body is not JSON: send an object with query and variables"
-        ) from None
-    if (
-        not isinstance(operation, dict)
-        or not isinstance(operation.get("query"), str)
-        or not operation["query"]
-    ):
-        raise Refusal(
-            400,
-            "BAD_REQUEST",
-            "the body must be one object with query, a text, got another: send batches singly",
-        )
-    if not isinstance(operation.get("variables"), dict | None):
-        raise Refusal(400, "BAD_REQUEST", "variables must be an object: leave them out or correct them")
-    if not isinstance(operation.get("operationName"), str | None):
-        raise Refusal(400, "BAD_REQUEST", "operationName must be a text: leave it out or correct it")
-    return operation
-
-
-def _json(answer: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> Response:
+def _json(answer: dict[str, Any], status: int, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(answer), status_code=status, media_type="application/json", headers=headers)

@@ -13,7 +13,7 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLSyntaxError
 
-from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError
+from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError, TimeLimitReached
 from aegate_core.events import REQUEST_FAILED, Log
 
 log = Log("api")
@@ -22,16 +22,27 @@ CODES: Mapping[str, str] = {
     "UNAUTHENTICATED": "no token, or one that is not valid",
     "FORBIDDEN": "the token does not hold the permission that is named",
     "BAD_REQUEST": "the HTTP request is no GraphQL request",
-    "TOO_LARGE": "the body is larger than 1 MiB",
+    "TOO_LARGE": "the body is larger than 1 MiB, or the headers than 32 KiB",
     "SYNTAX_ERROR": "the document does not parse",
     "INVALID_QUERY": "the document does not fit the schema, or its variables do not",
-    "TOO_COMPLEX": "the document is too deep, too wide or too costly",
+    "TOO_COMPLEX": "the document or its variables are too long, deep, wide or costly; `of` says what is limited",
+    "TOO_SLOW": "the body of the request took too long to come",
+    "TIME_LIMIT": "the operation took longer than it may and was stopped",
+    "RATE_LIMITED": "the caller asks for more than its share a second; Retry-After says when to come again",
+    "TOO_MANY_AT_ONCE": "the caller has too many operations running at the same time",
+    "CROSS_ORIGIN": "a browser asks for a page of another origin, which is not allowed to",
+    "DOCUMENT_NOT_FOUND": "no trusted document has this id",
+    "DOCUMENT_NOT_TRUSTED": "the server runs trusted documents alone, and this is none",
+    "INTROSPECTION_OFF": "the server does not tell its schema",
     "BAD_CURSOR": "the cursor is not one of ours",
     "CURSOR_OF_ANOTHER_LIST": "the cursor was given for another list, filter or order",
+    "CURSOR_EXPIRED": "what followed the cursor is not kept any more: read anew, then follow",
     "BAD_SEARCH": "the search text cannot be used",
     "BAD_FILTER": "the filter is too deep, too wide or holds a value that cannot be",
     "INVALID_VALUE": "an argument is outside of its limits",
     "NOT_FOUND": "there is no such thing",
+    "TOO_MANY_STREAMS": "the server, the caller or the connection has as many streams as it may: come back later",
+    "SERVER_STOPPING": "the server is being stopped: open the stream again after retryAfterMs",
     "UNAVAILABLE": "the database or the identity provider does not answer now: try again",
     "INTERNAL": "a fault of ours; its correlation id is in our log",
 }
@@ -61,6 +72,8 @@ def present(error: GraphQLError) -> dict[str, Any]:
         refused = error if isinstance(error, RequestRefused) else original
         assert isinstance(refused, RequestRefused)
         return _formatted(error, refused.message, refused.extensions or {})
+    if isinstance(original, TimeLimitReached):
+        return _formatted(error, original.message, time_limit_details(original))
     for kind, code in _OF_OURS:
         if isinstance(original, kind):
             return _formatted(error, original.message, {"code": code})
@@ -74,9 +87,25 @@ def present(error: GraphQLError) -> dict[str, Any]:
     return _formatted(error, _without_values(error.message), {"code": "INVALID_QUERY"})
 
 
-def problem_body(code: str, message: str) -> dict[str, Any]:
+def time_limit_details(error: TimeLimitReached) -> dict[str, object]:
+    """Return the extensions of an operation that took too long; seconds."""
+    return {"code": "TIME_LIMIT", "limit": error.limit_s, "used": error.used_s}
+
+
+def without_hint(message: str) -> str:
+    """Return ``message`` without names of the schema that were not in the request."""
+    return _HINT.sub("", message)
+
+
+def problem_body(code: str, message: str, details: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Return the body of an answer to a request that never became an operation."""
-    return {"data": None, "errors": [{"message": message, "extensions": {"code": code}}]}
+    return {"data": None, "errors": [{"message": message, "extensions": {"code": code, **(details or {})}}]}
+
+
+def fault_body(fault: Exception) -> dict[str, Any]:
+    """Return the body of an answer to a request that met a fault of ours outside of any field; logs it."""
+    message, extensions = _masked(fault)
+    return {"data": None, "errors": [{"message": message, "extensions": extensions}]}
 
 
 def _masked(original: BaseException) -> tuple[str, dict[str, object]]:
@@ -105,6 +134,8 @@ _WITHOUT_VALUES = re.compile(
     r"Too many validation errors|Validation aborted|Variable values are nested too deeply"
 )
 """How texts of graphql-core begin that hold names of the document and the schema alone."""
+
+_HINT = re.compile(r";? Did you mean [^?]*\?")
 
 _PLACE = re.compile(r"(Variable '\$\w+'|Argument '\w+') has invalid (?:default )?value(?: at [^:]*)?: ")
 _EXPECTED = (

@@ -7,6 +7,7 @@ and one more for how often, when the minute is over: a kill costs that count, ne
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ from aegate_core.services.audit import Area, Deed, record
 from aegate_graphql_api.authorisation import selected_fields
 from aegate_graphql_api.permissions import Caller
 
+_ID = re.compile(r"[A-Za-z0-9+/=_-]{1,128}")
 MOST_IDS = 20
 """Of the ids that an operation asks for, how many are recorded."""
 
@@ -76,10 +78,15 @@ def reading_of(
     ids = [
         str(i) for value in given for i in (value if isinstance(value, list) else [value]) if i is not None
     ]
-    return Reading(name, digest, types, tuple(i[:128] for i in ids[:MOST_IDS]))
+    return Reading(name, digest, types, tuple(_as_kept(i) for i in ids[:MOST_IDS]))
 
 
-@lru_cache(maxsize=256)
+def _as_kept(given: str) -> str:
+    """Return an id as a row may hold it: what cannot be one of ours may be anything, a name or NUL too."""
+    return given if _ID.fullmatch(given) else "no id"
+
+
+@lru_cache(maxsize=64)
 def _selected(
     schema: GraphQLSchema, document: DocumentNode, operation: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...], str, str]:

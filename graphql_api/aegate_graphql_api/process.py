@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 
 import uvicorn
+from starlette.applications import Starlette
 
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.database import Database, open_database
@@ -28,9 +29,15 @@ from aegate_core.events import (
 from aegate_core.health import ProcessState
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
+from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
+from aegate_graphql_api.live.service import Live
+from aegate_graphql_api.live.streams import StreamLimits
+from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES
+from aegate_graphql_api.operating import operate
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.resources_place import open_manifests
+from aegate_graphql_api.rules import Rules
 from aegate_graphql_api.settings import Settings, settings_from
 from aegate_graphql_api.sweeping import keep_swept
 
@@ -40,6 +47,10 @@ CHECK_EVERY_S = 5
 
 LAST_WORDS_S = 2
 """How long an ending process tries to write how often patient data was read; that it was is written already."""
+UNREAD_MS = 30_000
+"""How long what was written may stay unacknowledged: a client that is gone, or reads nothing (tcp(7))."""
+DRAIN_S = 3.0
+"""How long streams may take to hear that the server stops; then they are cut."""
 
 log = Log("api")
 
@@ -47,9 +58,11 @@ log = Log("api")
 class _Server(uvicorn.Server):
     """uvicorn, which says in our words when it listens and when it stops."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, port: int) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings, port: int, live: Live) -> None:
         super().__init__(config)
         self._settings = settings
+        self._live = live
+        self._ending: asyncio.Task[None] | None = None
         self._port = port
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -60,8 +73,16 @@ class _Server(uvicorn.Server):
             log(PROCESS_READY, process=PROCESS, port=self._port, health_port=self._port)
 
     def stop(self, number: signal.Signals) -> None:
-        """End the running requests, then return; a second signal ends at once."""
+        """End streams, then the running requests, then return; a second signal ends at once."""
         log(PROCESS_STOPPING, process=PROCESS, signal=number.name, grace_s=self._settings.grace_s)
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(number))
+        else:
+            self.should_exit = True
+            self.handle_exit(number, None)
+
+    async def _end(self, number: signal.Signals) -> None:
+        await self._live.streams.drain(min(DRAIN_S, self._settings.grace_s / 2))
         self.handle_exit(number, None)
 
 
@@ -78,6 +99,8 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it: the kernel drops one whose client reads nothing of what was written when we ended it.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     try:
         listening.bind((settings.host, settings.port))
     except OSError as error:
@@ -87,6 +110,24 @@ def listen(settings: Settings) -> socket.socket:
             "stop what holds it, or choose another address with AEGATE_HTTP_LISTEN"
         ) from error
     return listening
+
+
+def server_config(app: Starlette, grace_s: int, live: Live) -> uvicorn.Config:
+    """Return how uvicorn serves the application: what it says, and the limits that only it can keep."""
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=grace_s,
+        timeout_keep_alive=30,
+        limit_concurrency=500 + live.streams.limits.in_all,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,
+    )
 
 
 async def serve(settings: Settings) -> None:
@@ -100,22 +141,19 @@ async def serve(settings: Settings) -> None:
             open_authenticator(settings, db) as authenticator,
         ):
             accesses = AccessLog(db)
-            config = uvicorn.Config(
-                create_app(db, authenticator, accesses=accesses, manifests=manifests),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                timeout_graceful_shutdown=settings.grace_s,
-                timeout_keep_alive=30,
-                limit_concurrency=500,
-                ssl_context_factory=None if tls is None else tls.factory(),
-            )
-            server = _Server(config, settings, port)
+            limits = StreamLimits(in_all=settings.streams, by_caller=settings.streams_by_caller)
+            live = Live(db, authenticator, Rules(settings.policy, accesses), limits)
+            app = create_app(db, authenticator, live=live, manifests=manifests)
+            config = server_config(app, settings.grace_s, live)
+            config.ssl_context_factory = None if tls is None else tls.factory()
+            server = _Server(config, settings, port, live)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.stop, number)
-            tasks = [asyncio.create_task(_watch(settings, db, port, accesses))]
+            tasks = [
+                asyncio.create_task(_watch(settings, db, port, accesses)),
+                asyncio.create_task(operate(db, settings.operation_batch)),
+            ]
             if manifests is not None:
                 tasks.append(asyncio.create_task(keep_swept(db, manifests, open_after=settings.open_after)))
             try:

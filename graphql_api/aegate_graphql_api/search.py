@@ -1,7 +1,8 @@
 """What people type and what programs filter by, as filters of the stores.
 
 Basic search: all terms must match, each as part of a text, without regard to case and accents; ``field:value`` asks one
-field; quotes keep blanks together. Advanced: ``where`` inputs, field by field, with AND and OR.
+field; quotes keep blanks together; ``*`` and ``?`` are any characters and one, in terms that fit whole words. Advanced:
+``where`` inputs, field by field, with AND and OR.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Generic, TypeVar
 
 import strawberry
 
-from aegate_core.dicom.text import search_text
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op
+from aegate_core.stores.text_patterns import has_wildcard, letters
 from aegate_graphql_api.context import utc
 from aegate_graphql_api.errors import RequestRefused
 
@@ -37,6 +38,22 @@ class Term:
     prefix: str | None
     text: str
 
+    @property
+    def is_short(self) -> bool:
+        """Whether no index finds it by itself."""
+        return letters(self.text) < SHORTEST_TERM
+
+    def compare(self, column: str, op: Op = Op.CONTAINS) -> Compare:
+        """Return the comparison of a column with it; ``op`` is how, where it has no wildcards.
+
+        A short one without a field is the beginning of a word: ``ct`` is not to find every doctor.
+        """
+        if has_wildcard(self.text):
+            return Compare(column, Op.MATCHES, self.text)
+        if self.prefix is None and self.is_short:
+            return Compare(column, Op.MATCHES, f"{self.text}*")
+        return Compare(column, op, self.text)
+
 
 _TERM = re.compile(r'(?:([A-Za-z]+):)?("[^"]*"|\S+)')
 
@@ -49,7 +66,7 @@ def terms(search: str | None, prefixes: Iterable[str]) -> list[Term]:
         raise _bad(f"it may have {LONGEST_SEARCH} characters and no NUL: shorten it")
     known = {p.lower() for p in prefixes}
     found = []
-    for match in _TERM.finditer(search):
+    for match in _TERM.finditer(_without_commas(search)):
         prefix, text = match.group(1), match.group(2).strip('"').strip()
         if prefix is not None and prefix.lower() not in known:
             raise _bad(
@@ -57,14 +74,22 @@ def terms(search: str | None, prefixes: Iterable[str]) -> list[Term]:
             )
         if not text or (text.rstrip(":").lower() in known and text.endswith(":")):
             raise _bad("a field needs a value directly after its colon: give one")
-        if prefix is None and len(search_text(text)) < SHORTEST_TERM:
-            raise _bad(
-                f"each term needs {SHORTEST_TERM} characters: lengthen it, or name its field as in location:ER"
-            )
         found.append(Term(prefix.lower() if prefix else None, text))
+    if found and all(term.prefix is None and term.is_short for term in found):
+        raise _bad(
+            f"a term needs {SHORTEST_TERM} characters beside * and ?: lengthen one, or name its field as in location:ER"
+        )
     if len(found) > MOST_TERMS:
         raise _bad(f"it may have {MOST_TERMS} terms, got {len(found)}: leave some out")
     return found
+
+
+_COMMA = re.compile(r"""("[^"]*")|([A-Za-z]+:[^\s"]+)|,""")
+
+
+def _without_commas(search: str) -> str:
+    """Return it with blanks for commas, as in ``Miller, Ann``, but for those in quotes and in the value of a field."""
+    return _COMMA.sub(lambda found: " " if found.group() == "," else found.group(), search)
 
 
 def _bad(why: str) -> RequestRefused:
@@ -79,45 +104,68 @@ def _storable(text: str) -> bool:
 class Range(Generic[T]):
     """From and to, both included."""
 
-    from_: T | None = strawberry.field(default=None, name="from")
-    to: T | None = None
+    from_: T | None = strawberry.field(default=None, name="from", description="Not less than this.")
+    to: T | None = strawberry.field(default=None, description="Not more than this.")
 
 
-@strawberry.input(description="Compares a text. contains and startsWith do not regard case.")
+@strawberry.input(
+    description="Compares a text. contains, startsWith and matches do not regard the case of A to Z; in names of "
+    "persons they regard neither case nor accents, and each of the three groups of a name counts: muller finds MÜLLER."
+)
 class TextFilter:
     """Compares a text."""
 
-    eq: str | None = None
-    in_: list[str] | None = strawberry.field(default=None, name="in")
-    contains: str | None = None
-    starts_with: str | None = None
-    range: Range[str] | None = None
-    is_null: bool | None = None
+    eq: str | None = strawberry.field(default=None, description='Is just this, such as "Miller^Ann".')
+    in_: list[str] | None = strawberry.field(
+        default=None, name="in", description='Is one of these, at most 100: ["CT", "MR"].'
+    )
+    contains: str | None = strawberry.field(
+        default=None,
+        description='Has this in it. Of a person: all these words in any order, "ann mil" finds Miller^Ann.',
+    )
+    starts_with: str | None = strawberry.field(default=None, description='Begins with this, such as "Mil".')
+    matches: str | None = strawberry.field(
+        default=None,
+        description="Is this, where * stands for any characters and ? for one: A12*. Of a person: words in any order, "
+        "one with * or ? fits a whole word: M?ller, Ann*.",
+    )
+    range: Range[str] | None = strawberry.field(
+        default=None, description='Sorts between these, by code points: dates from "20260101".'
+    )
+    is_null: bool | None = strawberry.field(
+        default=None, description="true: absent or empty; false: neither."
+    )
 
 
 @strawberry.input(description="Compares a number.")
 class NumberFilter:
     """Compares a number."""
 
-    eq: int | None = None
-    in_: list[int] | None = strawberry.field(default=None, name="in")
-    range: Range[int] | None = None
+    eq: int | None = strawberry.field(default=None, description="Is just this, such as 50.")
+    in_: list[int] | None = strawberry.field(
+        default=None, name="in", description="Is one of these, at most 100: [50, 70]."
+    )
+    range: Range[int] | None = strawberry.field(default=None, description="Lies between these.")
 
 
 @strawberry.input(description="Compares a time.")
 class TimeFilter:
     """Compares a time."""
 
-    range: Range[datetime] | None = None
-    is_null: bool | None = None
+    range: Range[datetime] | None = strawberry.field(
+        default=None, description='Lies between these, such as from "2026-01-31T08:00:00Z".'
+    )
+    is_null: bool | None = strawberry.field(
+        default=None, description="true: has no time yet; false: has one."
+    )
 
 
 @strawberry.input(description="Compares a value of a fixed set.")
 class OneOfFilter(Generic[T]):
     """Compares a value of a fixed set."""
 
-    eq: T | None = None
-    in_: list[T] | None = strawberry.field(default=None, name="in")
+    eq: T | None = strawberry.field(default=None, description="Is just this one.")
+    in_: list[T] | None = strawberry.field(default=None, name="in", description="Is one of these.")
 
 
 _OPS: Mapping[str, Op] = {
@@ -125,6 +173,7 @@ _OPS: Mapping[str, Op] = {
     "in_": Op.IN,
     "contains": Op.CONTAINS,
     "starts_with": Op.STARTS_WITH,
+    "matches": Op.MATCHES,
     "is_null": Op.IS_NULL,
 }
 

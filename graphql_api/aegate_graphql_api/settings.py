@@ -10,8 +10,10 @@ from pathlib import Path
 
 from aegate_core.errors import InvalidValue
 from aegate_core.services.intents import OPEN_AFTER
+from aegate_core.services.operations import BATCH
 from aegate_core.settings import DataFolder, database_url, required
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
+from aegate_graphql_api.policy import Policy, policy_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,14 @@ class Settings:
     """How old a change must be whose outcome nobody wrote down, before it is looked at: longer than any takes."""
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     """Who comes in beside the holders of local tokens, and over what."""
+    streams: int = 2_500
+    """How many WebSockets and event streams there may be; further ones are told to come back later."""
+    streams_by_caller: int = 500
+    """How many of them one caller may have: as many as pages are open under one name."""
+    policy: Policy = field(default_factory=Policy)
+    """What callers may do, and how much of it."""
+    operation_batch: int = BATCH
+    """Items of one transaction of an operation: more hold up workers longer, fewer take longer in all."""
     grace_s: int = 10
     """How long running requests may take after SIGTERM; then they are cut."""
 
@@ -57,7 +67,24 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         resources=environ.get("AEGATE_RESOURCES", ""),
         open_after=_seconds(environ, "AEGATE_AUDIT_OPEN_S", OPEN_AFTER),
         identity=identity_from(environ),
+        streams=_count(environ, "AEGATE_STREAMS", 2_500),
+        streams_by_caller=_count(environ, "AEGATE_STREAMS_BY_CALLER", 500),
+        policy=policy_from(environ),
+        operation_batch=_batch(environ.get("AEGATE_OPERATION_BATCH", "")),
     )
+
+
+def _batch(text: str) -> int:
+    if text and (not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 10_000):
+        raise InvalidValue(f"AEGATE_OPERATION_BATCH must be 1 to 10000, got {text!r}: set another or none")
+    return int(text) if text else BATCH
+
+
+def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:7]) <= 100_000:
+        raise InvalidValue(f"{name} must be a number of 1 to 100000, got another: leave it out for {default}")
+    return int(text)
 
 
 def _log_terminal(environ: Mapping[str, str]) -> bool:

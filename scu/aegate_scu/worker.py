@@ -311,6 +311,7 @@ class Worker:
             log(WORK_RETURNED, slots=slots, deliveries=deliveries)
         if await pushing.promote(self.db, now=now) or deliveries or slots:
             self._wake.set()
+        await pushing.pack_counts(self.db, now=now)
 
     async def _retain(self) -> None:
         """Remove what may go by age; what a disk does not let go waits for the next time."""

@@ -53,7 +53,14 @@ UNDO = {
         "ALTER TABLE image_route DROP COLUMN projected_by",
         "ALTER TABLE patient_partition DROP COLUMN projected_by",
     ),
-    "0006_resources": (
+    "0006_changes": ("DROP TABLE change", "DROP TABLE change_feed"),
+    "0007_rollup": ("DROP TABLE rollup_minute",),
+    "0008_operations": (
+        "DROP TABLE operation_partition",
+        "DROP TABLE operation_item",
+        "DROP TABLE operation",
+    ),
+    "0009_resources": (
         "DROP INDEX audit_outcome_once",
         "DROP INDEX audit_intents",
         "ALTER TABLE audit_event DROP COLUMN intent_id",
@@ -62,11 +69,11 @@ UNDO = {
     ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
-UNDO_TRIGGERS = {
-    "sqlite": ("DROP TRIGGER audit_event_to_collector",),
-    "postgres": ("DROP FUNCTION audit_waits_for_collector CASCADE",),
+TRIGGERS = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+    "postgres": "SELECT tgname AS name, tgrelid::regclass::text AS relation FROM pg_trigger WHERE NOT tgisinternal",
 }
-"""What migrations do not make, but refers to what they do."""
+"""No migration makes them, and they refer to what migrations make; each start makes them anew."""
 ENOUGH_IMAGES = 20
 SERVER_DIES = 0.2
 
@@ -74,8 +81,9 @@ SERVER_DIES = 0.2
 async def go_back(url: str) -> None:
     """Make a database one of the first schema, with all that is in it."""
     async with open_database(url) as db, db.transaction():
-        for statement in UNDO_TRIGGERS[db.dialect]:
-            await db.execute(statement)
+        for row in await db.fetch(TRIGGERS[db.dialect]):
+            on = "" if db.is_sqlite else f" ON {row['relation']}"
+            await db.execute(f"DROP TRIGGER {row['name']}{on}")
         for name in reversed(await applied_migrations(db)):
             if name != FIRST:
                 for statement in UNDO[name]:

@@ -148,6 +148,27 @@ SABOTAGES = (
         _test("hostile/test_bad_receivers.py"),
     ),
     Sabotage(
+        "let readers of the feed go by the numbers that rows drew, not by when they were committed",
+        "core/aegate_core/stores/changes/feed.py",
+        """    return "id" if db.is_sqlite else "position"\n""",
+        """    return "id"\n""",
+        _test("changes/test_feed.py"),
+    ),
+    Sabotage(
+        "tell subscribers of all partitions",
+        "core/aegate_core/stores/changes/feed.py",
+        "    return scope.partitions is None or change.partition in scope.partitions\n",
+        "    return True\n",
+        _test("api/test_live_events.py"),
+    ),
+    Sabotage(
+        "let streams go on when their token is revoked",
+        "graphql_api/aegate_graphql_api/live/streams.py",
+        "                        stream.end(EXPIRED)\n",
+        "                        pass\n",
+        _test("api/test_live_protocol.py"),
+    ),
+    Sabotage(
         "route what came back from where we sent it",
         "core/aegate_core/decisions/duplicates.py",
         "    return MODIFYING_SYSTEM in modifying_systems or any(source != ae for source in sent_from)\n",
@@ -212,5 +233,27 @@ SABOTAGES = (
         "        if self._issuer.audience not in (audience if isinstance(audience, list) else [audience]):\n",
         "        if not audience:\n",
         _test("identity/test_oidc.py"),
+    ),
+    Sabotage(
+        "let every token hold a destination",
+        "graphql_api/aegate_graphql_api/mutations/root.py",
+        '        description="Hold all that goes to a destination.",\n        directives=[QUEUE],\n',
+        '        description="Hold all that goes to a destination.",\n'
+        '        directives=[__import__("aegate_graphql_api.permissions", fromlist=["ANYONE"]).ANYONE],\n',
+        _test("api/test_refusals.py"),
+    ),
+    Sabotage(
+        "run a document whatever it costs",
+        "graphql_api/aegate_graphql_api/limits.py",
+        '        _at_most("cost", MAX_COST, weight.cost)\n',
+        "",
+        _test("api/test_limits.py"),
+    ),
+    Sabotage(
+        "let a caller ask as often as it likes",
+        "graphql_api/aegate_graphql_api/door.py",
+        "        self._refuse_without_credit(caller)\n",
+        "",
+        _test("api/test_limits.py"),
     ),
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NO_DISTRIBUTION = {"tests", "tools"}
+NO_DISTRIBUTION = {"bench", "examples", "tests", "tools"}
 """Top-level folders that hold Python and are no distribution."""
 
 MAX_FILE_LINES = 500

@@ -302,6 +302,36 @@ API = section(
         text("audience", "What they must be made for.", "aegate.dev"),
     ),
     section(
+        "limits",
+        "What one caller may use of one replica. A refusal says the limit and what was used.",
+        integer(
+            "operationSeconds",
+            "How long an operation may take; then its SQL is cancelled.",
+            20,
+            least=1,
+            most=3600,
+        ),
+        integer(
+            "rate",
+            "Cost that a caller may use a second, twice as much at once, as docs/api/limits.md counts it. 0: any.",
+            1_000_000,
+            most=1_000_000_000,
+        ),
+        integer("atOnce", "Operations of one caller that may run at the same time.", 50, least=1, most=500),
+    ),
+    section(
+        "documents",
+        "Trusted documents: operations that are asked for by the SHA-256 of their text.",
+        text(
+            "configMap", "ConfigMap whose keys end with .graphql, one document each. Empty: there are none."
+        ),
+        switch("only", "Refuse every other document, and do not tell the schema. Needs configMap."),
+    ),
+    texts(
+        "origins",
+        "Origins of web pages that browsers may let ask, other than the API's own: https://viewer.example.org.",
+    ),
+    section(
         "proxy",
         "A container of yours beside the API, with a sign-in of its own, that passes on to 127.0.0.1:8080.",
         objects("containers", "The container. Empty: the API is reached by kubectl port-forward alone."),

@@ -190,6 +190,14 @@ api.tokensSecret must name a Secret with the key tokens.json: aegate token creat
 {{- if gt (len $api.proxy.containers) 1 }}
 api.proxy.containers must hold one container, got {{ len $api.proxy.containers }}: leave the others out
 {{- end }}
+{{- if and $api.documents.only (not $api.documents.configMap) }}
+api.documents.only needs api.documents.configMap, got none: name the ConfigMap of the trusted documents, or leave only out
+{{- end }}
+{{- range $origin := $api.origins }}
+{{- if not (regexMatch "^https?://([a-z0-9.-]+|\\[[0-9a-f:.]+\\])(:[0-9]{1,5})?$" $origin) }}
+api.origins must be origins such as https://viewer.example.org, without path and wildcard, got {{ $origin }}: correct it
+{{- end }}
+{{- end }}
 {{- if eq (int $api.proxy.port) 8080 }}
 api.proxy.port must be another than 8080, which is the API's own on loopback: choose another
 {{- end }}

@@ -9,6 +9,7 @@ from aegate_core.database.connection import (
     check_database_url,
     open_database,
 )
+from aegate_core.database.deadline import time_limit
 from aegate_core.database.migrate import applied_migrations, ensure_schema, known_migrations, migrate
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "known_migrations",
     "migrate",
     "open_database",
+    "time_limit",
 ]

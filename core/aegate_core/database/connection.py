@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionalDBClient, TransactionContext
 from tortoise.context import TortoiseContext, _current_context, set_global_context
 
+from aegate_core.database.deadline import within_deadline
 from aegate_core.database.dialect import (
     as_datetime,
     as_int,
@@ -32,7 +33,11 @@ from aegate_core.errors import InvalidValue, SerializationConflict
 
 __all__ = ["Database", "as_datetime", "as_int", "as_json", "open_database"]
 
-MODELS = ["aegate_core.stores.index.models", "aegate_core.stores.queue.models"]
+MODELS = [
+    "aegate_core.stores.index.models",
+    "aegate_core.stores.queue.models",
+    "aegate_core.stores.changes.models",
+]
 MIGRATIONS = "aegate_core.database.migrations"
 APP = "models"
 
@@ -89,7 +94,11 @@ def connection_config(url: str) -> dict[str, Any]:
         "timeout": connect_s,
         "command_timeout": command_s,
         "wait_s": 3 * connect_s * len(hosts),
-        "server_settings": {"application_name": "aegate", "idle_in_transaction_session_timeout": "60000"},
+        "server_settings": {
+            "application_name": "aegate",
+            "idle_in_transaction_session_timeout": "60000",
+            "jit": "off",  # to compile a statement takes longer than any of ours
+        },
     }
     if (tls := tls_of(query)) is not None:
         credentials["ssl"] = tls
@@ -163,7 +172,8 @@ def tortoise_config(url: str) -> dict[str, Any]:
 class Database:
     """Index and queue. Every method raises DatabaseUnavailable when the database does not answer, and
 
-    SerializationConflict when a transaction lost a race and may be tried again (`atomically` does).
+    SerializationConflict when a transaction lost a race and may be tried again (`atomically` does). Within a
+    `time_limit` also TimeLimitReached.
     """
 
     def __init__(self, context: TortoiseContext, url: str) -> None:
@@ -186,10 +196,11 @@ class Database:
 
         async def run(connection: Any) -> list[Row]:
             if self.is_sqlite:
-                cursor = await connection.execute(to_sqlite(sql), sqlite_arguments(arguments))
-                rows = [dict(r) for r in await cursor.fetchall()]
-                await cursor.close()
-                return rows
+                # In one go: a cursor that is left half read would have later statements interrupted, too.
+                return [
+                    dict(r)
+                    for r in await connection.execute_fetchall(to_sqlite(sql), sqlite_arguments(arguments))
+                ]
             return [dict(r) for r in await connection.fetch(sql, *postgres_arguments(arguments))]
 
         return await self._run(run)
@@ -239,9 +250,10 @@ class Database:
         """Run a statement; by itself it is a transaction that may lose a race, and is run again then."""
 
         async def once() -> T:
-            with translated(self._place):
-                async with self._client.acquire_connection() as connection:
-                    return await statement(connection)
+            async with within_deadline():
+                with translated(self._place):
+                    async with self._client.acquire_connection() as connection:
+                        return await statement(connection)
 
         alone = not isinstance(self._client, TransactionalDBClient)
         return await _until_won(once, attempts=ATTEMPTS if alone else 1)
@@ -269,10 +281,11 @@ class Database:
             _current_context.reset(current)
 
     async def _begin(self) -> TransactionContext:
-        with translated(self._place):
-            context = self._client._in_transaction()
-            await context.__aenter__()
-            return context
+        async with within_deadline():
+            with translated(self._place):
+                context = self._client._in_transaction()
+                await context.__aenter__()
+                return context
 
     async def atomically(self, work: Callable[[Database], Awaitable[T]], *, attempts: int = ATTEMPTS) -> T:
         """Run ``work`` in a transaction, again when it lost a race (deadlock, serialization).

@@ -1,7 +1,8 @@
 """One SQL text for both databases: written for PostgreSQL, turned into SQLite's by a few exact rules.
 
 ``$1`` -> ``?1``; ``x = ANY($1)`` -> ``x IN (SELECT value FROM json_each(?1))``; ``::type`` casts and
-``FOR UPDATE [OF t] [SKIP LOCKED]`` go (one writer at a time). What else differs is written twice, by dialect.
+``FOR UPDATE [OF t] [SKIP LOCKED]`` go (one writer at a time), and ``COLLATE "C"``, which is how SQLite compares anyway.
+What else differs is written twice, by dialect.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from aegate_core.errors import InvalidValue
 _ANY = re.compile(r"=\s*ANY\s*\(\s*\$(\d+)(?:::[a-z_ ]+(?:\[\])?)?\s*\)", re.IGNORECASE)
 _CAST = re.compile(r"::[a-z_]+(?:\[\])?", re.IGNORECASE)
 _LOCK = re.compile(r"\bFOR (?:NO KEY )?UPDATE(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED)?", re.IGNORECASE)
+_COLLATE = re.compile(r'\s+COLLATE "C"')
 _PLACE = re.compile(r"\$(\d+)")
 
 
 @lru_cache(maxsize=1024)
 def to_sqlite(sql: str) -> str:
     """Return ``sql`` in SQLite's words."""
-    sql = _ANY.sub(r"IN (SELECT value FROM json_each(?\1))", sql)
+    sql = _COLLATE.sub("", _ANY.sub(r"IN (SELECT value FROM json_each(?\1))", sql))
     return _PLACE.sub(r"?\1", _LOCK.sub("", _CAST.sub("", sql)))
 
 

@@ -28,7 +28,11 @@ from aegate_core.database.trouble import translated
 from aegate_core.database.versions import missing_from, newer_than, outdated_by
 from aegate_core.errors import SchemaBehind, SchemaMismatch
 
-DECLARATIONS = ("aegate_core.stores.index.declarations", "aegate_core.stores.queue.declarations")
+DECLARATIONS = (
+    "aegate_core.stores.index.declarations",
+    "aegate_core.stores.queue.declarations",
+    "aegate_core.stores.changes.declarations",
+)
 """Modules with what models cannot say (partial indexes, triggers, first rows), by name, as models are given."""
 
 ADVISORY_LOCK = 0x6165676174

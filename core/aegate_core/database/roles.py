@@ -27,8 +27,17 @@ AUDIT: Rights = {"audit_event": ADD, "audit_outbox": ADD}
 _ENQUEUE: Rights = {"delivery": ADD, "delivery_instance": ADD, "delivery_event": ADD, "destination": ADD}
 """A queue item is made, for a receiver that nobody may have declared yet."""
 
-_MOVE: Rights = {"delivery": WRITE, "delivery_instance": WRITE, "delivery_event": ADD, "destination": WRITE}
-"""And goes from state to state."""
+_MOVE: Rights = {
+    "delivery": WRITE,
+    "delivery_instance": WRITE,
+    "delivery_event": ADD,
+    "destination": WRITE,
+    "rollup_minute": ADD,
+}
+"""And goes from state to state; a trigger counts those that are finished."""
+
+_OPERATE: Rights = {"operation": WRITE, "operation_item": WRITE, "operation_partition": ADD}
+"""A change of many, batch by batch."""
 
 _INDEX: Rights = {
     "patient": WRITE,
@@ -59,10 +68,22 @@ RIGHTS: Mapping[str, Rights] = {
     "worker": AUDIT
     | _MOVE
     | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
-    | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL, "verification": CHANGE},
+    | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL, "verification": CHANGE}
+    | {"rollup_minute": ("INSERT", "DELETE", *LOCK)},
     "api": AUDIT
     | _MOVE
-    | {"close_unit": CHANGE, "study": LOCK, "verification": ("INSERT", "DELETE"), "location": ALL},
+    | _OPERATE
+    | {
+        "close_unit": CHANGE,
+        "study": LOCK,
+        "conflict": CHANGE,
+        "quarantined_object": CHANGE,
+        "instance": ("UPDATE (current_arrival_id)",),  # which of two contents counts
+        "verification": ("INSERT", "DELETE"),
+        "location": ALL,
+        "change": ("UPDATE (position)",),
+        "change_feed": ("UPDATE (last_position)",),
+    },
 }
 """By process. Retention is in nobody's: it runs as the owner."""
 

@@ -10,13 +10,35 @@ import sqlite3
 import time
 from typing import Any, cast
 
-from tortoise.backends.base.client import ConnectionWrapper, TransactionalDBClient, TransactionContext
+import aiosqlite
+from tortoise.backends.base.client import (
+    ConnectionWrapper,
+    TransactionalDBClient,
+    TransactionContext,
+)
 from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
 from tortoise.connection import get_connections
 from tortoise.exceptions import OperationalError
 
 RETRY_S = 0.02
 """How long the other one may need to turn a new file into one with a WAL. By feel."""
+INTERRUPT_EVERY_S = 0.05
+"""A statement that its thread has not begun yet cannot be interrupted: it is tried again."""
+
+
+async def stop_statement(connection: aiosqlite.Connection) -> None:
+    """Interrupt what the connection's thread does, and return when it does nothing.
+
+    One thing is not interrupted: waiting for another process's lock, which ``busy_timeout`` ends.
+    """
+    idle = asyncio.ensure_future(connection._execute(_nothing))  # type: ignore[no-untyped-call] # aiosqlite's
+    while not idle.done():
+        await connection.interrupt()
+        await asyncio.wait({idle}, timeout=INTERRUPT_EVERY_S)
+
+
+def _nothing() -> None:
+    """Run in the connection's thread, after whatever it was doing."""
 
 
 def _is_busy(error: BaseException) -> bool:
@@ -33,6 +55,14 @@ class ImmediateTransaction(SqliteTransactionWrapper):
             await self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             raise OperationalError(error) from error
+        except asyncio.CancelledError:
+            await stop_statement(self._connection)
+            await self._connection.rollback()  # it may have begun all the same
+            raise
+
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        """Return the connection, for one caller at a time."""
+        return LockedConnection(self._lock, self)
 
     async def execute_script(self, query: str) -> None:
         """Run one statement. sqlite3's executescript would commit the transaction first."""
@@ -57,7 +87,8 @@ class ImmediateContext(SqliteTransactionContext):
 class LockedConnection(ConnectionWrapper[Any]):
     """Tortoise's wrapper, but the lock is given back when the file cannot be opened.
 
-    Else nobody ever gets it: every later call would wait for ever instead of failing.
+    Else nobody ever gets it: every later call would wait for ever instead of failing. And a statement whose caller was
+    cancelled is stopped before the next one gets the connection.
     """
 
     async def __aenter__(self) -> Any:
@@ -68,6 +99,13 @@ class LockedConnection(ConnectionWrapper[Any]):
             self._lock.release()
             raise
         return self.connection
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                await stop_statement(self.connection)
+        finally:
+            self._lock.release()
 
 
 class client_class(SqliteClient):  # noqa: N801 - Tortoise looks for this name in an engine's module

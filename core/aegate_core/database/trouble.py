@@ -15,6 +15,7 @@ from tortoise.exceptions import DBConnectionError, OperationalError
 
 from aegate_core.errors import (
     DatabaseUnavailable,
+    InvalidValue,
     SchemaMismatch,
     SerializationConflict,
     StorageFull,
@@ -63,6 +64,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "did not answer in time: check its load, and the network between"),
 )
 _RACE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 _WITHOUT_TABLES = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 
 
@@ -83,6 +85,10 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
             self._raise_for_sqlite(root, error)
         if isinstance(root, _RACE):
             raise SerializationConflict("the transaction lost a race: try again") from error
+        if isinstance(root, _NO_TEXT):
+            raise InvalidValue(
+                "a text must hold no character that PostgreSQL cannot keep, got NUL or another: leave it out"
+            ) from error
         if isinstance(root, _WITHOUT_TABLES):
             raise _not_migrated() from error
         if isinstance(root, asyncpg.DiskFullError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aegate_core.database import Database, as_datetime
 from aegate_core.decisions.breaker import BreakerState
@@ -21,9 +21,10 @@ from aegate_core.decisions.moving import (
     WorkerFacts,
 )
 from aegate_core.decisions.moving import why_not_moving as decide_why
-from aegate_core.decisions.priority import RANK_PER_BUMP, RANK_PER_POINT, rank
+from aegate_core.decisions.priority import RANK_PER_POINT, bumped_rank, rank
+from aegate_core.decisions.starting import Pace, estimated_start
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
-from aegate_core.errors import InvalidInput, InvalidValue, NotFound
+from aegate_core.errors import Conflict, InvalidInput, InvalidValue, NotFound
 from aegate_core.resources.values import Ability, ApplicationEntity, Level
 from aegate_core.stores.queue import by_hand, destinations, enqueueing, inquiry, wishes
 from aegate_core.stores.queue.history import Note
@@ -144,13 +145,15 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class SendByHand:
-    """Studies that a person sends to destinations; the same idempotency key of the same actor sends once."""
+    """What a person sends to destinations; the same idempotency key of the same actor sends once."""
 
-    study_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    """Rows of studies, of series, or of instances, by ``level``."""
     destinations: tuple[ResourceKey, ...]
     actor: str
     idempotency_key: str
     priority: int = 50
+    level: Level = Level.STUDY
 
 
 async def hold(
@@ -182,6 +185,22 @@ async def retry(
     return replace(changed, refused={**changed.refused, **dict.fromkeys(gone, "IMAGES_REMOVED")})
 
 
+async def retry_instances(
+    tx: Database, delivery_id: int, arrival_ids: Sequence[str], *, note: Note
+) -> tuple[str, ...]:
+    """Send single images of an item again that were given up or cancelled; return which. The others stay as they are.
+
+    Lock the item before. Raises Conflict while it is being sent. What is held stays held.
+    """
+    await wishes.lock_studies_of(tx, [delivery_id])
+    if (await wishes.states_of(tx, [delivery_id])).get(delivery_id) == "IN_PROGRESS":
+        raise Conflict("the item is being sent just now: wait until it is over, or hold it first")
+    again = await wishes.retry_instances(tx, delivery_id, arrival_ids)
+    if again:
+        await wishes.send_again(tx, delivery_id, note)
+    return tuple(again)
+
+
 async def cancel(
     tx: Database, ids: Sequence[int], *, actor: str, reason: str | None = None, now: datetime
 ) -> Changed:
@@ -199,9 +218,14 @@ async def set_priority(tx: Database, ids: Sequence[int], priority: int) -> Chang
     return await _changed(tx, ids, await wishes.set_priority(tx, ids, priority, RANK_PER_POINT))
 
 
-async def bump(tx: Database, ids: Sequence[int], *, now: datetime) -> Changed:
-    """Put unfinished items to the front; a second bump changes nothing and is refused with the item's state."""
-    return await _changed(tx, ids, await wishes.bump(tx, ids, RANK_PER_BUMP, now=now))
+async def bump(tx: Database, ids: Sequence[int], *, now: datetime, place: int | None = None) -> Changed:
+    """Put unfinished items before everything else of their destinations; the later bump goes before the earlier.
+
+    ``place``: the rank of the first of them, for a part of a bump of many that began earlier.
+    """
+    if place is not None:
+        return await _changed(tx, ids, await wishes.bump(tx, ids, place, now=now, fixed=True))
+    return await _changed(tx, ids, await wishes.bump(tx, ids, bumped_rank(now), now=now))
 
 
 async def _changed(
@@ -245,45 +269,50 @@ async def _must_exist(tx: Database, ae: ResourceKey) -> None:
         )
 
 
-async def send_studies(tx: Database, request: SendByHand, *, now: datetime) -> tuple[int, ...]:
-    """Enqueue what is current in the studies for each destination; return the deliveries' ids, old ones on a repeat.
+_UNITS = {Level.STUDY: "studies", Level.SERIES: "series", Level.IMAGE: "images"}
 
-    Raises NotFound when a study is unknown or holds nothing, a destination is unknown, or retention has removed images
-    of a study: a part of it would pass for the whole.
+
+async def send_by_hand(tx: Database, request: SendByHand, *, now: datetime) -> tuple[int, ...]:
+    """Enqueue what is current in the units for each destination; return the deliveries' ids, old ones on a repeat.
+
+    Raises NotFound when a unit is unknown or holds nothing, a destination is unknown, or retention has removed images
+    of a unit: a part of it would pass for the whole.
     """
     for ae in request.destinations:
         await _must_exist(tx, ae)
-    studies = await by_hand.studies(tx, request.study_ids)
-    missing = set(request.study_ids) - {s.study_id for s in studies}
+    units = await by_hand.units(tx, request.level, request.ids)
+    name = _UNITS[request.level]
+    missing = set(request.ids) - {u.id for u in units}
     if missing:
         raise NotFound(
-            f"{len(missing)} of {len(request.study_ids)} studies are not there or hold nothing: read again"
+            f"{len(missing)} of {len(request.ids)} {name} are not there or hold nothing: read again"
         )
-    incomplete = [s for s in studies if s.removed]
+    incomplete = [u for u in units if u.removed]
     if incomplete:
-        removed, held = sum(s.removed for s in incomplete), sum(len(s.arrival_ids) for s in incomplete)
+        removed, held = sum(u.removed for u in incomplete), sum(len(u.arrival_ids) for u in incomplete)
         raise NotFound(
-            f"retention removed {removed} of the {held} images of {len(incomplete)} of {len(studies)} studies, and a "
-            "part of a study is not sent as if it were whole: let the device, or a receiver, send them to us again"
+            f"retention removed {removed} of the {held} images of {len(incomplete)} of {len(units)} {name}, and a "
+            "part is not sent as if it were whole: let the device, or a receiver, send them to us again"
         )
-    new = [_by_hand(request, study, ae) for study in studies for ae in request.destinations]
+    new = [_by_hand(request, unit, ae) for unit in units for ae in request.destinations]
     await enqueue(tx, new, now=now)
     return tuple(await enqueueing.ids_of(tx, [dedup_key(d.dedup_key) for d in new]))
 
 
-def _by_hand(request: SendByHand, study: by_hand.StudyToSend, ae: ResourceKey) -> NewDelivery:
+def _by_hand(request: SendByHand, unit: by_hand.UnitToSend, ae: ResourceKey) -> NewDelivery:
+    kind = "" if request.level is Level.STUDY else f"{request.level.value}:"
     return NewDelivery(
         destination=ae,
-        level=Level.STUDY,
-        study_id=study.study_id,
-        unit_uid=study.study_uid,
-        source_ae=parse_resource_key(study.source_ae),
-        partition=parse_resource_key(study.partition),
-        arrival_ids=tuple(ArrivalId(a) for a in study.arrival_ids),
+        level=request.level,
+        study_id=unit.study_id,
+        unit_uid=unit.uid,
+        source_ae=parse_resource_key(unit.source_ae),
+        partition=parse_resource_key(unit.partition),
+        arrival_ids=tuple(ArrivalId(a) for a in unit.arrival_ids),
         requested_by=f"person:{request.actor}",
-        dedup_key=f"hand:{request.actor}:{request.idempotency_key}:{study.study_id}:{ae}",
-        size_bytes=study.size_bytes,
-        location_code=study.location_code,
+        dedup_key=f"hand:{request.actor}:{request.idempotency_key}:{kind}{unit.id}:{ae}",
+        size_bytes=unit.size_bytes,
+        location_code=unit.location_code,
         priority=request.priority,
     )
 
@@ -304,6 +333,33 @@ async def why_not_moving(
         if answer is not None:
             answers[int(str(row.item["id"]))] = answer
     return answers
+
+
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """Where an item stands in its destination's line, and when it will begin."""
+
+    position: int
+    """1 is next."""
+    starts_at: datetime | None
+
+
+async def in_line(db: Database, delivery_ids: Sequence[int], *, now: datetime) -> dict[int, InLine]:
+    """Return where items stand; without those that do not wait in line, or behind more than can be counted."""
+    seen = await inquiry.worker_last_seen(db)
+    alive = seen is not None and abs(now - seen) <= WORKER_SILENCE
+    rows = [
+        r for r in await inquiry.items(db, delivery_ids, now=now) if 0 < r.position <= inquiry.COUNTED_IN_LINE
+    ]
+    destinations = sorted({int(str(r.item["destination_id"])) for r in rows})
+    took = await inquiry.durations(db, destinations, now=now) if rows else {}
+    found = {}
+    for row in rows:
+        times = took.get(int(str(row.item["destination_id"])), [])
+        pace = Pace(len(times), sum(times, timedelta()) / len(times)) if times else Pace()
+        starts = estimated_start(row.position, _destination_facts(row), pace, workers_alive=alive, now=now)
+        found[int(str(row.item["id"]))] = InLine(row.position, starts)
+    return found
 
 
 def _item_facts(row: inquiry.ItemRow) -> ItemFacts:

@@ -19,7 +19,7 @@ from aegate_core.decisions.route_matching import asked_keywords, image_elements
 from aegate_core.decisions.routing import unit_levels
 from aegate_core.dicom.header import Header, PatientIdentity, clean
 from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
-from aegate_core.dicom.text import search_text
+from aegate_core.dicom.text import name_text, search_text
 from aegate_core.resources.values import ApplicationEntity, Level
 from aegate_core.services.entities import Configuration
 from aegate_core.services.senders import senders, source_of
@@ -193,7 +193,7 @@ def _patient_row(said: PatientIdentity) -> PatientRow:
 
 
 def _name_search(row: PatientRow) -> str:
-    return search_text(row.name_alphabetic, row.name_ideographic, row.name_phonetic)
+    return name_text(row.name_alphabetic, row.name_ideographic, row.name_phonetic)
 
 
 async def _update_patients(tx: Database, fresh: Iterable[_Indexed], now: datetime) -> set[int]:

@@ -24,7 +24,7 @@ from aegate_core.decisions.retry import (
     status_code,
 )
 from aegate_core.services.audit import record_sent
-from aegate_core.stores.queue import breakers, claiming, clock_steps, outcomes, slots, upkeep
+from aegate_core.stores.queue import breakers, claiming, clock_steps, outcomes, rollup, slots, upkeep
 from aegate_core.stores.queue.breakers import BreakerRow, Probe
 from aegate_core.stores.queue.claiming import Claim, ClaimedInstance
 from aegate_core.stores.queue.history import Note, Transition, transition
@@ -301,6 +301,12 @@ async def reap(db: Database, *, now: datetime) -> tuple[int, int]:
         return freed, len(deliveries)
 
     return await db.atomically(work)
+
+
+async def pack_counts(db: Database, *, now: datetime) -> None:
+    """Add up the counters of what was finished."""
+    if await rollup.waits(db, now=now):
+        await db.atomically(lambda tx: rollup.pack(tx, now=now))
 
 
 async def bring_back(db: Database, lease: timedelta, *, now: datetime) -> int:

@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from aegate_core.database import Database
@@ -31,12 +31,15 @@ from aegate_core.services.ownership import must_be_ours
 from aegate_core.settings import DataFolder
 from aegate_core.steps import Step, reached
 from aegate_core.stores.blobs import BlobStore, open_blobs
+from aegate_core.stores.changes import feed
 from aegate_core.stores.index import retention as index
 from aegate_core.stores.index.retention import OldStudy
 from aegate_core.stores.queue import retention as queue
 
 ACTOR = "aegate retention"
 FILES_AT_ONCE = 500
+CHANGES_KEPT = timedelta(days=7)
+"""How long a follower of the feed of changes may be away and still go on where it was."""
 
 
 @dataclass(slots=True)
@@ -105,6 +108,8 @@ async def retain(
     run.report.left_over = await index.count_to_delete(db)
     if not dry_run:
         await _delete_files(run)
+        await _operations(run)
+        await feed.remove_old(db, now - CHANGES_KEPT)
     await _deliveries(run)
     for key, partition in sorted(configuration.partitions.items()):
         due_before = images_due_before(partition.retention, now=now)
@@ -115,7 +120,18 @@ async def retain(
     return run.report
 
 
-# Queue items.
+# Changes of many, and queue items.
+
+OPERATIONS_KEPT = timedelta(days=90)
+"""How long one can be asked what became of it, by feel: as long as finished queue items. The audit keeps it."""
+
+
+async def _operations(run: _Run) -> None:
+    async def some(tx: Database) -> bool:
+        return await queue.remove_operations(tx, run.now - OPERATIONS_KEPT) > 0
+
+    while not run.is_stopped() and await run.db.atomically(some):
+        pass
 
 
 async def _deliveries(run: _Run) -> None:

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aegate_core.database import Database
-from aegate_core.dicom.text import search_text
 from aegate_core.errors import InvalidInput
+from aegate_core.stores import text_patterns
 from aegate_core.stores.scope import Arguments, Belongs, Scope
+from aegate_core.stores.text_patterns import Needle
+
+SORTED = ' COLLATE "C"'
+"""By code points, as SQLite sorts: a server's own collation may be any."""
 
 COUNT_CAP = 10_000
 """Counting stops here: the first page of ten million rows must not read them all."""
@@ -26,6 +30,8 @@ class Op(StrEnum):
     IN = "in"
     CONTAINS = "contains"
     STARTS_WITH = "startsWith"
+    MATCHES = "matches"
+    """As CONTAINS or EQ, with the wildcards of a person."""
     FROM = "from"
     TO = "to"
     IS_NULL = "isNull"
@@ -67,17 +73,26 @@ class Column:
     cast: str = "text"
     within: str = "{}"
     search: str | None = None
-    """The column with its search text: contains and startsWith look there, for what is asked folded in the same way."""
+    """The column with its search text: contains and its kin look there, for what is asked folded in the same way."""
+    is_name: bool = False
+    """Whether ``search`` is made by ``name_text``: words are looked for in any order."""
+    is_uid: bool = False
+    """Whether it is compared as it stands, so that an index serves its beginning, too."""
+    study: str | None = None
+    """The alias of the study whose search text holds the words of this column, too: an index finds the few rows to
+    look at closely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order that has an index; the last key is unique. All keys run in one direction."""
+    """An order that has an index; the last key is unique, none is ever null. All keys run in one direction."""
 
     name: str
     keys: tuple[tuple[str, str], ...]
     """(SQL, cast) of each."""
     descending: bool = True
+    where: str = ""
+    """The rows that have a place in it, where not all do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +128,16 @@ class Page:
 
 async def read_page(db: Database, source: Source, query: PageQuery, scope: Scope) -> Page:
     """Return one page of what ``scope`` may see."""
-    arguments = Arguments()
+    sql, values = page_statement(db.dialect, source, query, scope)
+    rows = await db.fetch(sql, *values)
+    shown = rows[: query.first]
+    keys = tuple(tuple(row[f"key_{n}"] for n in range(len(query.order.keys))) for row in shown)
+    return Page(tuple(shown), keys, len(rows) > query.first)
+
+
+def page_statement(dialect: str, source: Source, query: PageQuery, scope: Scope) -> tuple[str, list[object]]:
+    """Return the statement that reads a page, and one row more, with its arguments."""
+    arguments = Arguments(dialect=dialect)
     conditions = [
         f"({source.where})",
         scope.condition(source.belongs, arguments, is_page=True),
@@ -121,24 +145,23 @@ async def read_page(db: Database, source: Source, query: PageQuery, scope: Scope
     ]
     direction, sign = ("DESC", "<") if query.order.descending else ("ASC", ">")
     keys = query.order.keys
+    if query.order.where:
+        conditions.append(query.order.where)
     if query.after is not None:
         places = [arguments.add(v, cast) for v, (_, cast) in zip(query.after, keys, strict=True)]
         conditions.append(f"({', '.join(k for k, _ in keys)}) {sign} ({', '.join(places)})")
     named = ", ".join(f"{sql} AS key_{n}" for n, (sql, _) in enumerate(keys))
     ordered = ", ".join(f"{sql} {direction}" for sql, _ in keys)
-    rows = await db.fetch(
+    sql = (
         f"SELECT {source.select}, {named} FROM {source.table} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY {ordered} LIMIT {arguments.add(query.first + 1, 'bigint')}",
-        *arguments.values,
+        f"ORDER BY {ordered} LIMIT {arguments.add(query.first + 1, 'bigint')}"
     )
-    shown = rows[: query.first]
-    values = tuple(tuple(row[f"key_{n}"] for n in range(len(keys))) for row in shown)
-    return Page(tuple(shown), values, len(rows) > query.first)
+    return sql, arguments.values
 
 
 async def count(db: Database, source: Source, where: Filter, scope: Scope) -> tuple[int, bool]:
     """Return how many rows ``scope`` may see, at most COUNT_CAP, and whether that is exact."""
-    arguments = Arguments()
+    arguments = Arguments(dialect=db.dialect)
     own = scope.condition(source.belongs, arguments)
     condition = f"{own} AND {sql_of(where, source.columns, arguments)}"
     found = await db.fetch_value(
@@ -153,9 +176,14 @@ async def read_by(
     db: Database, source: Source, column: str, values: Sequence[object], scope: Scope
 ) -> list[dict[str, object]]:
     """Return all rows whose ``column`` is one of ``values`` and which ``scope`` may see, in no order."""
-    arguments = Arguments()
+    return await read_where(db, source, Compare(column, Op.IN, list(values)), scope)
+
+
+async def read_where(db: Database, source: Source, where: Filter, scope: Scope) -> list[dict[str, object]]:
+    """Return all rows that ``where`` finds and ``scope`` may see, in no order: of a list that is short, or by keys."""
+    arguments = Arguments(dialect=db.dialect)
     own = scope.condition(source.belongs, arguments)
-    condition = sql_of(Compare(column, Op.IN, list(values)), source.columns, arguments)
+    condition = sql_of(where, source.columns, arguments)
     return await db.fetch(
         f"SELECT {source.select} FROM {source.table} WHERE ({source.where}) AND {own} AND {condition}",
         *arguments.values,
@@ -184,24 +212,71 @@ def _joined(
 
 def _comparison(compare: Compare, column: Column, arguments: Arguments) -> str:
     sql, value, op = column.sql, compare.value, compare.op
+    if column.is_uid:
+        sql += SORTED
+        if op is Op.STARTS_WITH:
+            ends = arguments.add(value), arguments.add(f"{value}{LAST_CHARACTER}")
+            return f"({sql} >= {ends[0]} AND {sql} < {ends[1]})"
+    if op in (Op.CONTAINS, Op.STARTS_WITH, Op.MATCHES):
+        return _found(op, str(value), column, arguments)
     if op is Op.IN:
         return f"{sql} = ANY({arguments.add(value, column.cast + '[]')})"
     if op is Op.IS_NULL:
         absent = f"({sql} IS NULL OR {sql} = '')" if column.cast == "text" else f"({sql} IS NULL)"
         return absent if value else f"(NOT {absent})"
-    if op in (Op.CONTAINS, Op.STARTS_WITH):
-        return _like(compare, column, arguments)
-    sign = {Op.EQ: "=", Op.FROM: ">=", Op.TO: "<="}[op]
-    return f"{sql} {sign} {arguments.add(value, column.cast)}"
+    if op is Op.EQ:
+        return f"{sql} = {arguments.add(value, column.cast)}"
+    return f"{column.sql}{_sorted(column)} {_SIGNS[op]} {arguments.add(value, column.cast)}"
 
 
-def _like(compare: Compare, column: Column, arguments: Arguments) -> str:
-    wanted = search_text(str(compare.value)) if column.search else str(compare.value)
-    pattern = "".join(f"\\{c}" if c in "\\%_" else c for c in wanted) + "%"
-    if compare.op is Op.CONTAINS:
-        pattern = "%" + pattern
-    place = arguments.add(pattern)
+LAST_CHARACTER = "\U0010ffff"
+_SIGNS = {Op.FROM: ">=", Op.TO: "<="}
+SHORTEST_INDEXED = 3
+"""Both databases index texts by three characters."""
+
+
+def _sorted(column: Column) -> str:
+    return SORTED if column.cast == "text" else ""
+
+
+def _found(op: Op, value: str, column: Column, arguments: Arguments) -> str:
+    """Return where ``value`` is found in a text, and what narrows that down by an index."""
+    # SQLite knows no case but ASCII's, so nor may PostgreSQL where no search text was made.
+    looked = column.search or f"lower({column.sql}{SORTED})"
+    wanted = "{}" if column.search else f"lower({{}}{SORTED})"
+    conditions = []
+    for needle in _needles(op, value, column):
+        fits = (f"{looked} LIKE {wanted.format(arguments.add(p))} ESCAPE '\\'" for p in needle.patterns)
+        conditions += [f"({' OR '.join(fits)})", *_narrowed(needle, column, arguments)]
+    return f"({' AND '.join(conditions)})" if conditions else "TRUE"
+
+
+def _needles(op: Op, value: str, column: Column) -> tuple[Needle, ...]:
+    if column.is_name:
+        if op is Op.STARTS_WITH:
+            return (text_patterns.name_beginning(value),)
+        return text_patterns.name_words(value, wild=op is Op.MATCHES)
     if column.search:
-        return f"{column.search} LIKE {place} ESCAPE '\\'"
-    # Both sides by the database: SQLite knows no case but ASCII's, so what Python lowers it would never find.
-    return f"lower({column.sql}) LIKE lower({place}) ESCAPE '\\'"
+        return (text_patterns.word(value) if op is Op.MATCHES else text_patterns.phrase(value),)
+    plain = {
+        Op.CONTAINS: text_patterns.contained,
+        Op.STARTS_WITH: text_patterns.beginning,
+        Op.MATCHES: text_patterns.whole,
+    }
+    return (plain[op](value),)
+
+
+def _narrowed(needle: Needle, column: Column, arguments: Arguments) -> list[str]:
+    """Return what an index of the study's search text can tell beforehand."""
+    pieces = [p for p in needle.pieces if len(p) >= SHORTEST_INDEXED]
+    if column.study is None or not pieces:
+        return []
+    if arguments.dialect == "sqlite":
+        words = " ".join('"' + piece.replace('"', '""') + '"' for piece in pieces)
+        return [
+            f"{column.study}.id IN (SELECT rowid FROM study_words WHERE study_words MATCH {arguments.add(words)})"
+        ]
+    if column.search == f"{column.study}.search_text":
+        return []  # the index serves the comparison itself
+    found = [p for piece in pieces for p in text_patterns.contained(piece).patterns]
+    return [f"{column.study}.search_text LIKE {arguments.add(p)} ESCAPE '\\'" for p in found]

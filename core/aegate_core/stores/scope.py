@@ -18,6 +18,8 @@ class Arguments:
     """The values of one statement, numbered as they come."""
 
     values: list[object] = field(default_factory=list)
+    dialect: str = "postgres"
+    """What the statement is for, where it is not one text for both."""
 
     def add(self, value: object, cast: str = "text") -> str:
         """Return the place of ``value``."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aegate_core.database import Database
-from aegate_core.errors import AegateError, InvalidInput, NotFound, StorageError
+from aegate_core.errors import AegateError, Conflict, InvalidInput, NotFound, StorageError
 from aegate_core.events import MUTATION_DONE, Log
 from aegate_core.services.audit import Area, Deed, record
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.mutations.problems import (
+    ConflictProblem,
     NotFoundProblem,
     Problem,
     Refused,
@@ -36,6 +37,8 @@ class Outcome:
     dry_run: bool = False
     """Take everything back: nothing is changed and nothing is audited."""
     area: Area = Area.QUEUE
+    repeated: bool = False
+    """It was done before, by the same idempotency key: nothing is done and nothing is audited again."""
 
 
 class _DryRun(Exception):
@@ -53,6 +56,8 @@ async def change(context: Context, action: str, work: Callable[[Database], Await
         outcome = await work(tx)
         if outcome.dry_run:
             raise _DryRun(outcome.answer)
+        if outcome.repeated:
+            return outcome
         caller = context.caller
         deed = Deed(
             caller.name,
@@ -66,17 +71,38 @@ async def change(context: Context, action: str, work: Callable[[Database], Await
         return outcome
 
     try:
-        answer, said = (await context.db.atomically(with_audit)).answer, "DONE"
-    except _DryRun as tried:
-        answer, said = tried.answer, "DRY_RUN"
+        outcome = await context.db.atomically(with_audit)
+        answer, said = outcome.answer, "REPEATED" if outcome.repeated else "DONE"
+    except _DryRun as dry:
+        answer, said = dry.answer, "DRY_RUN"
     except (Refused, AegateError, RequestRefused) as error:
-        problem = error.problem if isinstance(error, Refused) else _problem_of(error)
-        if problem is None:
-            raise
+        problem = _problem_or_raise(error)
         answer, said = problem, problem.code
     context.forget()
     log(MUTATION_DONE, mutation=action, caller=context.caller.name, outcome=said)
     return answer
+
+
+async def tried(context: Context, work: Callable[[Database], Awaitable[T]]) -> T | Problem:
+    """Run ``work`` in a transaction that is taken back; return its answer, or the Problem that ended it."""
+
+    async def taken_back(tx: Database) -> None:
+        raise _DryRun(await work(tx))
+
+    try:
+        await context.db.atomically(taken_back)
+    except _DryRun as dry:
+        return cast("T", dry.answer)
+    except (Refused, AegateError, RequestRefused) as error:
+        return _problem_or_raise(error)
+    raise RuntimeError("a transaction that is taken back never commits")
+
+
+def _problem_or_raise(error: Refused | AegateError | RequestRefused) -> Problem:
+    problem = error.problem if isinstance(error, Refused) else _problem_of(error)
+    if problem is None:
+        raise error
+    return problem
 
 
 def _problem_of(error: AegateError | RequestRefused) -> Problem | None:
@@ -87,6 +113,8 @@ def _problem_of(error: AegateError | RequestRefused) -> Problem | None:
         return ValidationProblem(code=code, message=error.message, field_errors=[])
     if isinstance(error, NotFound):
         return NotFoundProblem(code="NOT_FOUND", message=error.message)
+    if isinstance(error, Conflict):
+        return ConflictProblem(code="CONFLICT", message=error.message, current=None, actual_count=None)
     if isinstance(error, InvalidInput):
         return ValidationProblem(code="INVALID_VALUE", message=error.message, field_errors=[])
     if isinstance(error, StorageError):

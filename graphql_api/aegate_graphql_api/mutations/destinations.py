@@ -1,8 +1,8 @@
-"""Hold a destination, let it go on, probe it; send studies by hand; ask the routes again."""
+"""Hold a destination, let it go on, probe it; ask the routes again."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Union, cast
 
 import strawberry
@@ -10,9 +10,7 @@ import strawberry
 from aegate_core.database import Database
 from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.services import deliveries, studies
-from aegate_core.services.deliveries import SendByHand
-from aegate_core.stores.index.list_studies import STUDIES, UNITS
-from aegate_core.stores.listing import Source, read_by
+from aegate_core.stores.index.list_studies import UNITS
 from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
@@ -20,15 +18,12 @@ from aegate_graphql_api.mutations.problems import (
     NotFoundProblem,
     UnavailableProblem,
     ValidationProblem,
-    invalid,
-    not_found,
 )
-from aegate_graphql_api.mutations.queue_items import MOST_AT_ONCE, check_reason
+from aegate_graphql_api.mutations.selection import check_reason, must_see
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.close_unit import CloseOutcome
 from aegate_graphql_api.schema.destination import Destination, by_ae
 from aegate_graphql_api.schema.node import key_of, number_of
-from aegate_graphql_api.schema.queue_item import QueueItem, load_items
 
 
 @strawberry.type(description="A destination after the change.", directives=[QUEUE])
@@ -90,103 +85,12 @@ async def _change(
     async def work(tx: Database) -> Outcome:
         check_reason(reason)
         ae = key_of(id, "Destination")
-        await _must_see(tx, context, DESTINATIONS, "ae", [ae])
+        await must_see(tx, context, DESTINATIONS, "ae", [ae])
         changed = await act(tx, parse_resource_key(ae))
         detail: dict[str, object] = {"changed": changed, "reason": reason}
         return Outcome(DestinationChanged(ae=ae, changed=changed), f"Destination:{ae}", detail)
 
     return cast("DestinationResult", await change(context, action, work))
-
-
-async def _must_see(
-    tx: Database, context: Context, source: Source, column: str, keys: Sequence[object]
-) -> None:
-    """Raise Refused NOT_FOUND unless the caller sees a row for each key: what is somebody else's is not there."""
-    found = await read_by(tx, source, column, keys, context.scope)
-    if len(found) < len(keys):
-        raise not_found(f"{len(keys) - len(found)} of {len(keys)} are not there: read the list again")
-
-
-@strawberry.type(
-    description="What was put into the queue; with the same idempotencyKey, what was then.",
-    directives=[QUEUE],
-)
-class StudiesSent:
-    """Queue items made by hand."""
-
-    keys: strawberry.Private[tuple[int, ...]]
-    dry_run: bool
-
-    @strawberry.field(description="How many queue items; with dryRun, how many there would be.")
-    def count(self) -> int:
-        """Count."""
-        return len(self.keys)
-
-    @strawberry.field(description="The queue items; none with dryRun.")
-    async def items(self, info: Info) -> list[QueueItem]:
-        """Load them after the change. What a dry run made was taken back, and another may have its ids by now."""
-        if self.dry_run:
-            return []
-        found = await info.context.loader(load_items).load_many(list(self.keys))
-        return [item for item in cast("list[QueueItem | None]", found) if item is not None]
-
-
-SendResult = Annotated[
-    Union[StudiesSent, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("SendResult"),
-]
-
-
-@strawberry.input(description="Which studies go where, by hand.")
-class SendStudiesInput:
-    """Which studies go where."""
-
-    study_ids: list[strawberry.ID]
-    destination_ids: list[strawberry.ID]
-    idempotency_key: str = strawberry.field(description="1 to 128 characters; the same one sends once.")
-    priority: int = 50
-    dry_run: bool = False
-
-
-async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
-    """Send studies to destinations by hand."""
-    context = info.context
-
-    async def work(tx: Database) -> Outcome:
-        request = _request(input, context.caller.name)
-        await _must_see(tx, context, DESTINATIONS, "ae", [str(d) for d in request.destinations])
-        await _must_see(tx, context, STUDIES, "id", request.study_ids)
-        keys = await deliveries.send_studies(tx, request, now=context.now)
-        answer = StudiesSent(keys=keys, dry_run=input.dry_run)
-        detail: dict[str, object] = {
-            "items": list(keys),
-            "destinations": [str(d) for d in request.destinations],
-            "idempotencyKey": request.idempotency_key,
-        }
-        target = "Study:" + ",".join(str(s) for s in request.study_ids)
-        return Outcome(answer, target, detail, dry_run=input.dry_run)
-
-    return cast("SendResult", await change(context, "sendStudies", work))
-
-
-def _request(input: SendStudiesInput, actor: str) -> SendByHand:
-    if not 1 <= len(input.study_ids) * len(input.destination_ids) <= MOST_AT_ONCE:
-        raise invalid(
-            "input", f"studies times destinations must be 1 to {MOST_AT_ONCE}: send in several requests"
-        )
-    if not 1 <= len(input.idempotency_key) <= 128 or "\0" in input.idempotency_key:
-        raise invalid("input.idempotencyKey", "must have 1 to 128 characters: a UUID will do")
-    if not 0 <= input.priority <= 100:
-        raise invalid("input.priority", f"must be 0 to 100, got {input.priority}")
-    return SendByHand(
-        study_ids=tuple(dict.fromkeys(number_of(i, "Study") for i in input.study_ids)),
-        destinations=tuple(
-            dict.fromkeys(parse_resource_key(key_of(i, "Destination")) for i in input.destination_ids)
-        ),
-        actor=actor,
-        idempotency_key=input.idempotency_key,
-        priority=input.priority,
-    )
 
 
 @strawberry.type(description="What the routes made of it now.", directives=[QUEUE])
@@ -209,7 +113,7 @@ async def reroute(info: Info, close_unit_id: strawberry.ID) -> RerouteResult:
 
     async def work(tx: Database) -> Outcome:
         unit = number_of(close_unit_id, "CloseUnit")
-        await _must_see(tx, context, UNITS, "id", [unit])
+        await must_see(tx, context, UNITS, "id", [unit])
         closed = await studies.reroute(tx, unit, actor=context.caller.name, now=context.now)
         answer = Rerouted(outcome=CloseOutcome(closed.outcome), queued=closed.deliveries)
         detail: dict[str, object] = {"outcome": closed.outcome, "queued": closed.deliveries}

@@ -7,10 +7,14 @@ import strawberry
 from aegate_graphql_api.mutations import (
     destinations,
     entities,
+    instances,
     locations,
+    operations,
     partitions,
     queue_items,
     routes,
+    sending,
+    troubles,
     verification,
 )
 from aegate_graphql_api.permissions import EITHER, ENTITIES, QUEUE
@@ -45,7 +49,13 @@ class Mutation:
     )
     bump_queue_items: queue_items.QueueItemsResult = strawberry.field(
         resolver=queue_items.bump_queue_items,
-        description="Put unfinished items to the front, once: a second bump leaves them.",
+        description="Put unfinished items before everything else that waits for their destination, above any "
+        "priority and waiting time; what is bumped later goes before what was bumped earlier.",
+        directives=[QUEUE],
+    )
+    retry_queue_item_instances: instances.RetryInstancesResult = strawberry.field(
+        resolver=instances.retry_instances,
+        description="Send single images of an item again that were given up or cancelled; what is held stays held.",
         directives=[QUEUE],
     )
     hold_destination: destinations.DestinationResult = strawberry.field(
@@ -63,9 +73,19 @@ class Mutation:
         description="Probe a destination in trouble at once: once it answers, what waits for it goes by itself.",
         directives=[QUEUE],
     )
-    send_studies: destinations.SendResult = strawberry.field(
-        resolver=destinations.send_studies,
+    send_studies: sending.SendResult = strawberry.field(
+        resolver=sending.send_studies,
         description="Send studies to destinations by hand.",
+        directives=[QUEUE],
+    )
+    send_series: sending.SendResult = strawberry.field(
+        resolver=sending.send_series,
+        description="Send series to destinations by hand.",
+        directives=[QUEUE],
+    )
+    send_instances: sending.SendResult = strawberry.field(
+        resolver=sending.send_instances,
+        description="Send single images to destinations by hand.",
         directives=[QUEUE],
     )
     reroute: destinations.RerouteResult = strawberry.field(
@@ -140,4 +160,20 @@ class Mutation:
         resolver=locations.remove_location_of,
         description="Remove a location; what names it stays, and says that it is not known.",
         directives=[ENTITIES],
+    )
+    cancel_operation: operations.CancelOperationResult = strawberry.field(
+        resolver=operations.cancel_operation,
+        description="End an operation before its next batch; what it changed stays changed.",
+        directives=[QUEUE],
+    )
+    resolve_conflict: troubles.ResolveConflictResult = strawberry.field(
+        resolver=troubles.resolve_conflict,
+        description="Decide about a conflict; what is held for it goes or is cancelled with that.",
+        directives=[QUEUE],
+    )
+    release_quarantined: troubles.ReleaseQuarantinedResult = strawberry.field(
+        resolver=troubles.release_quarantined,
+        description="Say that somebody looked at objects that could not be parsed: they leave the open list, and are "
+        "kept.",
+        directives=[QUEUE],
     )

@@ -120,10 +120,10 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     for term in terms(search, PREFIXES):
         if term.prefix is not None:
             column, op = PREFIXES[term.prefix]
-            parts.append(Compare(column, op, term.text))
+            parts.append(term.compare(column, op))
         else:
             anywhere = ("actor", "action", "target")
-            parts.append(AnyOf(tuple(Compare(column, Op.CONTAINS, term.text) for column in anywhere)))
+            parts.append(AnyOf(tuple(term.compare(column) for column in anywhere)))
     listing = Listing(
         "auditEvents", AUDIT, AUDIT_ORDERS[order_by.value], AllOf(tuple(parts)), (search, where)
     )

@@ -13,11 +13,13 @@ import strawberry
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.services.studies import OpenUnit, open_units_of
 from aegate_core.stores.index.list_studies import UNIT_ORDER, UNITS
-from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
+from aegate_core.stores.listing import AllOf, Compare, Op, read_by
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id
+from aegate_graphql_api.schema.of_study import OfStudyWhere, found_of_study
+from aegate_graphql_api.search import OneOfFilter, TimeFilter
 
 if TYPE_CHECKING:
     from aegate_graphql_api.schema.queue_item import WhyNotMoving
@@ -82,20 +84,41 @@ class CloseUnit(Node):
         return cast("Study | None", await info.context.loader(load_studies).load(self.study_key))
 
 
-async def close_units(
+@strawberry.input(description="All that is given must hold.")
+class CloseUnitWhere(OfStudyWhere):
+    """Filter of units."""
+
+    outcome: OneOfFilter[CloseOutcome] | None = strawberry.field(
+        default=None, description="What the last close made of it."
+    )
+    due_at: TimeFilter | None = strawberry.field(
+        default=None, description="When it closes; null: nothing of it waits."
+    )
+    closed_at: TimeFilter | None = strawberry.field(default=None, description="When it closed last.")
+    last_arrival_at: TimeFilter | None = strawberry.field(
+        default=None, description="When an image of it came last."
+    )
+    all_of: Optional[list[CloseUnitWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
+    any_of: Optional[list[CloseUnitWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+
+
+async def close_units(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
     outcome: CloseOutcome | None = None,
     open: bool | None = None,
+    search: str | None = None,
+    where: CloseUnitWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
 ) -> Connection[CloseUnit]:
     """List units, newest first."""
-    where: list[Filter] = []
+    parts = [await found_of_study(info.context, search, where)]
     if outcome is not None:
-        where.append(Compare("outcome", Op.EQ, outcome.value))
+        parts.append(Compare("outcome", Op.EQ, outcome.value))
     if open is not None:
-        where.append(Compare("due_at", Op.IS_NULL, not open))
-    listing = Listing("closeUnits", UNITS, UNIT_ORDER, AllOf(tuple(where)), (outcome, open))
+        parts.append(Compare("due_at", Op.IS_NULL, not open))
+    asked = (outcome, open, search, where)
+    listing = Listing("closeUnits", UNITS, UNIT_ORDER, AllOf(tuple(parts)), asked)
     return await connection(info.context, listing, unit_of, first=first, after=after)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 
-from aegate_core.database import as_datetime, as_int
+from aegate_core.database import as_int
 from aegate_core.stores.index.list_resources import (
     entity_conditions,
     open_counts,
@@ -18,15 +17,24 @@ from aegate_core.stores.index.list_resources import (
     unclosed_units,
 )
 from aegate_core.stores.listing import EVERYTHING, Order, PageQuery, read_page
-from aegate_core.stores.queue.list_items import DESTINATIONS, failed, grouped
+from aegate_core.stores.queue import rollup
+from aegate_core.stores.queue.list_items import DESTINATIONS, failed, unfinished
 from aegate_graphql_api.context import Context, Info, moment, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.categories import (
+    Category,
+    categories,
+    counts_of,
+    midnight,
+    oldest_of,
+    sent_lately,
+)
 from aegate_graphql_api.schema.destination import StateCount
-from aegate_graphql_api.schema.queue_item import DeliveryState
 from aegate_graphql_api.schema.resources import conditions_of
 
 LONGEST_LOOK_BACK = timedelta(days=7)
+LATELY = timedelta(hours=1)
 
 
 @strawberry.enum(description="What is wrong, the gravest first.")
@@ -54,15 +62,6 @@ class Trouble:
     since: datetime | None
 
 
-@strawberry.type(description="Counts of one AE, location or route.", directives=[QUEUE])
-class Category:
-    """A category of the dashboard."""
-
-    name: str
-    counts: list[StateCount]
-    oldest: datetime | None = strawberry.field(description="When its oldest unfinished item was made.")
-
-
 @strawberry.type(description="What an AE sent that is not through yet.", directives=[QUEUE])
 class Arriving:
     """Work that no queue row shows."""
@@ -74,51 +73,73 @@ class Arriving:
 
 
 @strawberry.type(
-    description="Counts by state and by AE, location and route; trouble first.", directives=[QUEUE]
+    description="Counts by state and by AE, location, route and patient partition; trouble first.",
+    directives=[QUEUE],
 )
 class Dashboard:
     """The dashboard."""
 
-    trouble: list[Trouble]
+    trouble: list[Trouble] = strawberry.field(description="What a person should look at, the gravest first.")
     counts: list[StateCount] = strawberry.field(description="Unfinished items, and those finished since.")
-    by_destination: list[Category]
-    by_source: list[Category]
-    by_location: list[Category]
-    by_route: list[Category]
-    arriving: list[Arriving]
-    unclosed_units: int
-    unindexed: int
+    by_destination: list[Category] = strawberry.field(description="By the AE that items go to.")
+    by_source: list[Category] = strawberry.field(description="By the AE that the images came from.")
+    by_location: list[Category] = strawberry.field(description="By location; what has none is left out.")
+    by_route: list[Category] = strawberry.field(
+        description="By the route that asked for it; what a person asked for is left out."
+    )
+    by_partition: list[Category] = strawberry.field(description="By patient partition.")
+    sent_last_hour: int = strawberry.field(
+        description="Throughput: items that were sent completely within the last hour, such as 120."
+    )
+    arriving: list[Arriving] = strawberry.field(description="By AE, what no queue row shows yet.")
+    unclosed_units: int = strawberry.field(description="Studies or series that are not complete yet.")
+    unindexed: int = strawberry.field(description="Acknowledged objects that are not indexed yet.")
     no_route: int = strawberry.field(description="Units whose last close no route matched.")
-    open_conflicts: int
-    quarantined: int
+    open_conflicts: int = strawberry.field(description="Conflicts that nobody resolved.")
+    quarantined: int = strawberry.field(description="Objects that could not be parsed, kept.")
     failed: int = strawberry.field(
         description="All FAILED items, whenever they failed; 10,001 stands for more."
     )
-    oldest: datetime | None
-    finished_since: datetime
+    oldest: datetime | None = strawberry.field(description="When the oldest unfinished item was made.")
+    finished_since: datetime = strawberry.field(
+        description="Since when finished items are counted: a quarter of an hour begins there."
+    )
 
 
-async def dashboard(info: Info, finished_since: datetime | None = None) -> Dashboard:
-    """Count. Finished items are counted since ``finishedSince``: midnight UTC when left out, at most 7 days back."""
+async def dashboard(
+    info: Info,
+    finished_since: Annotated[
+        datetime | None,
+        strawberry.argument(
+            description="Count what was finished since then, at most 7 days back; instead of timeZone's midnight."
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str,
+        strawberry.argument(
+            description='IANA name of the zone whose day "today" is, such as "Europe/Berlin": finished items are '
+            "counted since its midnight."
+        ),
+    ] = "UTC",
+) -> Dashboard:
+    """Count. Finished items are counted since ``finishedSince``, or since midnight in ``timeZone``."""
     context = info.context
-    since = utc(finished_since or context.now.replace(hour=0, minute=0, second=0, microsecond=0))
-    if since is None or context.now - since > LONGEST_LOOK_BACK:
-        raise RequestRefused(
-            "INVALID_VALUE", "finishedSince must be a time with zone, at most 7 days back: move it"
-        )
-    rows = await grouped(context.db, since, context.scope)
+    since = _since(finished_since, midnight(time_zone, context.now), context.now)
+    rows: list[Mapping[str, Any]] = [*await unfinished(context.db, context.scope)]
+    rows += await rollup.finished(context.db, since, context.now - LATELY, context.scope)
     open_ = await open_counts(context.db, context.scope)
     failures = await failed(context.db, context.scope)
     arriving = await _arriving(context)
+    by_route = [r for r in rows if str(r["requested_by"]).startswith("route:")]
     return Dashboard(
         trouble=await _trouble(context, open_, failures),
-        counts=_counts(rows),
-        by_destination=_categories(rows, "destination"),
-        by_source=_categories(rows, "source_ae"),
-        by_location=_categories(rows, "location_code"),
-        by_route=_categories(
-            [r for r in rows if str(r["requested_by"]).startswith("route:")], "requested_by"
-        ),
+        counts=counts_of(rows),
+        by_destination=categories(rows, "destination", "destination"),
+        by_source=categories(rows, "source_ae", "sourceAe"),
+        by_location=categories(rows, "location_code", "locationCode"),
+        by_route=categories(by_route, "requested_by", "requestedBy"),
+        by_partition=categories(rows, "partition", "partition"),
+        sent_last_hour=sent_lately(rows),
         arriving=arriving,
         unclosed_units=sum(a.unclosed_units for a in arriving),
         unindexed=sum(a.unindexed for a in arriving),
@@ -126,36 +147,18 @@ async def dashboard(info: Info, finished_since: datetime | None = None) -> Dashb
         open_conflicts=open_["conflicts"],
         quarantined=open_["quarantined"],
         failed=failures,
-        oldest=_oldest(rows),
+        oldest=oldest_of(rows),
         finished_since=since,
     )
 
 
-_UNFINISHED = ("SCHEDULED", "IN_PROGRESS", "RETRY", "HELD")
-
-
-def _counts(rows: Iterable[Mapping[str, Any]]) -> list[StateCount]:
-    totals: Counter[str] = Counter()
-    for row in rows:
-        totals[row["state"]] += int(row["n"])
-    return [
-        StateCount(state=state, count=totals[state.value]) for state in DeliveryState if totals[state.value]
-    ]
-
-
-def _oldest(rows: Iterable[Mapping[str, Any]]) -> datetime | None:
-    return min((as_datetime(r["oldest"]) for r in rows if r["state"] in _UNFINISHED), default=None)
-
-
-def _categories(rows: Iterable[Mapping[str, Any]], column: str) -> list[Category]:
-    grouped_rows: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if row[column] is not None:
-            grouped_rows.setdefault(str(row[column]).removeprefix("route:"), []).append(row)
-    return [
-        Category(name=name, counts=_counts(own), oldest=_oldest(own))
-        for name, own in sorted(grouped_rows.items())
-    ]
+def _since(asked: datetime | None, day: datetime, now: datetime) -> datetime:
+    since = day if asked is None else utc(asked)
+    if since is None or now - since > LONGEST_LOOK_BACK:
+        raise RequestRefused(
+            "INVALID_VALUE", "finishedSince must be a time with zone, at most 7 days back: move it"
+        )
+    return rollup.quarter_of(since)
 
 
 async def _arriving(context: Context) -> list[Arriving]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import strawberry
 
 from aegate_core.database import as_datetime
 from aegate_core.decisions.breaker import BreakerState
-from aegate_core.stores.listing import EVERYTHING, read_by
+from aegate_core.stores.listing import AllOf, AnyOf, read_by
 from aegate_core.stores.queue.list_items import DESTINATION_ORDER, DESTINATIONS, live_counts, slots_in_use
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
@@ -19,6 +19,7 @@ from aegate_graphql_api.permissions import ENTITIES, QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, key_of
 from aegate_graphql_api.schema.queue_item import DeliveryState
 from aegate_graphql_api.schema.resources import ApplicationEntity, load_entities
+from aegate_graphql_api.search import OneOfFilter, TextFilter, TimeFilter, filter_of, terms
 
 strawberry.enum(
     BreakerState,
@@ -82,11 +83,42 @@ class Destination(Node):
         return cast("ApplicationEntity | None", await info.context.loader(load_entities).load(self.ae))
 
 
+@strawberry.input(description="All that is given must hold.")
+class DestinationWhere:
+    """Filter of destinations."""
+
+    ae: TextFilter | None = strawberry.field(
+        default=None, description="namespace/name of the AE, such as default/pacs."
+    )
+    breaker: OneOfFilter[BreakerState] | None = strawberry.field(
+        default=None, description="Whether it goes, or is in trouble."
+    )
+    held_at: TimeFilter | None = strawberry.field(
+        default=None, description="Since when a person holds it; null: nobody does."
+    )
+    gone_at: TimeFilter | None = strawberry.field(
+        default=None, description="Since when there is no such AE; null: there is."
+    )
+    last_success_at: TimeFilter | None = strawberry.field(
+        default=None, description="When it last took something."
+    )
+    all_of: Optional[list[DestinationWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
+    any_of: Optional[list[DestinationWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+
+
 async def destinations(
-    info: Info, first: First = DEFAULT_FIRST, after: After = None
+    info: Info,
+    search: str | None = None,
+    where: DestinationWhere | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
 ) -> Connection[Destination]:
     """List destinations by name, also those that are gone."""
-    listing = Listing("destinations", DESTINATIONS, DESTINATION_ORDER, EVERYTHING)
+    parts = [filter_of(where)]
+    for term in terms(search, ("ae",)):
+        parts.append(AnyOf((term.compare("text"), term.compare("ae"))))
+    asked = (search, where)
+    listing = Listing("destinations", DESTINATIONS, DESTINATION_ORDER, AllOf(tuple(parts)), asked)
     return await connection(info.context, listing, destination_of, first=first, after=after)
 
 

@@ -1,10 +1,14 @@
-"""explainRoute: what every route makes of a study, before anything is sent."""
+"""explainRoute: what every route makes of a study, or of a header that has not come yet, before anything is sent."""
 
 from __future__ import annotations
 
 import strawberry
 
+from aegate_core.dicom.identifiers import parse_resource_key
+from aegate_core.dicom.sample_header import SampleAttribute, sample_header
+from aegate_core.errors import InvalidValue
 from aegate_core.services import studies as service
+from aegate_core.stores.index.list_resources import sees_entity
 from aegate_core.stores.index.list_studies import STUDIES
 from aegate_core.stores.listing import read_by
 from aegate_core.stores.scope import Owner, Scope
@@ -88,3 +92,43 @@ def _source(source: service.SourceExplanation, scope: Scope) -> SourceExplanatio
             for d in source.destinations
         ],
     )
+
+
+@strawberry.input(description="One element of a header that has not come yet.")
+class SampleAttributeInput:
+    """One element."""
+
+    keyword: str = strawberry.field(
+        description="Its keyword in the DICOM Standard (PS3.6), such as Modality or StudyDescription."
+    )
+    values: list[str] = strawberry.field(
+        description="Its values as texts, such as CT; a person's name as Family^Given. None: it is there, and empty."
+    )
+
+
+@strawberry.input(description="A header that has not come yet, and which Application Entity would send it.")
+class SampleHeaderInput:
+    """A header and its sender."""
+
+    source_ae: str = strawberry.field(
+        description="namespace/name of the AE that would send it, such as default/ct1."
+    )
+    attributes: list[SampleAttributeInput] = strawberry.field(
+        description="The elements that matter, at most 100; a route asks for the modality, and for those that its "
+        "elements name."
+    )
+
+
+async def explain_route_of_header(info: Info, header: SampleHeaderInput) -> SourceExplanation:
+    """Explain what the routes would make of one image with this header."""
+    context = info.context
+    try:
+        key = parse_resource_key(header.source_ae)
+    except InvalidValue:
+        raise RequestRefused(
+            "INVALID_VALUE", "sourceAe must be namespace/name, such as default/ct1: take it from an answer"
+        ) from None
+    elements = sample_header([SampleAttribute(a.keyword, a.values) for a in header.attributes])
+    if not await sees_entity(context.db, str(key), context.scope):
+        raise RequestRefused("NOT_FOUND", "there is no such Application Entity: take sourceAe from an answer")
+    return _source(await service.explain_header(context.db, key, elements), context.scope)

@@ -17,6 +17,7 @@ from aegate_graphql_api.limits import LONGEST_PAGE
 from aegate_graphql_api.schema import audit, close_unit, resources, study, trouble
 from aegate_graphql_api.schema.destination import Destination, by_ae
 from aegate_graphql_api.schema.node import Node, number_of, parse_id
+from aegate_graphql_api.schema.operation import Operation, load_operations
 from aegate_graphql_api.schema.queue_item import QueueItem, load_items
 
 Load = Callable[[Context, str], Awaitable[Any]]
@@ -64,6 +65,7 @@ KINDS: Mapping[str, tuple[type, Load]] = {
         (QueueItem, _numbered(load_items, QueueItem)),
         (Destination, _destination),
         (audit.AuditEvent, audit.load_event),
+        (Operation, _numbered(load_operations, Operation)),
         (trouble.Conflict, _rows(CONFLICTS, trouble.Conflict, trouble.conflict_of)),
         (
             trouble.QuarantinedObject,

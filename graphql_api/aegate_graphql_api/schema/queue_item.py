@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import strawberry
@@ -12,9 +12,9 @@ import strawberry
 from aegate_core.database import as_datetime, as_json
 from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.decisions.moving import WhyNotMoving as Why
-from aegate_core.dicom.text import search_text
-from aegate_core.services.deliveries import why_not_moving
-from aegate_core.stores.index.list_resources import keys_matching
+from aegate_core.decisions.outcome_words import explain_outcome
+from aegate_core.services.deliveries import InLine, in_line, why_not_moving
+from aegate_core.stores.index.list_resources import keys_matching, routes_matching
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
 from aegate_core.stores.queue.list_items import (
     EVENT_ORDER,
@@ -23,12 +23,14 @@ from aegate_core.stores.queue.list_items import (
     ITEM_INSTANCES,
     ITEM_ORDERS,
     ITEMS,
+    destination_ids,
 )
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, number_of
+from aegate_graphql_api.schema.of_study import anything_of_a_study
 from aegate_graphql_api.schema.scalars import JSON, BigInt
 from aegate_graphql_api.schema.study import Study, load_studies
 from aegate_graphql_api.search import (
@@ -100,6 +102,10 @@ class DeliveryInstance:
         description="The peer's C-STORE status (PS3.7 C) of the last attempt."
     )
     status_hex: str | None = strawberry.field(description="The same, as 0xA900.")
+    explanation: str | None = strawberry.field(
+        description="What became of it and what comes of that, in one sentence, by the Standard's meaning of the "
+        "status; null: nothing yet."
+    )
     attempts: int
     error_code: str | None
     available_at: datetime | None = strawberry.field(description="When it is tried again.")
@@ -162,6 +168,24 @@ class QueueItem(Node):
         """Answer for all items of the answer at once."""
         return cast("WhyNotMoving | None", await info.context.loader(load_why).load(self.key))
 
+    @strawberry.field(
+        description="Its place in the line of its destination, 1 is next; null: it does not wait in line (see "
+        "whyNotMoving), or more than 1,000 are before it."
+    )
+    async def position(self, info: Info) -> int | None:
+        """Answer for all items of the answer at once."""
+        place = cast("InLine | None", await info.context.loader(load_places).load(self.key))
+        return None if place is None else place.position
+
+    @strawberry.field(
+        description="When it will begin to be sent, by its place, the connections to the destination and how long "
+        "others took in the last 15 minutes; null: nobody can tell."
+    )
+    async def estimated_start(self, info: Info) -> datetime | None:
+        """Answer for all items of the answer at once."""
+        place = cast("InLine | None", await info.context.loader(load_places).load(self.key))
+        return None if place is None else place.starts_at
+
     @strawberry.field(description="The study that it is of.")
     async def study(self, info: Info) -> Study | None:
         """Load the studies of all items of the answer at once."""
@@ -204,11 +228,25 @@ class QueueItem(Node):
 
 
 @strawberry.enum(description="Orders that an index serves.")
-class QueueOrder(StrEnum):
+class QueueOrder(Enum):
     """Orders of queue items."""
 
-    NEWEST = "NEWEST"
-    OLDEST = "OLDEST"
+    NEWEST = strawberry.enum_value(
+        "NEWEST", description="Made last comes first. An item's place never changes."
+    )
+    OLDEST = strawberry.enum_value(
+        "OLDEST", description="Made first comes first. An item's place never changes."
+    )
+    LAST_FINISHED = strawberry.enum_value(
+        "LAST_FINISHED",
+        description="Finished items alone, those finished last come first. An item that is retried leaves the list: "
+        "while you page it may be missed, or come again once it is finished anew.",
+    )
+    NEXT = strawberry.enum_value(
+        "NEXT",
+        description="Unfinished items alone, in the order in which workers take them: bumped ones, then by priority "
+        "and age. A change of priority moves an item: while you page it may be missed or come twice.",
+    )
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -258,7 +296,7 @@ async def queue_items(  # noqa: PLR0913 - a GraphQL field has the arguments that
 ) -> Connection[QueueItem]:
     """List queue items."""
     found = await items_filter(info.context, search, where)
-    listing = Listing("queueItems", ITEMS, ITEM_ORDERS[order_by.value], found, (search, where))
+    listing = Listing("queueItems", ITEMS, ITEM_ORDERS[order_by.name], found, (search, where))
     return await connection(info.context, listing, item_of, first=first, after=after)
 
 
@@ -278,20 +316,22 @@ async def items_filter(context: Context, search: str | None, where: QueueItemWhe
 async def _term(context: Context, term: Term) -> Filter:
     if term.prefix is not None and term.prefix in PREFIXES:
         column, op = PREFIXES[term.prefix]
-        return Compare(column, op, term.text)
-    keys = await keys_matching(context.db, search_text(term.text))
-    columns = {"from": ("source_ae",), "to": ("destination",)}.get(
-        term.prefix or "", ("source_ae", "destination")
-    )
-    aes = tuple(Compare(column, Op.IN, keys) for column in columns if keys)
-    if term.prefix is not None:
-        return AnyOf(aes)
-    others = (
-        Compare("text", Op.CONTAINS, term.text),
-        Compare("location_code", Op.EQ, term.text),
-        Compare("requested_by", Op.CONTAINS, term.text),
-    )
-    return AnyOf((*others, *aes))
+        return term.compare(column, op)
+    aes = await keys_matching(context.db, term.compare("text"))
+    if term.prefix == "from":
+        return Compare("source_ae", Op.IN, aes)
+    to = await destination_ids(context.db, aes)
+    if term.prefix == "to":
+        return Compare("destination_key", Op.IN, to)
+    if term.prefix == "ae":
+        return AnyOf((Compare("source_ae", Op.IN, aes), Compare("destination_key", Op.IN, to)))
+    # Each alternative that cannot be costs: with one beside it, no index of the studies is of use.
+    alternatives = [anything_of_a_study(term)]
+    if to:
+        alternatives.append(Compare("destination_key", Op.IN, to))
+    if routes := await routes_matching(context.db, term.compare("key")):
+        alternatives.append(Compare("requested_by", Op.IN, [f"route:{key}" for key in routes]))
+    return AnyOf(tuple(alternatives))
 
 
 async def load_items(context: Context, keys: list[int]) -> list[QueueItem | None]:
@@ -307,6 +347,12 @@ async def load_why(context: Context, keys: list[int]) -> list[WhyNotMoving | Non
     # By the database's clock: leases and the workers' signs of life go by it.
     answers = await why_not_moving(context.db, keys, now=await context.db.time())
     return [_why(answers.get(key)) for key in keys]
+
+
+async def load_places(context: Context, keys: list[int]) -> list[InLine | None]:
+    """Say where items stand in line."""
+    found = await in_line(context.db, keys, now=await context.db.time())
+    return [found.get(key) for key in keys]
 
 
 def _why(why: Why | None) -> WhyNotMoving | None:
@@ -368,6 +414,7 @@ def instance_of(row: Mapping[str, Any]) -> DeliveryInstance:
         state=InstanceState(row["state"]),
         status=status,
         status_hex=None if status is None else f"0x{status:04X}",
+        explanation=explain_outcome(status, row["error_code"]),
         attempts=int(row["attempts"]),
         error_code=row["error_code"],
         available_at=moment(row["available_at"]),

@@ -12,7 +12,7 @@ from aegate_core.database import as_datetime, as_json
 from aegate_core.resources.versions import spec_version
 from aegate_core.stores.index.freshness import stale_scopes
 from aegate_core.stores.index.list_resources import BY_NAME, ENTITIES, PARTITIONS, ROUTES
-from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
+from aegate_core.stores.listing import AllOf, Filter, Op, read_by
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import ANYONE, EITHER, QUEUE
@@ -181,9 +181,7 @@ async def partitions(
 
 def _searched(search: str | None, prefixes: Mapping[str, str]) -> Filter:
     parts: list[Filter] = [
-        Compare(prefixes[t.prefix], Op.STARTS_WITH, t.text)
-        if t.prefix
-        else AnyOf((Compare("text", Op.CONTAINS, t.text),))
+        t.compare(prefixes[t.prefix], Op.STARTS_WITH) if t.prefix else t.compare("text")
         for t in terms(search, prefixes)
     ]
     return AllOf(tuple(parts))

@@ -8,17 +8,20 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from aegate_graphql_api.guard import Guard
+from aegate_graphql_api.live.root import Subscription
 from aegate_graphql_api.mutations import entities
 from aegate_graphql_api.mutations.root import Mutation
 from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
 from aegate_graphql_api.schema import (
     audit,
+    change,
     close_unit,
     dashboard,
     destination,
     explanation,
     location,
     nodes,
+    operation,
     queue_item,
     resources,
     study,
@@ -76,6 +79,15 @@ class Query:
     queue_item = strawberry.field(
         resolver=queue_item.queue_item, description="One queue item.", directives=[QUEUE]
     )
+    operations = strawberry.field(
+        resolver=operation.operations,
+        description="Changes of many that go on by themselves, newest first; those that are about nothing beyond what "
+        "the caller sees.",
+        directives=[QUEUE],
+    )
+    operation = strawberry.field(
+        resolver=operation.operation, description="One operation, with how far it is.", directives=[QUEUE]
+    )
     destinations = strawberry.field(
         resolver=destination.destinations, description="AEs as receivers, by name.", directives=[QUEUE]
     )
@@ -105,9 +117,20 @@ class Query:
         description="Who did what, and who saw what. search knows actor:, address:, action:, target:, partition:.",
         directives=[EITHER],
     )
+    changes = strawberry.field(
+        resolver=change.changes,
+        description="What happened, in order and without gaps, kept for 7 days: for programs that follow it. "
+        "Shown are changes of the partitions and AEs that the token may see.",
+        directives=[EITHER],
+    )
     explain_route = strawberry.field(
         resolver=explanation.explain_route,
         description="What every route makes of a study, before anything is sent.",
+        directives=[QUEUE],
+    )
+    explain_route_of_header = strawberry.field(
+        resolver=explanation.explain_route_of_header,
+        description="What every route would make of an image that has not come yet, by its header and its sender.",
         directives=[QUEUE],
     )
 
@@ -124,6 +147,7 @@ class QuietSchema(strawberry.Schema):
 schema = QuietSchema(
     query=Query,
     mutation=Mutation,
+    subscription=Subscription,
     types=[kind for kind, _ in nodes.KINDS.values()],
     extensions=[Guard],
     config=StrawberryConfig(scalar_map=SCALARS),

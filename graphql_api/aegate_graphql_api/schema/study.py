@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum
 from typing import Any, Optional, cast
 
 import strawberry
 
 from aegate_core.database import as_datetime, as_json
-from aegate_core.dicom.text import search_text
 from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.index.list_studies import (
     INSTANCE_ORDER,
@@ -20,13 +19,14 @@ from aegate_core.stores.index.list_studies import (
     STUDIES,
     STUDY_ORDERS,
 )
-from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_by
+from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.close_unit import CloseUnit, load_units
 from aegate_graphql_api.schema.node import Node, global_id, number_of
+from aegate_graphql_api.schema.of_study import anything_of_a_study
 from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.search import NumberFilter, Term, TextFilter, TimeFilter, filter_of, terms
 
@@ -126,13 +126,27 @@ class Study(Node):
         return cast("list[CloseUnit]", await info.context.loader(load_units).load(self.key))
 
 
+_MOVES = " An image that arrives moves its study: while you page it may be missed or come twice."
+
+
 @strawberry.enum(description="Orders that an index serves.")
-class StudyOrder(StrEnum):
+class StudyOrder(Enum):
     """Orders of studies."""
 
-    NEWEST_ARRIVAL = "NEWEST_ARRIVAL"
-    OLDEST_ARRIVAL = "OLDEST_ARRIVAL"
-    NEWEST_STUDY_DATE = "NEWEST_STUDY_DATE"
+    NEWEST_ARRIVAL = strawberry.enum_value(
+        "NEWEST_ARRIVAL", description="Whose last image came last comes first." + _MOVES
+    )
+    OLDEST_ARRIVAL = strawberry.enum_value(
+        "OLDEST_ARRIVAL", description="Whose last image came first comes first." + _MOVES
+    )
+    NEWEST_STUDY_DATE = strawberry.enum_value(
+        "NEWEST_STUDY_DATE",
+        description="By the date that the device wrote, the latest first; without one: last.",
+    )
+    OLDEST_STUDY_DATE = strawberry.enum_value(
+        "OLDEST_STUDY_DATE",
+        description="By the date that the device wrote, the earliest first; without one: first.",
+    )
 
 
 @strawberry.input(description="All that is given must hold. Dates are YYYYMMDD.")
@@ -177,11 +191,17 @@ async def studies(  # noqa: PLR0913 - a GraphQL field has the arguments that cal
     after: After = None,
 ) -> Connection[Study]:
     """List studies."""
+    found = await studies_filter(info.context, search, where)
+    listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.name], found, (search, where))
+    return await connection(info.context, listing, study_of, first=first, after=after)
+
+
+async def studies_filter(context: Context, search: str | None, where: StudyWhere | None) -> Filter:
+    """Return what a search and a filter ask for."""
     parts = [filter_of(where)]
     for term in terms(search, (*PREFIXES, "ae")):
-        parts.append(await _term(info.context, term))
-    listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.value], AllOf(tuple(parts)), (search, where))
-    return await connection(info.context, listing, study_of, first=first, after=after)
+        parts.append(await _term(context, term))
+    return AllOf(tuple(parts))
 
 
 async def study(info: Info, id: strawberry.ID) -> Study | None:
@@ -192,13 +212,10 @@ async def study(info: Info, id: strawberry.ID) -> Study | None:
 async def _term(context: Context, term: Term) -> Filter:
     if term.prefix is not None and term.prefix in PREFIXES:
         column, op = PREFIXES[term.prefix]
-        return Compare(column, op, term.text)
-    keys = await keys_matching(context.db, search_text(term.text))
-    sources: list[Filter] = [Compare("source_ae", Op.IN, keys)] if keys else []
+        return term.compare(column, op)
     if term.prefix == "ae":
-        return AnyOf(tuple(sources))
-    location = Compare("location_code", Op.EQ, term.text)
-    return AnyOf((Compare("text", Op.CONTAINS, term.text), location, *sources))
+        return Compare("source_ae", Op.IN, await keys_matching(context.db, term.compare("text")))
+    return anything_of_a_study(term)
 
 
 async def load_studies(context: Context, keys: list[int]) -> list[Study | None]:

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import strawberry
 
 from aegate_core.database import as_datetime
+from aegate_core.decisions.resolutions import Resolution, choices
+from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.index.list_studies import CONFLICT_ORDER, CONFLICTS, QUARANTINE, QUARANTINE_ORDER
-from aegate_core.stores.listing import AllOf, Compare, Filter, Op
+from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op
 from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
 from aegate_graphql_api.context import Info, moment
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id
+from aegate_graphql_api.schema.of_study import OfStudyWhere, found_of_study
 from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.schema.study import Study, load_studies
+from aegate_graphql_api.search import TextFilter, TimeFilter, filter_of, terms
+
+strawberry.enum(
+    Resolution,
+    name="ConflictResolution",
+    description="What may be decided about a conflict; nothing that was received is changed or deleted by it. Of a "
+    "PATIENT_MISMATCH: SEND_AS_IT_IS lets go what is held for it, DO_NOT_SEND cancels that. Of a "
+    "SAME_UID_OTHER_CONTENT: KEEP_NEWER leaves it so, KEEP_OLDER lets the older content count, which is what is sent "
+    "by hand and shown from then on; queue items keep what they were made with. Of a SAME_UID_OTHER_STUDY: KEEP_BOTH "
+    "leaves it so.",
+)
 
 
 @strawberry.type(
@@ -36,6 +50,11 @@ class Conflict(Node):
     resolved_at: datetime | None
     resolved_by: str | None
     resolution: str | None
+
+    @strawberry.field(description="What may be decided about it, by resolveConflict; empty: it is resolved.")
+    def choices(self) -> list[Resolution]:
+        """Say what fits its kind."""
+        return [] if self.resolved_at is not None else list(choices(self.kind))
 
     @strawberry.field(description="The study that it is about.")
     async def study(self, info: Info) -> Study | None:
@@ -62,24 +81,70 @@ class QuarantinedObject(Node):
     resolution: str | None
 
 
-async def conflicts(
-    info: Info, resolved: bool | None = False, first: First = DEFAULT_FIRST, after: After = None
+@strawberry.input(description="All that is given must hold.")
+class ConflictWhere(OfStudyWhere):
+    """Filter of conflicts."""
+
+    kind: TextFilter | None = strawberry.field(default=None, description="Such as PATIENT_MISMATCH.")
+    created_at: TimeFilter | None = strawberry.field(default=None, description="When it was found.")
+    resolved_at: TimeFilter | None = strawberry.field(
+        default=None, description="When it was resolved; null: it is open."
+    )
+    all_of: Optional[list[ConflictWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
+    any_of: Optional[list[ConflictWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+
+
+@strawberry.input(description="All that is given must hold.")
+class QuarantinedObjectWhere:
+    """Filter of quarantined objects."""
+
+    source_ae: TextFilter | None = strawberry.field(
+        default=None, description="namespace/name of the AE that sent it, such as default/ct1."
+    )
+    reason: TextFilter | None = strawberry.field(default=None, description="Why it could not be parsed.")
+    received_at: TimeFilter | None = strawberry.field(default=None, description="When it came.")
+    resolved_at: TimeFilter | None = strawberry.field(
+        default=None, description="When it was resolved; null: it is open."
+    )
+    all_of: Optional[list[QuarantinedObjectWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
+    any_of: Optional[list[QuarantinedObjectWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+
+
+async def conflicts(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
+    info: Info,
+    resolved: bool | None = False,
+    search: str | None = None,
+    where: ConflictWhere | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
 ) -> Connection[Conflict]:
     """List conflicts, newest first; ``resolved`` null: all of them."""
-    listing = Listing("conflicts", CONFLICTS, CONFLICT_ORDER, _resolved(resolved), resolved)
+    found = AllOf((_resolved(resolved), await found_of_study(info.context, search, where)))
+    listing = Listing("conflicts", CONFLICTS, CONFLICT_ORDER, found, (resolved, search, where))
     return await connection(info.context, listing, conflict_of, first=first, after=after)
 
 
-async def quarantined_objects(
-    info: Info, resolved: bool | None = False, first: First = DEFAULT_FIRST, after: After = None
+async def quarantined_objects(  # noqa: PLR0913 - as above
+    info: Info,
+    resolved: bool | None = False,
+    search: str | None = None,
+    where: QuarantinedObjectWhere | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
 ) -> Connection[QuarantinedObject]:
     """List quarantined objects, newest first; ``resolved`` null: all of them."""
-    listing = Listing("quarantinedObjects", QUARANTINE, QUARANTINE_ORDER, _resolved(resolved), resolved)
+    parts = [_resolved(resolved), filter_of(where)]
+    for term in terms(search, ("ae",)):
+        keys = await keys_matching(info.context.db, term.compare("text"))
+        sources = Compare("source_ae", Op.IN, keys)
+        parts.append(sources if term.prefix else AnyOf((sources, term.compare("reason"))))
+    asked = (resolved, search, where)
+    listing = Listing("quarantinedObjects", QUARANTINE, QUARANTINE_ORDER, AllOf(tuple(parts)), asked)
     return await connection(info.context, listing, quarantined_of, first=first, after=after)
 
 
 def _resolved(resolved: bool | None) -> Filter:
-    return AllOf(()) if resolved is None else Compare("resolved", Op.IS_NULL, not resolved)
+    return AllOf(()) if resolved is None else Compare("resolved_at", Op.IS_NULL, not resolved)
 
 
 def conflict_of(row: Mapping[str, Any]) -> Conflict:

@@ -75,6 +75,9 @@ WRONG = [
     (("pools.a.sharess=16",), "'/pools/a': additional properties 'sharess' not allowed"),
     (("pools.A.shares=16",), 'pools must have names of 1 to 30 lower case letters, digits and -, got "A"'),
     # The API.
+    ((*API, "api.documents.only=true"), "api.documents.only needs api.documents.configMap, got none"),
+    ((*API, "api.origins={https://*.example.org}"), "got https://*.example.org: correct it"),
+    ((*API, "api.limits.atOnce=0"), "'/api/limits/atOnce': minimum: got 0, want 1"),
     (("api.enabled=true",), "api.tokensSecret must name a Secret with the key tokens.json: aegate token create NAME"),
     ((*API, "api.ingress.enabled=true"), "needs api.proxy.containers, got none: the API knows"),
     (("api.ingress.enabled=true",), "api.ingress.enabled needs api.enabled, got false"),

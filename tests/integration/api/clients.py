@@ -16,6 +16,7 @@ from aegate_core.services.studies import close_due
 from aegate_graphql_api.app import create_app
 from aegate_graphql_api.authentication import Authenticator, LocalTokens
 from aegate_graphql_api.permissions import Caller
+from aegate_graphql_api.policy import Policy
 from aegate_graphql_api.tokens import create_token
 from tests import sentinel
 from tests.dicom import ct_study, us
@@ -85,7 +86,7 @@ async def fill(place: Place) -> None:
 
 
 def connect(place: Place, tmp_path: Path, *, db: Database | None = None) -> API:
-    """Return a client over ASGI with tokens of its own."""
+    """Return a client over ASGI with tokens of its own, and no rate: a test asks more at once than people do."""
     tokens = tmp_path / "run" / "tokens.json"
     both = create_token(tokens, "both", ["DICOM_QUEUE", "AE_EDITOR"])
     queue = create_token(tokens, "queue-only", ["DICOM_QUEUE"])
@@ -104,7 +105,7 @@ def signed_in(api: API, change: Callable[[Caller], Caller]) -> API:
 
 
 def _client(db: Database, authenticator: Authenticator, manifests: Manifests | None) -> httpx.AsyncClient:
-    app = create_app(db, authenticator, manifests=manifests)
+    app = create_app(db, authenticator, Policy(rate=0), manifests=manifests)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://aegate")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from aegate_core.database import open_database
 from tests.integration.api.clients import API, connect, fill
+from tests.integration.api.serving import Served, served_api
 from tests.integration.intake.hospital import Place, spool_folder
 
 
@@ -27,3 +28,9 @@ async def empty_api(database_url: str, tmp_path: Path) -> AsyncIterator[API]:
 async def api(empty_api: API) -> API:
     await fill(empty_api.place)
     return empty_api
+
+
+@pytest.fixture
+async def served(empty_api: API) -> AsyncIterator[Served]:
+    async with served_api(empty_api) as here:
+        yield here

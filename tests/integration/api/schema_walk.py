@@ -36,6 +36,9 @@ ONE_OF_A_KIND = {
     "DateTime": '"2026-01-31T08:00:00Z"',
 }
 
+TEXTS = {"header.sourceAe": '"north/ct"', "header.attributes.keyword": '"Modality"'}
+"""Texts that cannot be any text, by their path."""
+
 IdFor = Callable[[str], str]
 """Gives the id for an argument, by its path such as ``selection.ids``."""
 
@@ -88,7 +91,7 @@ def _literal(kind: GraphQLInputType, path: str, id_for: IdFor) -> str:
             if is_required_input_field(field) or any(_id_paths(field.type, name, 2))
         ]
         return "{" + ", ".join(parts) + "}"
-    return f'"{id_for(path)}"' if kind.name == "ID" else ONE_OF_A_KIND[kind.name]
+    return f'"{id_for(path)}"' if kind.name == "ID" else TEXTS.get(path, ONE_OF_A_KIND[kind.name])
 
 
 def selection(kind: GraphQLNamedType | None, depth: int) -> str:

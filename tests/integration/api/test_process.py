@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,10 @@ COMMAND = [sys.executable, "-m", "aegate_graphql_api"]
 
 
 @contextmanager
-def api_process(folder: Path, url: str, name: str, **environ: str) -> Iterator[tuple[httpx.Client, object]]:
+def api_process(
+    folder: Path, url: str, name: str, *, killed: bool = False, **environ: str
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+    """Run the API; it must end in good order, unless it is ``killed`` by the test."""
     state = folder / f"{name}.json"
     settings = {
         "AEGATE_DATA": str(folder),
@@ -32,6 +37,9 @@ def api_process(folder: Path, url: str, name: str, **environ: str) -> Iterator[t
         ready = eventually(lambda: _ready(state), deadline_s=30)
         with httpx.Client(base_url=f"http://127.0.0.1:{ready.port}", timeout=10) as client:
             yield client, child
+        if killed:
+            assert child.wait(10) == -signal.SIGKILL
+            return
         assert stop(child) == 0
         said = read_state(state)
         assert said is not None
@@ -54,7 +62,8 @@ def test_two_processes_serve_one_database(database_url: str, tmp_path: Path) -> 
         for client in (one, two):
             answer = client.post("/graphql", json=query, headers=headers)
             assert answer.json() == {
-                "data": {"viewer": {"name": "reader"}, "queueItems": {"totalCount": {"value": 0}}}
+                "data": {"viewer": {"name": "reader"}, "queueItems": {"totalCount": {"value": 0}}},
+                "extensions": {"cost": {"requested": 5, "limit": 100_000}},
             }
             assert answer.headers["cache-control"] == "no-store"
             assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from aegate_core.database import Database
-from aegate_core.stores.index.list_studies import STUDIES, STUDY_ORDERS
-from aegate_core.stores.listing import PageQuery, read_by, read_page
-from aegate_core.stores.queue.list_items import ITEM_ORDERS, ITEMS, grouped
-from aegate_core.stores.scope import ALL_ROWS, Scope
 from tests import sentinel
 from tests.dicom import ct_study, uid
 from tests.integration.api.clients import API
-from tests.integration.api.recording import RecordingDatabase
 
 
 async def test_viewer_knows_its_permissions(api: API) -> None:
@@ -94,7 +88,10 @@ async def test_studies_are_found_by_each_field(api: API) -> None:
 
 
 async def test_a_name_is_compared_whole_or_in_parts(api: API) -> None:
-    await api.db.execute("UPDATE study SET description = 'Übersicht Knie' WHERE source_ae = 'default/ct1'")
+    await api.db.execute(
+        "UPDATE study SET description = 'Übersicht Knie', search_text = search_text || ' ubersicht knie' "
+        "WHERE source_ae = 'default/ct1'"
+    )
     studies = "query($w: StudyWhere) { studies(where: $w) { nodes { modalities } } }"
     items = "query($w: QueueItemWhere) { queueItems(where: $w) { nodes { state } } }"
     name = sentinel.PATIENT_NAME
@@ -220,53 +217,49 @@ async def test_dashboard_counts_and_puts_trouble_first(api: API) -> None:
     assert dashboard["oldest"] is not None
 
 
-async def plan(db: Database, sql: str, *values: object) -> str:
-    """Return how the database would answer."""
-    explain = "EXPLAIN QUERY PLAN" if db.is_sqlite else "EXPLAIN"
-    async with db.transaction() as tx:
-        if not db.is_sqlite:  # so small a table it would rather read whole
-            await tx.execute("SET LOCAL enable_seqscan = off")
-        return str(await tx.fetch(f"{explain} {sql}", *values))
+async def test_dashboard_counts_the_day_of_a_time_zone(api: API) -> None:
+    query = "query($zone: String!) { dashboard(timeZone: $zone) { finishedSince counts { state count } sentLastHour } }"
+    now = datetime.now(UTC)
+    began = {}
+    for zone, hours in (("Etc/GMT+12", -12), ("UTC", 0), ("Etc/GMT-14", 14)):
+        away = timedelta(hours=hours)
+        began[zone] = (now + away).replace(hour=0, minute=0, second=0, microsecond=0) - away
+    ids = [int(r["id"]) for r in await api.db.fetch("SELECT id FROM delivery ORDER BY id")]
+    finished = "UPDATE delivery SET state = 'COMPLETED', finished_at = $2 WHERE id = $1"
+    await api.db.execute(finished, ids[0], min(began.values()))
+    await api.db.execute(finished, ids[1], now - timedelta(minutes=5))
+    for zone, since in began.items():
+        found = (await api.ask(query, zone=zone))["dashboard"]
+        assert datetime.fromisoformat(found["finishedSince"]) == since
+        times = (min(began.values()), (now - timedelta(minutes=5)).replace(second=0))
+        expected = sum(at >= since for at in times)
+        assert found["counts"] == [{"state": "COMPLETED", "count": expected}]
+        assert found["sentLastHour"] == sum(now - at < timedelta(hours=1) for at in times)
+    assert (await api.refused(query, zone="Europe"))["extensions"]["code"] == "INVALID_VALUE"
 
 
-async def test_failed_items_are_counted_without_reading_all_the_others(api: API) -> None:
-    assert "delivery_failed" in await plan(
-        api.db, "SELECT 1 FROM delivery WHERE state = 'FAILED' LIMIT 10001"
+async def test_a_category_of_the_dashboard_lists_what_it_counts(api: API) -> None:
+    await api.db.execute(
+        "UPDATE delivery SET location_code = 'ER', state = 'FAILED' WHERE source_ae = 'default/us1'"
     )
-
-
-async def test_dashboard_reads_no_item_that_was_finished_long_ago(api: API) -> None:
-    for scope in (ALL_ROWS, Scope(frozenset({"default/default"}))):
-        recorder = RecordingDatabase(api.db)
-        await grouped(recorder, datetime.now(UTC), scope)
-        (sql,) = recorder.take()
-        own = [sorted(scope.partitions)] if scope.partitions else []
-        said = await plan(api.db, sql, datetime.now(UTC), *own)
-        assert "delivery_live" in said
-        assert "finished_at" in said
-        assert "'SCAN delivery'" not in said
-        assert "Seq Scan on delivery" not in said
-
-
-async def test_rows_of_one_partition_are_read_without_the_others(api: API) -> None:
-    recorder, mine = RecordingDatabase(api.db), Scope(frozenset({"default/default"}))
-    for source, order, index in (
-        (ITEMS, ITEM_ORDERS["NEWEST"], "delivery_of_partition"),
-        (STUDIES, STUDY_ORDERS["NEWEST_ARRIVAL"], "study_age"),
-    ):
-        await read_page(recorder, source, PageQuery(order, 50), mine)
-        (sql,) = recorder.take()
-        said = await plan(api.db, sql, "default/default", 51)
-        assert index in said, said
-        assert "TEMP B-TREE" not in said, said
-        await read_by(recorder, source, "id", [1, 2], mine)
-        (sql,) = recorder.take()
-        said = await plan(api.db, sql, ["default/default"], [1, 2])
-        assert index not in said, said
-
-
-async def test_study_is_found_by_its_uid_without_reading_the_others(api: API) -> None:
-    assert "study_uid" in await plan(api.db, "SELECT id FROM study WHERE study_instance_uid = $1", "1.2.3")
+    kinds = ("byDestination", "bySource", "byLocation", "byRoute", "byPartition")
+    asked = " ".join(f"{kind} {{ name where counts {{ state count }} oldest }}" for kind in kinds)
+    board = (await api.ask(f"{{ dashboard {{ {asked} }} }}"))["dashboard"]
+    assert [len(board[kind]) for kind in kinds] == [1, 1, 0, 1, 1]  # failed ones are no longer unfinished
+    await api.db.execute("UPDATE delivery SET state = 'HELD' WHERE state = 'FAILED'")
+    board = (await api.ask(f"{{ dashboard {{ {asked} }} }}"))["dashboard"]
+    assert [[c["name"] for c in board[kind]] for kind in kinds] == [
+        ["default/ws1", "default/pacs"],  # trouble first
+        ["default/us1", "default/ct1"],
+        ["ER"],
+        ["default/us-to-ws", "default/ct-to-pacs"],
+        ["default/default"],
+    ]
+    items = "query($w: QueueItemWhere) { queueItems(where: $w) { totalCount { value } } }"
+    for kind in kinds:
+        for category in board[kind]:
+            found = (await api.ask(items, w=category["where"]))["queueItems"]["totalCount"]["value"]
+            assert found == sum(c["count"] for c in category["counts"]), category
 
 
 async def test_explain_route_names_every_route(api: API) -> None:

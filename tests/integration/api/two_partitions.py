@@ -14,7 +14,9 @@ from aegate_core.resources.values import (
     PatientPartition,
     RouteFrom,
 )
+from aegate_core.services import operations
 from aegate_core.services.audit import Area, Deed, record
+from aegate_core.services.operations import Wanted
 from aegate_core.services.studies import close_due
 from aegate_graphql_api.reach import Reach
 from aegate_graphql_api.schema.nodes import KINDS
@@ -49,6 +51,7 @@ class TwoPartitions:
             "Conflict": "SELECT c.id FROM conflict c JOIN study s ON s.id = c.study_id WHERE s.partition = $1",
             "QuarantinedObject": "SELECT o.arrival_id FROM quarantined_object o WHERE o.ae = "
             "replace($1, '/main', '/ct')",
+            "Operation": "SELECT operation_id FROM operation_partition WHERE partition = $1",
             "AuditEvent": "SELECT id FROM audit_event WHERE partition = $1",
         }
         found = {kind: await self.api.db.fetch_value(sql, f"{part}/main") for kind, sql in asked.items()}
@@ -123,6 +126,9 @@ async def two_partitions(place: Place, tmp_path: Path) -> TwoPartitions:
         await record(
             place.db, Deed("test", "test", "test", area=Area.QUEUE, partition=f"{part}/main"), now=BEFORE
         )
+        items = await place.db.fetch("SELECT id FROM delivery WHERE partition = $1", f"{part}/main")
+        begun = await operations.begin(place.db, Wanted("holdQueueItems", "test"), part, None, now=BEFORE)
+        await operations.about(place.db, begun.id, [int(row["id"]) for row in items])
     recorder = RecordingDatabase(place.db)
     api = connect(place, tmp_path, db=recorder)
     both = ["DICOM_QUEUE", "AE_EDITOR"]

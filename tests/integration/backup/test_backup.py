@@ -103,7 +103,7 @@ async def test_restored_folder_is_sound_and_pushes_what_was_backed_up(
             study = int(await db.fetch_value("SELECT id FROM study"))
             request = SendByHand((study,), (key("pacs"),), "anna", "k")
             async with db.transaction() as tx:
-                [item] = await deliveries.send_studies(tx, request, now=datetime.now(UTC))
+                [item] = await deliveries.send_by_hand(tx, request, now=datetime.now(UTC))
             async with here.worker():
                 await reaches(here, item, "COMPLETED")
         rows = await db.fetch("SELECT blob_key FROM arrival WHERE study_id = $1", study)

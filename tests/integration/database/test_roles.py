@@ -20,6 +20,7 @@ from aegate_core.services.ownership import must_be_ours
 from aegate_core.services.studies import close_due
 from aegate_core.settings import DataFolder
 from aegate_core.stores.index.progress import forget_progress
+from aegate_graphql_api.operating import carry_on
 from aegate_scp.sink import Sink, SinkOptions
 from tests.dicom import ct_study
 from tests.integration.api.clients import BEFORE, connect
@@ -40,9 +41,34 @@ NOT_THEIRS = {
         "arrival",
         "fencing",
     ),
-    "worker": ("application_entity", "image_route", "patient_partition", "patient", "study", "arrival"),
-    "indexer": ("application_entity", "image_route", "patient_partition", "delivery", "destination", "slot"),
-    "operator": ("patient", "study", "instance", "arrival", "close_unit", "delivery_instance", "fencing"),
+    "worker": (
+        "application_entity",
+        "image_route",
+        "patient_partition",
+        "patient",
+        "study",
+        "arrival",
+        "change",
+    ),
+    "indexer": (
+        "application_entity",
+        "image_route",
+        "patient_partition",
+        "delivery",
+        "destination",
+        "slot",
+        "change",
+    ),
+    "operator": (
+        "patient",
+        "study",
+        "instance",
+        "arrival",
+        "close_unit",
+        "delivery_instance",
+        "fencing",
+        "change",
+    ),
 }
 
 
@@ -82,6 +108,9 @@ QUEUE = (
     " retry: retryQueueItems(selection: {ids: $ids}) { ...Done } }"
     " fragment Done on QueueItemsChanged { changedCount }"
 )
+
+IN_BACKGROUND = """mutation { bumpQueueItems(selection: {where: {}},
+    guard: {expectedCount: 1, asOperation: true, idempotencyKey: "k"}) { __typename } }"""
 
 
 async def expand(url: str) -> None:
@@ -157,6 +186,12 @@ async def change_queue(url: str, root: Path) -> None:
             done = await api.ask(QUEUE, ids=[node["id"] for node in nodes])
             assert done == {name: {"changedCount": 1} for name in done}
             assert [row["outcome"] for row in await api.audit()] == ["DONE"] * 6
+            told = (await api.ask("{ changes(first: 100) { nodes { kind } } }"))["changes"]["nodes"]
+            assert [change["kind"] for change in told].count("QUEUE_ITEM") == 7
+            await api.ask(IN_BACKGROUND)
+            assert await carry_on(here.db)
+            ended = await api.ask("{ operations { nodes { state changedCount } } }")
+            assert ended["operations"]["nodes"] == [{"state": "COMPLETED", "changedCount": 1}]
 
 
 @pytest.mark.parametrize("process", PROCESSES)

@@ -20,6 +20,7 @@ from aegate_core.resources.values import Level
 from aegate_core.services import deliveries, pushing
 from aegate_core.services.deliveries import NewDelivery, SendByHand
 from aegate_core.services.pushing import Answer, Ending, Moment, SlotLost
+from aegate_core.stores.queue import claiming, wishes
 from tests.dicom import ct_study
 from tests.integration.processes import free_port
 from tests.integration.scu.clinic import CT1, PACS, Clinic, breaker_is, clinic, entity
@@ -232,7 +233,6 @@ async def test_urgent_goes_first_then_what_waited_longest(database_url: str, tmp
         async with here.db.transaction() as tx:
             await deliveries.set_priority(tx, [normal], 80)
             assert (await deliveries.bump(tx, [bumped], now=NOW)).done == (bumped,)
-            assert (await deliveries.bump(tx, [bumped], now=NOW)).refused == {bumped: "SCHEDULED"}
             with pytest.raises(InvalidValue):
                 await deliveries.set_priority(tx, [normal], 101)
         order = []
@@ -244,6 +244,56 @@ async def test_urgent_goes_first_then_what_waited_longest(database_url: str, tmp
             await pushing.record(here.db, claim, answers, Moment(NOW))
             await pushing.settle(here.db, claim, Ending(), Moment(NOW))
         assert order == [bumped, urgent, normal, old]
+
+
+async def order_of_claims(here: Clinic) -> list[int]:
+    """Claim and send one after the other; return the deliveries in that order."""
+    order: list[int] = []
+    while (claim := await pushing.claim(here.db, "w", LEASE, now=NOW)) is not None:
+        order += claim.delivery_ids
+        await pushing.record(
+            here.db, claim, [Answer(i, Verdict.STORED, 0) for i in claim.instances], Moment(NOW)
+        )
+        await pushing.settle(here.db, claim, Ending(), Moment(NOW))
+    return order
+
+
+async def test_the_later_bump_wins_whatever_the_clock_says(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        waited, one, two, urgent, three = await filled(here, limit=1, items=5)
+        await here.db.execute("UPDATE delivery SET rank = 1 WHERE id = $1", waited)
+        async with here.db.transaction() as tx:
+            await deliveries.set_priority(tx, [urgent], 100)
+            await deliveries.bump(tx, [one], now=NOW)
+            await deliveries.hold(tx, [one], actor="ann", now=NOW)
+            await deliveries.bump(tx, [three, two], now=NOW + timedelta(milliseconds=1))
+            assert (await deliveries.bump(tx, [one, 999], now=LATER)).refused == {999: "NOT_FOUND"}
+            await deliveries.resume(tx, [one], actor="ann", now=NOW)
+            await deliveries.bump(tx, [three], now=NOW)  # a clock that was set back
+            await deliveries.set_priority(tx, [three], 0)
+        assert await order_of_claims(here) == [three, one, two, waited, urgent]
+
+
+async def test_a_bump_among_many_reads_no_others(database_url: str, tmp_path: Path) -> None:
+    async with clinic(database_url, tmp_path) as here:
+        (one,) = await filled(here, limit=1, items=1)
+        columns = (
+            "destination_id, level, study_id, unit_uid, source_ae, partition, state, priority, rank, supplementary, "
+            "requested_by, available_at, attempts, instances_total, instances_done, instances_failed, size_bytes, "
+            "created_at, version"
+        )
+        await here.db.execute(
+            "WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 5000) "
+            f"INSERT INTO delivery ({columns}, dedup_key) SELECT {columns.replace('rank,', 'rank + n,')}, "
+            "'copy' || n FROM delivery, many WHERE id = $1",
+            one,
+        )
+        await here.db.execute("ANALYZE delivery")
+        for sql, values in ((claiming._HEAD, (1,)), (wishes._FIRST, (1,))):
+            explain = "EXPLAIN QUERY PLAN " if here.db.is_sqlite else "EXPLAIN "
+            plan = str(await here.db.fetch(explain + sql, *values))
+            assert "delivery_ready" in plan
+            assert "Seq Scan" not in plan and "TEMP B-TREE" not in plan and "Sort" not in plan
 
 
 async def test_enqueueing_twice_changes_nothing(database_url: str, tmp_path: Path) -> None:
@@ -325,8 +375,8 @@ async def test_sending_by_hand_needs_what_is_there(database_url: str, tmp_path: 
         await filled(here, limit=1, items=1)
         order = SendByHand((77,), (PACS,), "ann", "key-1")
         with pytest.raises(NotFound):
-            await deliveries.send_studies(here.db, order, now=NOW)
+            await deliveries.send_by_hand(here.db, order, now=NOW)
         nowhere = SendByHand((77,), (ResourceKey("default", "nobody"),), "ann", "key-1")
         with pytest.raises(NotFound):
-            await deliveries.send_studies(here.db, nowhere, now=NOW)
+            await deliveries.send_by_hand(here.db, nowhere, now=NOW)
         assert len(await here.states()) == 1

@@ -53,7 +53,7 @@ async def new_studies(place: Place, chance: random.Random, number: int, now: dat
     ids = [int(r["id"]) for r in await place.db.fetch("SELECT id FROM study ORDER BY id DESC LIMIT 3")]
     async with place.db.transaction() as tx:
         request = SendByHand((chance.choice(ids),), (key("ws1"), key("pacs")), "anna", f"k{number}")
-        await deliveries.send_studies(tx, request, now=now)
+        await deliveries.send_by_hand(tx, request, now=now)
 
 
 async def throw_states(place: Place, chance: random.Random, now: datetime) -> None:

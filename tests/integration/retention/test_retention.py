@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,11 @@ from aegate_core.database import DatabaseClock, open_database
 from aegate_core.decisions.retention import Keep
 from aegate_core.errors import NotFound
 from aegate_core.events import RETENTION_FAILED
-from aegate_core.services import deliveries
+from aegate_core.services import deliveries, operations
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.fsck import Kind, Summary, check
-from aegate_core.services.retention import Report, retain
+from aegate_core.services.operations import Wanted
+from aegate_core.services.retention import OPERATIONS_KEPT, Report, retain
 from aegate_core.services.studies import close_due, reroute
 from aegate_core.settings import DataFolder
 from tests.dicom import Instance, ct, ct_study
@@ -56,7 +57,7 @@ async def send(place: Place, key_: str = "k") -> tuple[int, ...]:
     study = int(await place.db.fetch_value("SELECT id FROM study"))
     request = SendByHand((study,), (key("ws1"),), "anna", key_)
     async with place.db.transaction() as tx:
-        return await deliveries.send_studies(tx, request, now=LATER)
+        return await deliveries.send_by_hand(tx, request, now=LATER)
 
 
 REMOVAL = "action LIKE 'remove%'"
@@ -139,7 +140,7 @@ async def test_failed_item_goes_when_its_destination_got_the_image_otherwise(pla
     await place.db.execute("UPDATE delivery SET state = 'FAILED', instances_done = 0, instances_failed = 3")
     study = int(await place.db.fetch_value("SELECT id FROM study"))
     async with place.db.transaction() as tx:
-        await deliveries.send_studies(tx, SendByHand((study,), (key("pacs"),), "anna", "k"), now=at(1300))
+        await deliveries.send_by_hand(tx, SendByHand((study,), (key("pacs"),), "anna", "k"), now=at(1300))
     await deliver(place)
 
     removed = (await run(place, MUCH_LATER)).partitions["default/default"]
@@ -229,7 +230,7 @@ async def test_image_that_is_being_sent_by_hand_just_now_stays(place: Place, dat
         async with place.db.transaction() as tx:
             study = int(await tx.fetch_value("SELECT id FROM study"))
             request = SendByHand((study,), (key("ws1"),), "anna", "k")
-            assert len(await deliveries.send_studies(tx, request, now=LATER)) == 1
+            assert len(await deliveries.send_by_hand(tx, request, now=LATER)) == 1
             running = asyncio.create_task(retain(other, DataFolder(place.root), now=LATER))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(running), 0.5)
@@ -394,3 +395,21 @@ async def test_a_worker_that_must_not_removes_nothing(place: Place) -> None:
         started = time.monotonic()
         await eventually_async(lambda: worker._beat > started)
     assert blobs(place) == 3
+
+
+async def test_operations_go_ninety_days_after_their_end(place: Place) -> None:
+    async with place.db.transaction() as tx:
+        for ended, n in (
+            (MUCH_LATER - OPERATIONS_KEPT, 1),
+            (MUCH_LATER - OPERATIONS_KEPT + timedelta(seconds=1), 2),
+        ):
+            begun = await operations.begin(tx, Wanted("holdQueueItems", "anna"), f"k{n}", None, now=LATER)
+            await operations.about(tx, begun.id, [1])
+            await tx.execute("UPDATE operation SET finished_at = $2 WHERE id = $1", begun.id, ended)
+        await operations.begin(tx, Wanted("holdQueueItems", "anna"), "open", None, now=LATER)
+    await run(place, MUCH_LATER, dry_run=True)
+    assert await place.count("operation") == 3
+    await run(place, MUCH_LATER)
+    kept = await place.db.fetch("SELECT idempotency_key FROM operation ORDER BY id")
+    assert [r["idempotency_key"] for r in kept] == ["k2", "open"]
+    assert (await place.count("operation_item"), await place.count("operation_partition")) == (1, 1)

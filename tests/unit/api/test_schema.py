@@ -62,7 +62,7 @@ def test_a_token_without_permissions_reaches_no_data() -> None:
 
 def test_every_root_field_is_refused_without_its_permission() -> None:
     for kind, name in fields():
-        if kind not in ("Query", "Mutation") or name in ("viewer", "node", "nodes"):
+        if kind not in ("Query", "Mutation", "Subscription") or name in ("viewer", "node", "nodes"):
             continue
         document = parse(f"{kind.lower()} {{ {name} {{ __typename }} }}")
         with pytest.raises(RequestRefused) as refused:
@@ -86,13 +86,31 @@ def test_every_mutation_answers_with_problems() -> None:
 
 async def test_a_repeated_operation_is_parsed_and_validated_once() -> None:
     query = "{ viewer { name   permissions } }"
-    guard.parsed.cache_clear()
-    guard.validated.cache_clear()
+    hits, misses = guard.KEPT.hits, guard.KEPT.misses
     for _ in range(20):
         result = await schema.execute(query, context_value=_Context())
         assert result.errors is None
-    assert (guard.parsed.cache_info().hits, guard.parsed.cache_info().misses) == (19, 1)
-    assert (guard.validated.cache_info().hits, guard.validated.cache_info().misses) == (19, 1)
+    assert (guard.KEPT.hits - hits, guard.KEPT.misses - misses) == (19, 1)
+
+
+async def test_what_is_wrong_is_not_kept_and_drives_nothing_out() -> None:
+    good = "{ viewer { name permissions  } }"
+    await schema.execute(good, context_value=_Context())
+    for number in range(2 * guard.KEPT_DOCUMENTS):
+        assert (await schema.execute(f"{{ viewer {{ nam{number} }} }}", context_value=_Context())).errors
+    hits = guard.KEPT.hits
+    await schema.execute(good, context_value=_Context())
+    assert guard.KEPT.hits == hits + 1
+
+
+def test_so_many_characters_of_documents_are_kept_the_latest_ones() -> None:
+    kept = guard.KeptDocuments()
+    document, verdict = parse("{ a }"), guard.Verdict([])
+    texts = [f"{n:02}" + " " * (guard.KEPT_CHARACTERS // 10) for n in range(20)]
+    for text in texts:
+        kept.keep(text, True, document, verdict)
+    assert [kept.get(text, True) is not None for text in texts] == [False] * 11 + [True] * 9
+    assert kept.get(texts[-1], False) is None
 
 
 async def test_tools_may_read_the_schema() -> None:
@@ -118,10 +136,13 @@ def test_a_document_costs_the_same_with_and_without_fragments() -> None:
         fragment Where on Destination { ae breaker }
         fragment Some on DeliveryInstanceConnection { nodes { state status } }"""
     assert limits.weigh(parse(parts)) == limits.weigh(parse(plain))
-    assert limits.weigh(parse(plain))[0].cost == 1 + 50 * (1 + 2 + 5 + 3 + 1 + 5 * 3)
+    assert limits.weigh(parse(plain))[None].cost == 1 + 50 * (1 + 2 + 5 + 3 + 1 + 5 * 3)
     unpaged = "{ queueItems { ...Page } } fragment Page on QueueItemConnection { edges { node { id } } }"
-    assert limits.weigh(parse(unpaged))[0].cost == 1 + 50 * 3
+    assert limits.weigh(parse(unpaged))[None].cost == 1 + 50 * 3
 
 
 class _Context:
     caller = NOBODY
+    introspection = True
+    cost: int | None = None
+    guard_s = 0.0

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegate_core.stores.listing import AllOf, AnyOf, Arguments, Column, Compare, Op, Order, sql_of
+from aegate_core.stores.listing import AllOf, AnyOf, Column, Compare, Op, Order, sql_of
+from aegate_core.stores.scope import Arguments
 from aegate_graphql_api.connections import _encode, decode_cursor
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.schema.node import global_id, parse_id
@@ -24,11 +25,30 @@ def test_terms_with_prefixes_and_quotes() -> None:
         Term("patient", "von Bern"),
         Term("ae", "ct"),
     ]
-    assert terms(None, ()) == terms("   ", ()) == []
+    assert terms(None, ()) == terms("   ", ()) == terms(" , ", ()) == []
+
+
+def test_commas_part_terms_but_not_values() -> None:
+    assert terms('Müller,Jörg location:ER,OR patient:"Müller, J"', ("location", "patient")) == [
+        Term(None, "Müller"),
+        Term(None, "Jörg"),
+        Term("location", "ER,OR"),
+        Term("patient", "Müller, J"),
+    ]
+
+
+def test_wildcards_are_told_from_texts() -> None:
+    assert Term(None, "Mül*").compare("text") == Compare("text", Op.MATCHES, "Mül*")
+    assert Term(None, "ct").compare("text") == Compare("text", Op.MATCHES, "ct*")
+    assert Term("id", "12").compare("patient_id", Op.STARTS_WITH) == Compare(
+        "patient_id", Op.STARTS_WITH, "12"
+    )
+    assert Term("id", "1？").compare("patient_id", Op.STARTS_WITH) == Compare("patient_id", Op.MATCHES, "1？")
 
 
 @pytest.mark.parametrize(
-    "search", ["ab", "other:xyz", "patient:", "patient: x", "x" * 257, "abc\0", "\ud800abc", "abc " * 11]
+    "search",
+    ["ab", "other:xyz", "patient:", "patient: x", "x" * 257, "a*b?", "abc\0", "\ud800abc", "abc " * 11],
 )
 def test_searches_that_cannot_be(search: str) -> None:
     with pytest.raises(RequestRefused):
@@ -47,11 +67,10 @@ def test_a_search_gives_terms_or_is_refused(search: str) -> None:
 
 def test_values_become_arguments_and_patterns_are_escaped() -> None:
     columns = {
-        "name": Column("p.name", search="n"),
+        "name": Column("p.name", search="n", is_name=True, study="s"),
         "uid": Column("u"),
         "x": Column("x.m", within="EXISTS (SELECT 1 WHERE {})"),
     }
-    arguments = Arguments()
     where = AllOf(
         (
             Compare("name", Op.CONTAINS, "50%_Ö^\\"),
@@ -60,13 +79,20 @@ def test_values_become_arguments_and_patterns_are_escaped() -> None:
             Compare("uid", Op.STARTS_WITH, "1.2_"),
         )
     )
+    arguments = Arguments(dialect="postgres")
     assert sql_of(where, columns, arguments) == (
-        "(n LIKE $1::text ESCAPE '\\' AND (u = $2::text OR EXISTS (SELECT 1 WHERE x.m = ANY($3::text[]))) "
-        "AND p.name = $4::text AND lower(u) LIKE lower($5::text) ESCAPE '\\')"
+        "(((n LIKE $1::text ESCAPE '\\') AND s.search_text LIKE $2::text ESCAPE '\\') AND (u = $3::text OR "
+        "EXISTS (SELECT 1 WHERE x.m = ANY($4::text[]))) AND p.name = $5::text AND "
+        '((lower(u COLLATE "C") LIKE lower($6::text COLLATE "C") ESCAPE \'\\\')))'
     )
-    assert arguments.values == ["%50\\%\\_o%", "'; DROP", ["a", "b"], "Ö^A", "1.2\\_%"]
-    assert sql_of(AllOf(()), columns, Arguments()) == "TRUE"
-    assert sql_of(AnyOf(()), columns, Arguments()) == "FALSE"
+    assert arguments.values == ["%50\\%\\_o%", "%50\\%\\_o%", "'; DROP", ["a", "b"], "Ö^A", "1.2\\_%"]
+    arguments = Arguments(dialect="sqlite")
+    assert sql_of(Compare("name", Op.CONTAINS, 'a"bc'), columns, arguments) == (
+        "((n LIKE $1::text ESCAPE '\\') AND s.id IN (SELECT rowid FROM study_words WHERE study_words MATCH $2::text))"
+    )
+    assert arguments.values == ['%a"bc%', '"a""bc"']
+    assert sql_of(AllOf(()), columns, arguments) == "TRUE"
+    assert sql_of(AnyOf(()), columns, arguments) == "FALSE"
 
 
 @given(

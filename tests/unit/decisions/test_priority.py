@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegate_core.decisions.priority import RANK_PER_BUMP, RANK_PER_POINT, rank
+from aegate_core.decisions.priority import RANK_PER_POINT, bumped_rank, rank
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 priorities = st.integers(0, 100)
@@ -30,10 +30,16 @@ def test_nothing_starves() -> None:
     assert rank(100, NOW + timedelta(minutes=101)) > waited
 
 
-def test_a_bump_passes_what_waited_less_than_sixteen_hours() -> None:
-    bumped = rank(0, NOW) - RANK_PER_BUMP
-    assert bumped < rank(100, NOW - timedelta(hours=14))
-    assert bumped > rank(100, NOW - timedelta(hours=16))
+@given(priorities, minutes)
+def test_a_bump_is_above_any_priority_and_any_waiting(priority: int, waited: timedelta) -> None:
+    assert bumped_rank(NOW) < rank(priority, datetime(2020, 2, 1, tzinfo=UTC) + waited)
+
+
+@given(minutes)
+def test_the_later_bump_goes_first(later: timedelta) -> None:
+    soon = NOW + timedelta(microseconds=1)
+    assert bumped_rank(soon + later) < bumped_rank(NOW) - 1_000
+    assert bumped_rank(datetime(2160, 1, 1, tzinfo=UTC)) > -(2**63)
 
 
 @given(priorities, priorities)

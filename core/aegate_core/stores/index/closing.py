@@ -131,11 +131,16 @@ async def lock_unit(tx: Database, unit_id: int) -> Unit | None:
     study_id = await tx.fetch_value("SELECT study_id FROM close_unit WHERE id = $1", unit_id)
     if study_id is None:
         return None
-    if not tx.is_sqlite:
-        await tx.fetch("SELECT pg_advisory_xact_lock($1, $2)", CLOSING, int(study_id) % 2**31)
-    await lock_studies(tx, [int(study_id)])
+    await lock_closing(tx, int(study_id))
     row = await tx.fetch_one(_UNIT + "WHERE id = $1 FOR UPDATE", unit_id)
     return None if row is None else _unit(row)
+
+
+async def lock_closing(tx: Database, study_id: int) -> None:
+    """Lock a study until the end of the transaction, also against whoever closes in it, or takes its images away."""
+    if not tx.is_sqlite:
+        await tx.fetch("SELECT pg_advisory_xact_lock($1, $2)", CLOSING, study_id % 2**31)
+    await lock_studies(tx, [study_id])
 
 
 async def study_facts(db: Database, study_id: int) -> StudyFacts | None:

@@ -10,7 +10,15 @@ _BOTH = (
     "CREATE INDEX IF NOT EXISTS close_unit_no_route ON close_unit (closed_at) WHERE outcome = 'NO_ROUTE'",
     "CREATE INDEX IF NOT EXISTS conflict_open ON conflict (created_at, id) WHERE resolved_at IS NULL",
     "CREATE INDEX IF NOT EXISTS quarantine_open ON quarantined_object (created_at) WHERE resolved_at IS NULL",
-    "CREATE INDEX IF NOT EXISTS study_uid ON study (study_instance_uid)",
+    "DROP INDEX IF EXISTS study_uid",
+    'CREATE INDEX IF NOT EXISTS study_by_uid ON study (study_instance_uid COLLATE "C")',
+    'CREATE INDEX IF NOT EXISTS study_by_date ON study (study_date COLLATE "C", id)',
+    'CREATE INDEX IF NOT EXISTS application_entity_by_name ON application_entity (name COLLATE "C", id)',
+    'CREATE INDEX IF NOT EXISTS image_route_by_name ON image_route (name COLLATE "C", id)',
+    'CREATE INDEX IF NOT EXISTS patient_partition_by_name ON patient_partition (name COLLATE "C", id)',
+    "CREATE INDEX IF NOT EXISTS conflict_newest ON conflict (created_at, id)",
+    "CREATE INDEX IF NOT EXISTS study_of_patient ON study (patient_id, id)",
+    "CREATE INDEX IF NOT EXISTS patient_by_id ON patient (patient_id)",
     "CREATE INDEX IF NOT EXISTS study_age ON study (partition, last_arrival_at, id)",
     "CREATE INDEX IF NOT EXISTS arrival_here ON arrival (study_id) WHERE removed_at IS NULL",
     "CREATE INDEX IF NOT EXISTS arrival_to_remove ON arrival (id) WHERE removed_at IS NOT NULL AND blob_key <> ''",
@@ -51,6 +59,31 @@ _POSTGRES = (
 
 _SQLITE = (
     _MARK.format(random="lower(hex(randomblob(16)))"),
+    """
+    CREATE VIRTUAL TABLE IF NOT EXISTS study_words USING fts5 (
+      search_text, content = 'study', content_rowid = 'id', tokenize = 'trigram', detail = 'full')
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS study_words_insert AFTER INSERT ON study
+    BEGIN INSERT INTO study_words (rowid, search_text) VALUES (new.id, new.search_text); END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS study_words_update AFTER UPDATE OF search_text ON study
+    WHEN old.search_text IS NOT new.search_text
+    BEGIN
+      INSERT INTO study_words (study_words, rowid, search_text) VALUES ('delete', old.id, old.search_text);
+      INSERT INTO study_words (rowid, search_text) VALUES (new.id, new.search_text);
+    END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS study_words_delete AFTER DELETE ON study
+    BEGIN INSERT INTO study_words (study_words, rowid, search_text) VALUES ('delete', old.id, old.search_text); END
+    """,
+    # Studies that were there before: the words of none are known.
+    """
+    INSERT INTO study_words (study_words) SELECT 'rebuild'
+    WHERE EXISTS (SELECT 1 FROM study) AND NOT EXISTS (SELECT 1 FROM study_words_docsize)
+    """,
     """
     CREATE TRIGGER IF NOT EXISTS audit_event_no_update BEFORE UPDATE ON audit_event
     BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aegate_core.database import Database, as_int
 from aegate_core.stores.index.list_studies import CONFLICTS, QUARANTINE, UNITS
-from aegate_core.stores.listing import Column, Order, Source
-from aegate_core.stores.scope import Belongs, Owner, Scope, by_entity, by_partition, fetch_own
+from aegate_core.stores.listing import SORTED, Column, Compare, Order, Source, read_where
+from aegate_core.stores.scope import ALL_ROWS, Belongs, Owner, Scope, by_entity, by_partition, fetch_own
 
 _SHARED = "id, namespace, name, uid, generation, labels, spec, conditions, source, created_at, updated_at"
 _KEY = "namespace || '/' || name"
@@ -48,8 +50,8 @@ PARTITIONS = Source(
 LOCATIONS = Source(
     select="code, display_name", table="location", columns={"code": Column("code")}, belongs=()
 )
-BY_CODE = Order("CODE", (("code", "text"),), descending=False)
-BY_NAME = Order("NAME", (("name", "text"), ("id", "bigint")), descending=False)
+BY_CODE = Order("CODE", ((f"code{SORTED}", "text"),), descending=False)
+BY_NAME = Order("NAME", ((f"name{SORTED}", "text"), ("id", "bigint")), descending=False)
 
 _UNCLOSED = """
 SELECT u.ae AS ae, count(*) AS n, min(u.first_uncovered_at) AS oldest FROM close_unit u
@@ -73,16 +75,22 @@ ORDER BY namespace, name
 """
 
 
-async def keys_matching(db: Database, text: str) -> list[str]:
-    """Return the keys of AEs whose search text holds ``text`` (already folded), also of deleted ones.
+async def keys_matching(db: Database, where: Compare) -> list[str]:
+    """Return the keys of AEs that ``where`` finds, also of deleted ones.
 
     Of all AEs, whoever asks: they only find among the caller's own rows.
     """
-    pattern = "%" + "".join(f"\\{c}" if c in "\\%_" else c for c in text) + "%"
-    rows = await db.fetch(
-        f"SELECT {_KEY} AS ae FROM application_entity WHERE search_text LIKE $1 ESCAPE '\\'", pattern
-    )
-    return sorted(str(r["ae"]) for r in rows)
+    return await _keys(db, ENTITIES, where)
+
+
+async def routes_matching(db: Database, where: Compare) -> list[str]:
+    """Return the keys of routes that ``where`` finds, also of deleted ones; of all, as `keys_matching` does."""
+    return await _keys(db, ROUTES, where)
+
+
+async def _keys(db: Database, source: Source, where: Compare) -> list[str]:
+    found = await read_where(db, replace(source, select=f"{_KEY} AS key", where="TRUE"), where, ALL_ROWS)
+    return sorted(str(row["key"]) for row in found)
 
 
 async def known_partitions(db: Database) -> list[str]:
@@ -116,3 +124,11 @@ async def open_counts(db: Database, scope: Scope) -> dict[str, int]:
 async def entity_conditions(db: Database, scope: Scope) -> list[dict[str, object]]:
     """Return the conditions of the live AEs of the caller's partitions, by their key."""
     return await fetch_own(db, _NOT_READY, by_partition("partition"), scope)
+
+
+_ENTITY = f"SELECT id FROM application_entity WHERE deleted_at IS NULL AND {_KEY} = $1 AND {{own}}"
+
+
+async def sees_entity(db: Database, ae: str, scope: Scope) -> bool:
+    """Whether there is such an AE, of a partition that the caller sees."""
+    return bool(await fetch_own(db, _ENTITY, by_partition("partition"), scope, ae))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aegate_core.stores.listing import Column, Order, Source
+from aegate_core.stores.listing import SORTED, Column, Order, Source
+from aegate_core.stores.of_study import study_columns
 from aegate_core.stores.scope import by_entity, by_partition
 
 _OF_A_STUDY = "EXISTS (SELECT 1 FROM study own WHERE own.id = {study} AND {{}})"
@@ -19,21 +20,22 @@ STUDIES = Source(
         "p.sex AS sex, p.name_alphabetic AS name_alphabetic, p.name_ideographic AS name_ideographic, "
         "p.name_phonetic AS name_phonetic, p.unidentified_study_uid AS unidentified_study_uid"
     ),
-    table="study s JOIN patient p ON p.id = s.patient_id",
+    # LEFT: every study has a patient, and where nothing is asked of it PostgreSQL need not look.
+    table="study s LEFT JOIN patient p ON p.id = s.patient_id",
     belongs=by_partition("s.partition"),
     columns={
         "id": Column("s.id", "bigint"),
-        "text": Column("s.search_text", search="s.search_text"),
-        "patient_name": Column("p.name_alphabetic", search="p.search_text"),
-        "patient_id": Column("p.patient_id"),
-        "accession_number": Column("s.accession_number"),
-        "study_instance_uid": Column("s.study_instance_uid"),
+        "text": Column("s.search_text", search="s.search_text", study="s"),
+        "patient_name": Column("p.name_alphabetic", search="p.search_text", is_name=True, study="s"),
+        "patient_id": Column("p.patient_id", study="s"),
+        "accession_number": Column("s.accession_number", study="s"),
+        "study_instance_uid": Column("s.study_instance_uid", is_uid=True),
         "study_date": Column("s.study_date"),
-        "description": Column("s.description"),
+        "description": Column("s.description", study="s"),
         "modality": Column(
             "x.modality", within="EXISTS (SELECT 1 FROM series x WHERE x.study_id = s.id AND {})"
         ),
-        "document_type": Column("s.document_type"),
+        "document_type": Column("s.document_type", study="s"),
         "location_code": Column("s.location_code"),
         "partition": Column("s.partition"),
         "source_ae": Column("s.source_ae"),
@@ -47,7 +49,10 @@ STUDY_ORDERS = {
     "OLDEST_ARRIVAL": Order(
         "OLDEST_ARRIVAL", (("s.last_arrival_at", "timestamptz"), ("s.id", "bigint")), descending=False
     ),
-    "NEWEST_STUDY_DATE": Order("NEWEST_STUDY_DATE", (("s.study_date", "text"), ("s.id", "bigint"))),
+    "NEWEST_STUDY_DATE": Order("NEWEST_STUDY_DATE", ((f"s.study_date{SORTED}", "text"), ("s.id", "bigint"))),
+    "OLDEST_STUDY_DATE": Order(
+        "OLDEST_STUDY_DATE", ((f"s.study_date{SORTED}", "text"), ("s.id", "bigint")), descending=False
+    ),
 }
 
 SERIES = Source(
@@ -89,8 +94,11 @@ CONFLICTS = Source(
         "id": Column("c.id", "bigint"),
         "kind": Column("c.kind"),
         "study": Column("c.study_id", "bigint"),
-        "resolved": Column("c.resolved_at", "timestamptz"),
-    },
+        "source_ae": Column("a.ae"),
+        "created_at": Column("c.created_at", "timestamptz"),
+        "resolved_at": Column("c.resolved_at", "timestamptz"),
+    }
+    | study_columns("c.study_id"),
 )
 CONFLICT_ORDER = Order("NEWEST", (("c.created_at", "timestamptz"), ("c.id", "bigint")))
 
@@ -104,8 +112,10 @@ QUARANTINE = Source(
     belongs=by_entity("o.ae"),
     columns={
         "id": Column("o.arrival_id"),
-        "ae": Column("o.ae"),
-        "resolved": Column("o.resolved_at", "timestamptz"),
+        "source_ae": Column("o.ae"),
+        "reason": Column("o.reason"),
+        "received_at": Column("o.received_at", "timestamptz"),
+        "resolved_at": Column("o.resolved_at", "timestamptz"),
     },
 )
 QUARANTINE_ORDER = Order("NEWEST", (("o.arrival_id", "text"),))
@@ -122,9 +132,12 @@ UNITS = Source(
     columns={
         "id": Column("u.id", "bigint"),
         "study": Column("u.study_id", "bigint"),
-        "ae": Column("u.ae"),
+        "source_ae": Column("u.ae"),
         "outcome": Column("u.outcome"),
         "due_at": Column("u.due_at", "timestamptz"),
-    },
+        "closed_at": Column("u.closed_at", "timestamptz"),
+        "last_arrival_at": Column("u.last_arrival_at", "timestamptz"),
+    }
+    | study_columns("u.study_id"),
 )
 UNIT_ORDER = Order("NEWEST", (("u.id", "bigint"),))

@@ -3,12 +3,18 @@
 Only live states and failures are indexed: ten million finished rows slow neither the claim nor the dashboard.
 """
 
+from __future__ import annotations
+
+from aegate_core.stores.queue import rollup
+
 INDEXES: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS delivery_ready ON delivery (destination_id, rank, id) "
     "WHERE state = 'SCHEDULED'",
     "CREATE INDEX IF NOT EXISTS delivery_retry ON delivery (available_at) WHERE state = 'RETRY'",
     "CREATE INDEX IF NOT EXISTS delivery_sending ON delivery (slot_id) WHERE state = 'IN_PROGRESS'",
     "CREATE INDEX IF NOT EXISTS delivery_live ON delivery (destination_id, state) "
+    "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
+    "CREATE INDEX IF NOT EXISTS delivery_next ON delivery (rank, id) "
     "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
     "CREATE INDEX IF NOT EXISTS delivery_failed ON delivery (created_at, id) WHERE state = 'FAILED'",
     "CREATE INDEX IF NOT EXISTS delivery_of_partition ON delivery (partition, created_at, id)",
@@ -17,8 +23,10 @@ INDEXES: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS delivery_instance_digest ON delivery_instance (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS verification_open ON verification (asked_at) WHERE taken_by IS NULL",
+    'CREATE INDEX IF NOT EXISTS destination_by_ae ON destination (ae COLLATE "C", id)',
     "CREATE INDEX IF NOT EXISTS delivered_digest ON delivered (delivered_sha256) "
     "WHERE delivered_sha256 IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS operation_open ON operation (stepped_at, id) WHERE state IN ('SCHEDULED', 'RUNNING')",
 )
 
 POSTGRES_STORAGE: tuple[str, ...] = (
@@ -34,4 +42,4 @@ ROWS: tuple[str, ...] = ("INSERT INTO fencing (id, last_token) VALUES (1, 0) ON 
 
 def statements(dialect: str) -> tuple[str, ...]:
     """Return the statements for ``sqlite`` or ``postgres``, in order."""
-    return INDEXES + (POSTGRES_STORAGE if dialect == "postgres" else ()) + ROWS
+    return INDEXES + (POSTGRES_STORAGE if dialect == "postgres" else ()) + ROWS + rollup.statements(dialect)

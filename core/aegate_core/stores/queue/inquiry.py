@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aegate_core.database import Database, as_datetime
 
@@ -39,9 +39,21 @@ AND expires_at >= $2 GROUP BY destination_id
 """
 
 _BEFORE = """
-SELECT count(*) FROM (SELECT 1 AS one FROM delivery WHERE destination_id = $1 AND state = 'SCHEDULED'
-AND (rank, id) < ($2::bigint, $3::bigint) LIMIT $4) AS ahead
+SELECT q.id AS id, (SELECT count(*) FROM (SELECT 1 AS one FROM delivery o WHERE o.destination_id = q.destination_id
+  AND o.state = 'SCHEDULED' AND (o.rank, o.id) < (q.rank, q.id) LIMIT $2) AS ahead) AS ahead
+FROM delivery q WHERE q.id = ANY($1) AND q.state = 'SCHEDULED'
 """
+
+_LATELY = """
+SELECT destination_id, started_at, finished_at FROM (
+  SELECT destination_id, started_at, finished_at, attempts, state FROM delivery WHERE finished_at >= $2
+  ORDER BY finished_at DESC, id DESC LIMIT $3) AS lately
+WHERE destination_id = ANY($1) AND attempts = 0 AND started_at IS NOT NULL AND state IN ('COMPLETED', 'WARNING')
+"""
+
+LATELY = timedelta(minutes=15)
+LOOKED_AT = 500
+"""Items that finished lately, of all destinations together: enough for a mean, and it reads no more."""
 
 
 async def items(db: Database, delivery_ids: Sequence[int], *, now: datetime) -> list[ItemRow]:
@@ -49,15 +61,22 @@ async def items(db: Database, delivery_ids: Sequence[int], *, now: datetime) -> 
     found = await db.fetch(_ITEMS, list(delivery_ids))
     destinations = sorted({int(r["destination_id"]) for r in found})
     used = {int(r["destination_id"]): int(r["n"]) for r in await db.fetch(_USED, destinations, now)}
-    result = []
-    for row in found:
-        position = 0
-        if row["state"] == "SCHEDULED":
-            ahead = await db.fetch_value(
-                _BEFORE, row["destination_id"], row["rank"], row["id"], COUNTED_IN_LINE
-            )
-            position = int(ahead) + 1
-        result.append(ItemRow(row, used.get(int(row["destination_id"]), 0), position))
+    before = await db.fetch(_BEFORE, list(delivery_ids), COUNTED_IN_LINE)
+    ahead = {int(r["id"]): int(r["ahead"]) for r in before}
+    return [
+        ItemRow(row, used.get(int(row["destination_id"]), 0), ahead.get(int(row["id"]), -1) + 1)
+        for row in found
+    ]
+
+
+async def durations(
+    db: Database, destinations: Sequence[int], *, now: datetime
+) -> dict[int, list[timedelta]]:
+    """Return how long items took, by destination, that it finished lately at the first try."""
+    result: dict[int, list[timedelta]] = {}
+    for row in await db.fetch(_LATELY, list(destinations), now - LATELY, LOOKED_AT):
+        took = as_datetime(row["finished_at"]) - as_datetime(row["started_at"])
+        result.setdefault(int(row["destination_id"]), []).append(took)
     return result
 
 

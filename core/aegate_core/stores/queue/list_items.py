@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aegate_core.database import Database, as_int
-from aegate_core.stores.listing import Column, Order, Source
-from aegate_core.stores.scope import Scope, by_entity, by_partition, fetch_own
+from aegate_core.stores.listing import SORTED, Column, Order, Source, read_by
+from aegate_core.stores.of_study import study_columns
+from aegate_core.stores.scope import ALL_ROWS, Scope, by_entity, by_partition, fetch_own
 
 _OF_AN_ITEM = "EXISTS (SELECT 1 FROM delivery own WHERE own.id = {item} AND {{}})"
-_STUDY = "q.study_id IN (SELECT s.id FROM study s JOIN patient p ON p.id = s.patient_id WHERE {})"
+_OF_A_SERIES = (
+    "q.id IN (SELECT x.id FROM series r JOIN delivery x ON x.study_id = r.study_id WHERE {} AND "
+    "(x.level = 'Series' AND x.unit_uid = r.series_instance_uid OR x.level = 'Image' AND x.unit_uid IN "
+    "(SELECT i.sop_instance_uid FROM instance i WHERE i.series_id = r.id)))"
+)
+_OF_AN_INSTANCE = (
+    "q.id IN (SELECT x.id FROM instance i JOIN series r ON r.id = i.series_id JOIN delivery x "
+    "ON x.study_id = r.study_id AND x.level = 'Image' AND x.unit_uid = i.sop_instance_uid WHERE {})"
+)
 
 ITEMS = Source(
     select=(
@@ -31,6 +40,7 @@ ITEMS = Source(
         "id": Column("q.id", "bigint"),
         "state": Column("q.state"),
         "destination": Column("d.ae"),
+        "destination_key": Column("q.destination_id", "bigint"),
         "source_ae": Column("q.source_ae"),
         "partition": Column("q.partition"),
         "location_code": Column("q.location_code"),
@@ -43,18 +53,24 @@ ITEMS = Source(
         "error_code": Column("q.error_code"),
         "hold_code": Column("q.hold_code"),
         "study": Column("q.study_id", "bigint"),
-        "text": Column("s.search_text", within=_STUDY, search="s.search_text"),
-        "patient_name": Column("p.name_alphabetic", within=_STUDY, search="p.search_text"),
-        "patient_id": Column("p.patient_id", within=_STUDY),
-        "accession_number": Column("s.accession_number", within=_STUDY),
-        "study_instance_uid": Column("s.study_instance_uid", within=_STUDY),
-        "study_date": Column("s.study_date", within=_STUDY),
-        "document_type": Column("s.document_type", within=_STUDY),
-    },
+        "series": Column("r.id", "bigint", within=_OF_A_SERIES),
+        "instance": Column("i.id", "bigint", within=_OF_AN_INSTANCE),
+    }
+    | study_columns("q.study_id"),
 )
+LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
+
 ITEM_ORDERS = {
     "NEWEST": Order("NEWEST", (("q.created_at", "timestamptz"), ("q.id", "bigint"))),
     "OLDEST": Order("OLDEST", (("q.created_at", "timestamptz"), ("q.id", "bigint")), descending=False),
+    "LAST_FINISHED": Order(
+        "LAST_FINISHED",
+        (("q.finished_at", "timestamptz"), ("q.id", "bigint")),
+        where="q.finished_at IS NOT NULL",
+    ),
+    "NEXT": Order(
+        "NEXT", (("q.rank", "bigint"), ("q.id", "bigint")), descending=False, where=f"q.state IN {LIVE}"
+    ),
 }
 
 ITEM_INSTANCES = Source(
@@ -98,26 +114,29 @@ DESTINATIONS = Source(
     columns={
         "id": Column("d.id", "bigint"),
         "ae": Column("d.ae"),
+        "text": Column(
+            "a.search_text",
+            within="d.ae IN (SELECT namespace || '/' || name FROM application_entity a WHERE {})",
+            search="a.search_text",
+        ),
         "breaker": Column("d.breaker"),
         "held_at": Column("d.held_at", "timestamptz"),
+        "gone_at": Column("d.gone_at", "timestamptz"),
+        "last_success_at": Column("d.last_success_at", "timestamptz"),
     },
 )
-DESTINATION_ORDER = Order("NAME", (("d.ae", "text"), ("d.id", "bigint")), descending=False)
+DESTINATION_ORDER = Order("NAME", ((f"d.ae{SORTED}", "text"), ("d.id", "bigint")), descending=False)
 
-LIVE = "('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')"
-
-_PARTS = "destination_id, source_ae, location_code, requested_by, state, created_at"
-GROUPED = f"""
-WITH counted AS (
-  SELECT {_PARTS} FROM delivery q WHERE state IN {LIVE} AND {{own}}
-  UNION ALL SELECT {_PARTS} FROM delivery q WHERE finished_at >= $1::timestamptz AND state NOT IN {LIVE} AND {{own}}
-)
-SELECT d.ae AS destination, q.source_ae AS source_ae, q.location_code AS location_code, q.requested_by AS requested_by,
-  q.state AS state, count(*) AS n, min(q.created_at) AS oldest
-FROM counted q JOIN destination d ON d.id = q.destination_id
-GROUP BY d.ae, q.source_ae, q.location_code, q.requested_by, q.state
+UNFINISHED = f"""
+SELECT d.ae AS destination, c.source_ae AS source_ae, c.location_code AS location_code, c.requested_by AS requested_by,
+  c.partition AS partition, c.state AS state, c.n AS n, c.oldest AS oldest
+FROM (
+  SELECT q.destination_id, q.source_ae, q.location_code, q.requested_by, q.partition, q.state, count(*) AS n,
+    min(q.created_at) AS oldest
+  FROM delivery q WHERE q.state IN {LIVE} AND {{own}}
+  GROUP BY q.destination_id, q.source_ae, q.location_code, q.requested_by, q.partition, q.state
+) AS c JOIN destination d ON d.id = c.destination_id
 """
-"""Two questions, each with an index of its own: asked with OR, SQLite reads every item there ever was."""
 _FAILED = """
 SELECT count(*) AS n FROM (SELECT 1 AS one FROM delivery q WHERE q.state = 'FAILED' AND {own} LIMIT 10001) AS failed
 """
@@ -132,9 +151,15 @@ ORDER BY destination_id, n
 """
 
 
-async def grouped(db: Database, finished_since: datetime, scope: Scope) -> list[dict[str, object]]:
-    """Return counts of unfinished and of lately finished items by destination, source, location, who asked, state."""
-    return await fetch_own(db, GROUPED, ITEMS.belongs, scope, finished_since)
+async def unfinished(db: Database, scope: Scope) -> list[dict[str, object]]:
+    """Return counts of unfinished items by destination, source, location, who asked, partition, state."""
+    return await fetch_own(db, UNFINISHED, ITEMS.belongs, scope)
+
+
+async def destination_ids(db: Database, aes: Sequence[str]) -> list[int]:
+    """Return the ids of the destinations of AEs, also of those that are gone; of all, whoever asks."""
+    found = await read_by(db, DESTINATIONS, "ae", aes, ALL_ROWS)
+    return sorted(int(str(row["id"])) for row in found)
 
 
 async def failed(db: Database, scope: Scope) -> int:

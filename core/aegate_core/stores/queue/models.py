@@ -203,3 +203,95 @@ class DeliveryEvent(Model):
     class Meta:
         table = "delivery_event"
         indexes = (("delivery_id", "id"),)
+
+
+class Operation(Model):
+    """A change of many, asked for once and done in batches of one transaction each, so a crash ends none."""
+
+    id = fields.BigIntField(primary_key=True)
+    action = fields.CharField(max_length=64)
+    """The mutation that asked for it, such as ``holdQueueItems``."""
+    target_kind = fields.CharField(max_length=32)
+    """What its items name: ``QueueItem`` or ``Study``."""
+    actor = fields.CharField(max_length=256)
+    address = fields.CharField(max_length=64, default="")
+    idempotency_key = fields.CharField(max_length=128, null=True)
+    fingerprint = fields.CharField(max_length=64)
+    """Digest of what was asked: the same key with another wish is refused."""
+    arguments: fields.Field[dict[str, object]] = fields.JSONField(default=dict)
+    """Reason, priority, destinations: no patient data, nothing of a filter."""
+    state = fields.CharField(max_length=12)
+    """SCHEDULED, RUNNING, COMPLETED, CANCELED, FAILED."""
+    total = fields.IntField(default=0)
+    processed = fields.IntField(default=0)
+    """How many of its items are done with, in their order; the next batch begins behind them."""
+    changed = fields.IntField(default=0)
+    asked = fields.IntField(default=0)
+    refused = fields.IntField(default=0)
+    canceled_by = fields.CharField(max_length=256, null=True)
+    error_code = fields.CharField(max_length=32, null=True)
+    created_at = fields.DatetimeField()
+    started_at = fields.DatetimeField(null=True)
+    stepped_at = fields.DatetimeField(null=True)
+    """The last batch: of several operations the one that waited longest goes on."""
+    finished_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "operation"
+        unique_together = (("actor", "idempotency_key"),)
+        indexes = (("created_at", "id"), ("finished_at", "id"))
+
+
+class OperationItem(Model):
+    """One of the things that an operation is about, fixed when it was asked for, and what became of it."""
+
+    id = fields.BigIntField(primary_key=True)
+    operation: fields.ForeignKeyRelation[Operation] = fields.ForeignKeyField(
+        "models.Operation", on_delete=fields.CASCADE
+    )
+    n = fields.IntField()
+    """Its place, from 1."""
+    target = fields.BigIntField()
+    """The row id of the queue item or study."""
+    outcome = fields.CharField(max_length=8, null=True)
+    """CHANGED, ASKED (it is being sent: it takes effect between two instances), LEFT; null: not yet."""
+    because = fields.CharField(max_length=32, null=True)
+
+    class Meta:
+        table = "operation_item"
+        unique_together = (("operation", "n"),)
+
+
+class OperationPartition(Model):
+    """A patient partition of something that an operation is about: seen by whoever sees all of them."""
+
+    id = fields.BigIntField(primary_key=True)
+    operation: fields.ForeignKeyRelation[Operation] = fields.ForeignKeyField(
+        "models.Operation", on_delete=fields.CASCADE
+    )
+    partition = fields.CharField(max_length=317)
+
+    class Meta:
+        table = "operation_partition"
+        unique_together = (("operation", "partition"),)
+
+
+class RollupMinute(Model):
+    """How many items were finished in a minute: rows add up. Triggers write them, `rollup.pack` makes fewer of them."""
+
+    id = fields.BigIntField(primary_key=True)
+    minute = fields.DatetimeField()
+    destination_id = fields.BigIntField()
+    source_ae = fields.CharField(max_length=317)
+    partition = fields.CharField(max_length=317)
+    location_code = fields.CharField(max_length=64, null=True)
+    requested_by = fields.CharField(max_length=320)
+    state = fields.CharField(max_length=12)
+    items = fields.IntField()
+    """1 for one that was finished, -1 for one that is no longer, sums of these."""
+    coarse = fields.IntField()
+    """0: one item; 1: of a minute; 2: of the quarter of an hour that ``minute`` begins."""
+
+    class Meta:
+        table = "rollup_minute"
+        indexes = (("minute",), ("coarse", "minute"))

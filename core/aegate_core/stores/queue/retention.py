@@ -70,3 +70,15 @@ async def remove_deliveries(tx: Database, ids: Sequence[int]) -> list[int]:
         await tx.execute(f"DELETE FROM {table} WHERE delivery_id = ANY($1)", going)
     await tx.execute("DELETE FROM delivery WHERE id = ANY($1)", going)
     return going
+
+
+async def remove_operations(tx: Database, due_before: datetime) -> int:
+    """Remove a few operations that ended before, with what became of each of their things; return how many."""
+    rows = await tx.fetch(
+        "SELECT id FROM operation WHERE finished_at <= $1 ORDER BY finished_at, id LIMIT 2 FOR UPDATE SKIP LOCKED",
+        due_before,
+    )
+    ids = [int(r["id"]) for r in rows]
+    for table in ("operation_item", "operation_partition"):
+        await tx.execute(f"DELETE FROM {table} WHERE operation_id = ANY($1)", ids)
+    return await tx.execute("DELETE FROM operation WHERE id = ANY($1)", ids)

@@ -5,7 +5,7 @@ An item that is being sent is only asked: the worker sees it before the next ins
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from aegate_core.database import Database
@@ -84,6 +84,17 @@ async def ask_to_cancel(tx: Database, ids: Sequence[int], note: Note) -> list[in
     )
 
 
+async def held_for(tx: Database, study_id: int, hold_code: str) -> list[int]:
+    """Return the items of a study that are held for this reason, locked."""
+    found = await tx.fetch(
+        "SELECT id FROM delivery WHERE study_id = $1 AND state = 'HELD' AND hold_code = $2 ORDER BY id "
+        "FOR NO KEY UPDATE",
+        study_id,
+        hold_code,
+    )
+    return [int(r["id"]) for r in found]
+
+
 async def lock_studies_of(tx: Database, ids: Sequence[int]) -> None:
     """Lock the studies of items until the end of the transaction: retention removes none of their images."""
     await tx.fetch(
@@ -128,11 +139,52 @@ async def retry(tx: Database, ids: Sequence[int], note: Note) -> list[int]:
     return moved
 
 
+async def retry_instances(tx: Database, delivery_id: int, arrival_ids: Sequence[str]) -> list[str]:
+    """Make dead and cancelled images of an item pending again, with fresh attempts; return which. Lock the item before.
+
+    One whose image retention removed stays.
+    """
+    again = await tx.fetch(
+        "UPDATE delivery_instance SET state = 'PENDING', attempts = 0, breaks = 0, broke_at = NULL, "
+        "available_at = NULL, finished_at = NULL, error_code = NULL WHERE delivery_id = $1 AND arrival_id = ANY($2) "
+        "AND state IN ('DEAD', 'CANCELED') AND EXISTS (SELECT 1 FROM arrival a "
+        "WHERE a.id = delivery_instance.arrival_id AND a.removed_at IS NULL) RETURNING arrival_id",
+        delivery_id,
+        list(arrival_ids),
+    )
+    if again:
+        await tx.execute(
+            "UPDATE delivery SET version = version + 1, instances_failed = (SELECT count(*) FROM delivery_instance i "
+            "WHERE i.delivery_id = delivery.id AND i.state = 'DEAD') WHERE id = $1",
+            delivery_id,
+        )
+    return sorted(str(r["arrival_id"]) for r in again)
+
+
+async def send_again(tx: Database, delivery_id: int, note: Note) -> list[int]:
+    """Put a failed or cancelled item, of which something is pending again, back into the line."""
+    fresh: dict[str, object] = {
+        "available_at": note.at,
+        "finished_at": None,
+        "error_code": None,
+        "error_message": None,
+        "cancel_requested_by": None,
+    }
+    moved: list[int] = []
+    for state in ("FAILED", "CANCELED"):
+        moved += await transition(tx, [delivery_id], Transition(state, "SCHEDULED", note, fresh))
+    return moved
+
+
 async def set_priority(tx: Database, ids: Sequence[int], priority: int, rank_per_point: int) -> list[int]:
-    """Change the priority of live items; their place in the order moves by ``rank_per_point`` for each point."""
+    """Change the priority of live items; their place in the order moves by ``rank_per_point`` for each point.
+
+    What was bumped stays where it is: a bump is above any priority.
+    """
     return await _ids(
         tx,
-        "UPDATE delivery SET rank = rank + (priority - $2::integer) * $3::bigint, priority = $2::integer, "
+        "UPDATE delivery SET priority = $2::integer, "
+        "rank = CASE WHEN rank < 0 THEN rank ELSE rank + (priority - $2::integer) * $3::bigint END, "
         f"version = version + 1 WHERE id = ANY($1) AND state IN {LIVE} RETURNING id",
         list(ids),
         priority,
@@ -140,16 +192,38 @@ async def set_priority(tx: Database, ids: Sequence[int], priority: int, rank_per
     )
 
 
-async def bump(tx: Database, ids: Sequence[int], worth: int, *, now: datetime) -> list[int]:
-    """Put live items before all that have waited less than the bump is worth; once."""
-    return await _ids(
-        tx,
-        "UPDATE delivery SET rank = rank - $2::bigint, bumped_at = $3, version = version + 1 "
-        f"WHERE id = ANY($1) AND state IN {LIVE} AND bumped_at IS NULL RETURNING id",
+_FIRST = "SELECT id, rank FROM delivery WHERE destination_id = $1 AND state = 'SCHEDULED' ORDER BY rank, id LIMIT 1"
+
+
+async def bump(
+    tx: Database, ids: Sequence[int], rank: int, *, now: datetime, fixed: bool = False
+) -> list[int]:
+    """Put live items before all others, also before what was bumped until now; among them their order stays.
+
+    ``rank`` is the place that the clock gives to the first; where it was set back, what waits first for a destination
+    gives another, unless it is ``fixed``.
+    """
+    moving = await tx.fetch(
+        f"SELECT id, destination_id FROM delivery WHERE id = ANY($1) AND state IN {LIVE} ORDER BY rank, id "
+        "FOR NO KEY UPDATE",
         list(ids),
-        worth,
-        now,
     )
+    place = (
+        rank
+        if fixed
+        else await _first_place(tx, {int(r["destination_id"]) for r in moving}, rank) - len(moving)
+    )
+    await tx.execute_many(
+        "UPDATE delivery SET rank = $2, bumped_at = $3, version = version + 1 WHERE id = $1",
+        [(int(r["id"]), place + n, now) for n, r in enumerate(moving)],
+    )
+    return sorted(int(r["id"]) for r in moving)
+
+
+async def _first_place(tx: Database, destinations: Iterable[int], rank: int) -> int:
+    """Return ``rank``, or the one of what is first in line for one of these destinations, if that is lower."""
+    first = [await tx.fetch_one(_FIRST, destination) for destination in sorted(destinations)]
+    return min([rank, *(int(row["rank"]) for row in first if row is not None)])
 
 
 async def hold_destination(tx: Database, ae: str, note: Note) -> bool:

@@ -1,0 +1,87 @@
+"""How long a connection may take to say what it wants, and in how many headers: uvicorn alone knows no end of either.
+
+Without it five hundred connections that send a byte now and then keep everybody else out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from aegate_graphql_api.errors import problem_body
+
+HEADERS_S = 10.0
+"""By feel: a request line and its headers are one packet, or a few."""
+
+MAX_HEADER_BYTES = 32 * 1024
+"""Of a request's headers together: a token of a few KiB, and what proxies add. The parser itself would take more."""
+
+
+class PatientProtocol(H11Protocol):
+    """Closes a connection whose request is not whole within `headers_s` of its first byte, or of connecting.
+
+    The rest of a body that was refused has as long.
+    """
+
+    headers_s = HEADERS_S
+    _hurry: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._begin_to_wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; wait on when it is not a whole header yet."""
+        super().data_received(data)
+        if self._is_asked():
+            self._stop_waiting()
+        elif self._hurry is None:
+            self._begin_to_wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_asked(self) -> bool:
+        """Whether a request is being answered, or the connection is no longer ours: a WebSocket."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return answering or self.transport.get_protocol() is not self
+
+    def _begin_to_wait(self) -> None:
+        self._hurry = self.loop.call_later(self.headers_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
+
+    def _give_up(self) -> None:
+        self._hurry = None
+        if not self._is_asked():
+            self.transport.close()
+
+
+class FewHeaders:
+    """Refuses requests whose headers are too large."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer 431."""
+        app = self._app
+        if scope["type"] == "http":
+            used = sum(len(name) + len(value) for name, value in scope["headers"])
+            if used > MAX_HEADER_BYTES:
+                app = _too_many_headers(used)
+        await app(scope, receive, send)
+
+
+def _too_many_headers(used: int) -> JSONResponse:
+    message = f"the headers may have {MAX_HEADER_BYTES} bytes together, got more: send fewer"
+    return JSONResponse(problem_body("TOO_LARGE", message, {"limit": MAX_HEADER_BYTES, "used": used}), 431)

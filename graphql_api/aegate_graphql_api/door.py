@@ -1,0 +1,175 @@
+"""How much one caller may ask for: a bucket of cost that fills up again, and so many operations at the same time.
+
+The surprise: what is refused is paid for by the time that it took, and a caller or address without credit is answered
+late. So somebody who sends nothing but rubbish over a hundred connections takes a small part of the process, and
+whoever asks properly hardly notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aegate_graphql_api.http_requests import Refusal
+from aegate_graphql_api.policy import Policy
+
+BURST_S = 2
+"""A bucket holds what flows in within these seconds."""
+OPERATIONS_A_SECOND = 500
+"""That a caller's whole rate pays for at most: a request costs time whatever it asks for."""
+MISTAKES_A_SECOND = 20
+"""Operations that are refused before they run, the same."""
+WASTE_MS = 50
+"""Milliseconds a second of parsing and judging new documents that a caller's whole rate pays for."""
+REFUSALS_A_SECOND = 20
+"""Of one address, before they come late."""
+LATE_S = 1.0
+MOST_LATE = 200
+"""Answers that wait at the same time; further ones end their connection instead."""
+KEPT = 10_000
+"""Callers and addresses that are remembered, each; the one not seen for longest is forgotten, and begins anew."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Credit of somebody; it may be overdrawn, by one operation at a time."""
+
+    credit: float
+    at: float
+
+
+class Buckets:
+    """Credit by name. ``rate`` flows in a second, up to ``burst``."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._known: OrderedDict[str, Bucket] = OrderedDict()
+
+    def credit(self, name: str, now: float) -> float:
+        """Return what ``name`` has left: below zero is overdrawn."""
+        known = self._known.get(name)
+        if known is None:
+            return self._burst
+        return min(self._burst, known.credit + (now - known.at) * self._rate)
+
+    def take(self, name: str, amount: float, now: float) -> None:
+        """Charge ``amount``."""
+        self._known[name] = Bucket(self.credit(name, now) - amount, now)
+        self._known.move_to_end(name)
+        if len(self._known) > KEPT:
+            self._known.popitem(last=False)
+
+    def seconds_until_credit(self, name: str, now: float) -> float:
+        """Return how long ``name`` has to wait until it is not overdrawn."""
+        return max(0.0, -self.credit(name, now) / self._rate)
+
+
+class Door:
+    """Lets callers in, one operation at a time."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._rate = policy.rate
+        self._at_once = policy.at_once
+        self._buckets = Buckets(policy.rate, policy.rate * BURST_S) if policy.rate else None
+        self._inside: Counter[str] = Counter()
+
+    @contextmanager
+    def admitted(self, caller: str) -> Iterator[None]:
+        """Let one operation of ``caller`` run in this block. Raises Refusal 429."""
+        self._refuse_without_credit(caller)
+        if self._inside[caller] >= self._at_once:
+            raise Refusal(
+                429,
+                "TOO_MANY_AT_ONCE",
+                f"{self._at_once} operations may run at the same time, got more: wait for answers",
+                details={"limit": self._at_once, "used": self._inside[caller] + 1},
+                headers={"Retry-After": "1"},
+            )
+        self._inside[caller] += 1
+        try:
+            yield
+        finally:
+            self._inside[caller] -= 1
+            if not self._inside[caller]:
+                del self._inside[caller]
+
+    def charge_body(self, caller: str, size_bytes: int) -> None:
+        """Take the price of reading a body."""
+        if self._buckets is not None:
+            self._buckets.take(caller, size_bytes, time.monotonic())
+
+    def charge_operation(self, caller: str, cost: int | None, guard_s: float) -> None:
+        """Take the price of an operation; ``cost`` is None where it was refused before it ran.
+
+        The first millisecond of ``guard_s`` is in the least price: documents that are known take less.
+        """
+        if self._buckets is not None:
+            waste = max(0.0, guard_s * 1000 - 1) * self._rate / WASTE_MS
+            least = self._rate / (MISTAKES_A_SECOND if cost is None else OPERATIONS_A_SECOND)
+            self._buckets.take(caller, max(least, cost or 0) + waste, time.monotonic())
+
+    def _refuse_without_credit(self, caller: str) -> None:
+        if self._buckets is None:
+            return
+        now = time.monotonic()
+        wait_s = self._buckets.seconds_until_credit(caller, now)
+        if wait_s <= 0:
+            return
+        seconds = math.ceil(wait_s)
+        limit = self._rate * BURST_S
+        raise Refusal(
+            429,
+            "RATE_LIMITED",
+            f"a caller may use a cost of {self._rate} a second, got more: ask again in {seconds} s",
+            details={
+                "limit": limit,
+                "used": round(limit - self._buckets.credit(caller, now)),
+                "retryAfterSeconds": seconds,
+            },
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+class LateRefusals:
+    """Answers an address late that is refused more than ``REFUSALS_A_SECOND`` times a second, whatever for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._buckets = Buckets(REFUSALS_A_SECOND, REFUSALS_A_SECOND * BURST_S)
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; a refusal may wait."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        address = str((scope.get("client") or ("",))[0])
+
+        async def perhaps_late(message: Message) -> None:
+            if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
+                message = await self._delayed(address, message)
+            await send(message)
+
+        await self._app(scope, receive, perhaps_late)
+
+    async def _delayed(self, address: str, start: Message) -> Message:
+        now = time.monotonic()
+        self._buckets.take(address, 1, now)
+        if not self._buckets.seconds_until_credit(address, now):
+            return start
+        if self._waiting >= MOST_LATE:
+            return {**start, "headers": [*start["headers"], (b"connection", b"close")]}
+        self._waiting += 1
+        try:
+            await asyncio.sleep(LATE_S)
+        finally:
+            self._waiting -= 1
+        return start

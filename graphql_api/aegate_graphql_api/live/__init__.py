@@ -1,0 +1,1 @@
+"""What happens, as it happens: subscriptions, and the transports that carry them."""

@@ -1,0 +1,87 @@
+"""One operation of a stream: what it answers, message by message, in the form that both transports carry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from typing import Any
+
+from graphql import GraphQLError
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
+
+from aegate_core.errors import AegateError
+from aegate_graphql_api.context import Context
+from aegate_graphql_api.errors import RequestRefused, present, problem_body, without_hint
+from aegate_graphql_api.limits import check_variables
+from aegate_graphql_api.rules import Rules
+from aegate_graphql_api.schema.root import schema
+
+_NO_SUCH_OPERATION = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+
+
+class NotStarted(Exception):
+    """The operation cannot be run; ``errors`` go to the caller."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("not started")
+        self.errors = errors
+
+
+async def answers(
+    operation: dict[str, Any],
+    context: Context,
+    allowed: Collection[OperationType],
+    rules: Rules,
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield what the operation answers; that it reads patient data is written before it is told.
+
+    What judging it cost is charged like any other operation's. Raises NotStarted when it may not or cannot be run.
+    """
+    try:
+        check_variables(operation.get("variables") or {})
+        results = await _started(operation, context, allowed)
+    except RequestRefused as refused:
+        raise NotStarted([_presented(refused, context)]) from refused
+    is_charged = False
+    try:
+        async for result in results:
+            if not is_charged:
+                is_charged = True
+                rules.door.charge_operation(context.caller.name, context.cost, context.guard_s)
+            errors = [_presented(error, context) for error in getattr(result, "errors", None) or ()]
+            if isinstance(result, PreExecutionError):
+                raise NotStarted(errors)
+            answer: dict[str, Any] = {"data": getattr(result, "data", None)}
+            if context.reading is not None and answer["data"] is not None:
+                try:
+                    await rules.accesses.note(context.caller, context.reading, now=context.now)
+                except AegateError as error:
+                    yield problem_body("UNAVAILABLE", error.message)
+                    return
+            if errors:
+                answer["errors"] = errors
+            yield answer
+    finally:
+        await results.aclose()
+
+
+async def _started(operation: dict[str, Any], context: Context, allowed: Collection[OperationType]) -> Any:
+    return await schema.stream(
+        operation["query"],
+        variable_values=operation.get("variables"),
+        operation_name=operation.get("operationName"),
+        context_value=context,
+        allowed_operation_types=allowed,
+    )
+
+
+def _presented(error: GraphQLError, context: Context) -> dict[str, Any]:
+    if isinstance(error.original_error, _NO_SUCH_OPERATION):
+        message = "the document must hold a subscription, the one that operationName names: correct it"
+        return {"message": message, "extensions": {"code": "BAD_REQUEST"}}
+    shown = present(error)
+    if not context.introspection:
+        shown["message"] = without_hint(shown["message"])
+    return shown

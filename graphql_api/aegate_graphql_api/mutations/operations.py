@@ -1,0 +1,56 @@
+"""End an operation before it is through."""
+
+from __future__ import annotations
+
+from typing import Annotated, Union, cast
+
+import strawberry
+
+from aegate_core.database import Database
+from aegate_core.services import operations
+from aegate_core.stores.listing import read_by
+from aegate_core.stores.queue.operations import OPERATIONS
+from aegate_graphql_api.context import Info
+from aegate_graphql_api.mutations.change import Outcome, change
+from aegate_graphql_api.mutations.problems import (
+    NotFoundProblem,
+    UnavailableProblem,
+    ValidationProblem,
+    not_found,
+)
+from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.node import number_of
+from aegate_graphql_api.schema.operation import Operation, load_operations
+
+
+@strawberry.type(description="An operation after the change.", directives=[QUEUE])
+class OperationChanged:
+    """An operation after the change."""
+
+    key: strawberry.Private[int]
+    changed: bool = strawberry.field(description="False: it had ended already.")
+
+    @strawberry.field(description="As it is now.")
+    async def operation(self, info: Info) -> Operation | None:
+        """Load it after the change."""
+        return cast("Operation | None", await info.context.loader(load_operations).load(self.key))
+
+
+CancelOperationResult = Annotated[
+    Union[OperationChanged, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
+    strawberry.union("CancelOperationResult"),
+]
+
+
+async def cancel_operation(info: Info, id: strawberry.ID) -> CancelOperationResult:
+    """End an operation before its next batch."""
+    context = info.context
+
+    async def work(tx: Database) -> Outcome:
+        key = number_of(id, "Operation")
+        if not await read_by(tx, OPERATIONS, "id", [key], context.scope):
+            raise not_found("there is no such operation: read the list again")
+        changed = await operations.cancel(tx, key, actor=context.caller.name, now=context.now)
+        return Outcome(OperationChanged(key=key, changed=changed), f"Operation:{key}", {"changed": changed})
+
+    return cast("CancelOperationResult", await change(context, "cancelOperation", work))

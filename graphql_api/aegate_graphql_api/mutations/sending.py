@@ -1,0 +1,168 @@
+"""Send studies, series or single images to destinations by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Union, cast
+
+import strawberry
+
+from aegate_core.database import Database
+from aegate_core.dicom.identifiers import parse_resource_key
+from aegate_core.resources.values import Level
+from aegate_core.services import deliveries
+from aegate_core.services.deliveries import SendByHand
+from aegate_core.stores.index.list_studies import INSTANCES, SERIES, STUDIES
+from aegate_core.stores.listing import Source
+from aegate_core.stores.queue.list_items import DESTINATIONS
+from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.mutations.change import Outcome, change
+from aegate_graphql_api.mutations.problems import (
+    NotFoundProblem,
+    UnavailableProblem,
+    ValidationProblem,
+    invalid,
+)
+from aegate_graphql_api.mutations.selection import MOST_AT_ONCE, check_key, must_see
+from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.node import key_of, number_of
+from aegate_graphql_api.schema.queue_item import QueueItem, load_items
+
+
+@strawberry.type(
+    description="What was put into the queue; with the same idempotencyKey, what was then.",
+    directives=[QUEUE],
+)
+class StudiesSent:
+    """Queue items made by hand."""
+
+    keys: strawberry.Private[tuple[int, ...]]
+    dry_run: bool
+
+    @strawberry.field(description="How many queue items; with dryRun, how many there would be.")
+    def count(self) -> int:
+        """Count."""
+        return len(self.keys)
+
+    @strawberry.field(description="The queue items; none with dryRun.")
+    async def items(self, info: Info) -> list[QueueItem]:
+        """Load them after the change. What a dry run made was taken back, and another may have its ids by now."""
+        if self.dry_run:
+            return []
+        found = await info.context.loader(load_items).load_many(list(self.keys))
+        return [item for item in cast("list[QueueItem | None]", found) if item is not None]
+
+
+SendResult = Annotated[
+    Union[StudiesSent, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
+    strawberry.union("SendResult"),
+]
+
+
+_DESTINATIONS = "Ids of destinations: the AEs that get them, such as a PACS."
+_KEY = "1 to 128 characters, such as a UUID; the same one sends once, however often it is asked."
+_PRIORITY = "0 to 100, the highest goes first; a point is worth a minute of waiting."
+_DRY_RUN = "Send nothing, say how many queue items there would be."
+
+
+@strawberry.input(description="Which studies go where, by hand.")
+class SendStudiesInput:
+    """Which studies go where."""
+
+    study_ids: list[strawberry.ID] = strawberry.field(description="Ids of studies; one queue item each.")
+    destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
+    idempotency_key: str = strawberry.field(description=_KEY)
+    priority: int = strawberry.field(default=50, description=_PRIORITY)
+    dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
+
+
+@strawberry.input(description="Which series go where, by hand.")
+class SendSeriesInput:
+    """Which series go where."""
+
+    series_ids: list[strawberry.ID] = strawberry.field(description="Ids of series; one queue item each.")
+    destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
+    idempotency_key: str = strawberry.field(description=_KEY)
+    priority: int = strawberry.field(default=50, description=_PRIORITY)
+    dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
+
+
+@strawberry.input(description="Which single images go where, by hand.")
+class SendInstancesInput:
+    """Which images go where."""
+
+    instance_ids: list[strawberry.ID] = strawberry.field(
+        description="Ids of images (instances); one queue item each."
+    )
+    destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
+    idempotency_key: str = strawberry.field(description=_KEY)
+    priority: int = strawberry.field(default=50, description=_PRIORITY)
+    dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
+
+
+async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
+    """Send studies to destinations by hand."""
+    return await _send(info.context, "sendStudies", Level.STUDY, input.study_ids, input)
+
+
+async def send_series(info: Info, input: SendSeriesInput) -> SendResult:
+    """Send series to destinations by hand."""
+    return await _send(info.context, "sendSeries", Level.SERIES, input.series_ids, input)
+
+
+async def send_instances(info: Info, input: SendInstancesInput) -> SendResult:
+    """Send images to destinations by hand."""
+    return await _send(info.context, "sendInstances", Level.IMAGE, input.instance_ids, input)
+
+
+_KINDS: dict[Level, tuple[str, Source]] = {
+    Level.STUDY: ("Study", STUDIES),
+    Level.SERIES: ("Series", SERIES),
+    Level.IMAGE: ("Instance", INSTANCES),
+}
+
+_Input = SendStudiesInput | SendSeriesInput | SendInstancesInput
+
+
+async def _send(
+    context: Context, action: str, level: Level, ids: Sequence[strawberry.ID], input: _Input
+) -> SendResult:
+    kind, source = _KINDS[level]
+
+    async def work(tx: Database) -> Outcome:
+        request = _request(context.caller.name, level, ids, input)
+        await must_see(tx, context, DESTINATIONS, "ae", [str(d) for d in request.destinations])
+        await must_see(tx, context, source, "id", request.ids)
+        keys = await deliveries.send_by_hand(tx, request, now=context.now)
+        answer = StudiesSent(keys=keys, dry_run=input.dry_run)
+        detail: dict[str, object] = {
+            "items": list(keys),
+            "destinations": [str(d) for d in request.destinations],
+            "idempotencyKey": request.idempotency_key,
+        }
+        target = f"{kind}:" + ",".join(str(s) for s in request.ids)
+        return Outcome(answer, target, detail, dry_run=input.dry_run)
+
+    return cast("SendResult", await change(context, action, work))
+
+
+def _request(actor: str, level: Level, ids: Sequence[strawberry.ID], input: _Input) -> SendByHand:
+    if not 1 <= len(ids) * len(input.destination_ids) <= MOST_AT_ONCE:
+        raise invalid(
+            "input",
+            f"what is sent, times destinations, must be 1 to {MOST_AT_ONCE}: send in several requests",
+        )
+    check_key("input.idempotencyKey", input.idempotency_key)
+    if not 0 <= input.priority <= 100:
+        raise invalid("input.priority", f"must be 0 to 100, got {input.priority}")
+    kind, _ = _KINDS[level]
+    return SendByHand(
+        ids=tuple(dict.fromkeys(number_of(i, kind) for i in ids)),
+        destinations=tuple(
+            dict.fromkeys(parse_resource_key(key_of(i, "Destination")) for i in input.destination_ids)
+        ),
+        actor=actor,
+        idempotency_key=input.idempotency_key,
+        priority=input.priority,
+        level=level,
+    )

@@ -1,0 +1,30 @@
+"""What a policy makes of operations, by whichever transport they come: trusted documents, the rate, the audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aegate_graphql_api.documents import TrustedDocuments
+from aegate_graphql_api.door import Door
+from aegate_graphql_api.http_requests import checked_operation
+from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.policy import Policy
+
+
+class Rules:
+    """One for a process: a caller's rate is the same over HTTP, events and WebSockets.
+
+    Raises InvalidInput for trusted documents that cannot be used.
+    """
+
+    def __init__(self, policy: Policy, accesses: AccessLog) -> None:
+        self.policy = policy
+        self.accesses = accesses
+        self.door = Door(policy)
+        self._documents = TrustedDocuments(policy)
+        self._documents.load()
+
+    def operation_of(self, asked: object) -> dict[str, Any]:
+        """Return a JSON value as an operation with its document. Raises Refusal for what is none, or not trusted."""
+        operation = checked_operation(asked)
+        return {**operation, "query": self._documents.text_of(operation)}

@@ -1,0 +1,342 @@
+"""graphql-transport-ws at its edges: who does something wrong is closed with a code and a reason, nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket as socket_module
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from aegate_core.errors import StorageError
+from aegate_graphql_api.live.streams import TOO_SLOW, StreamLimits
+from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.permissions import Caller
+from aegate_graphql_api.policy import Policy
+from aegate_graphql_api.rules import Rules
+from aegate_graphql_api.tokens import create_token, revoke_token
+from tests.integration.api.clients import API
+from tests.integration.api.serving import Served, rules_of, served_api
+from tests.integration.intake.hospital import entity
+from tests.integration.waiting import eventually_async
+
+PROTOCOL = "graphql-transport-ws"
+WATCH = {"query": "subscription { queue { snapshot } }"}
+
+
+@asynccontextmanager
+async def socket(
+    served: Served,
+    *,
+    protocol: str | None = PROTOCOL,
+    sock: socket_module.socket | None = None,
+    **headers: str,
+) -> AsyncIterator[ClientConnection]:
+    protocols = None if protocol is None else [Subprotocol(protocol)]
+    async with connect(
+        served.ws, subprotocols=protocols, additional_headers=headers, ping_interval=None, sock=sock
+    ) as opened:
+        yield opened
+
+
+async def say(opened: ClientConnection, **message: object) -> None:
+    await opened.send(json.dumps(message))
+
+
+async def hear(opened: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(await opened.recv())
+    return message
+
+
+async def welcome(opened: ClientConnection, token: str) -> None:
+    await say(opened, type="connection_init", payload={"authorization": f"bearer {token}"})
+    assert await hear(opened) == {"type": "connection_ack"}
+
+
+async def closing(opened: ClientConnection) -> tuple[int, str]:
+    """Return code and reason with which the server closes, whatever it says before."""
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            await opened.recv()
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+async def test_other_protocols_are_refused(served: Served) -> None:
+    for protocol in ("graphql-ws", None):
+        async with socket(served, protocol=protocol) as opened:
+            code, reason = await closing(opened)
+            assert (code, PROTOCOL in reason) == (4406, True)
+    assert served.live.streams.count == 0
+
+
+async def test_who_does_not_say_who_it_is_is_refused(served: Served) -> None:
+    for first, expected in (
+        ({"type": "subscribe", "id": "1", "payload": WATCH}, 4401),
+        ({"type": "connection_init"}, 4403),
+        ({"type": "connection_init", "payload": {"authorization": "Bearer wrong"}}, 4403),
+        ({"type": "connection_init", "payload": {"authorization": served.api.both}}, 4403),
+        ({"type": "connection_init", "payload": ["authorization"]}, 4403),
+    ):
+        async with socket(served) as opened:
+            await say(opened, **first)
+            code, reason = await closing(opened)
+            assert (code, served.api.both in reason, "UNAUTHENTICATED" in reason) == (expected, False, True)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("{", 4400),
+        ("[]", 4400),
+        ("null", 4400),
+        (b"\x00", 4400),
+        ('{"type": 1}', 4400),
+        ('{"type": "next"}', 4400),
+        ('{"type": "subscribe"}', 4400),
+        ('{"type": "subscribe", "id": "%s"}' % ("x" * 65), 4400),
+        ('{"type": "connection_init"}', 4429),
+        ('{"type": "ping", "payload": "%s"}' % ("x" * 70_000), 1009),
+    ],
+)
+async def test_messages_that_cannot_be_close_the_connection(
+    served: Served, message: str | bytes, expected: int
+) -> None:
+    async with socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        await opened.send(message)
+        assert (await closing(opened))[0] == expected
+    await eventually_async(lambda: served.live.streams.count == 0)
+
+
+async def test_operations_that_cannot_be_are_answered_and_the_others_go_on(served: Served) -> None:
+    async with socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        for payload in (None, [], {"query": ""}, {"query": "subscription", "variables": []}):
+            await say(opened, type="subscribe", id="1", payload=payload)
+            answer = await hear(opened)
+            assert (answer["type"], answer["payload"][0]["extensions"]["code"]) == ("error", "BAD_REQUEST")
+        await say(opened, type="ping", payload={"a": 1})
+        assert await hear(opened) == {"type": "pong"}
+        await say(opened, type="subscribe", id="1", payload=WATCH)
+        answer = await hear(opened)
+        assert answer == {"type": "next", "id": "1", "payload": {"data": {"queue": {"snapshot": True}}}}
+        await say(opened, type="complete", id="1")
+        await say(opened, type="complete", id="unknown")
+        await say(opened, type="subscribe", id="1", payload=WATCH)  # the id is free again
+        assert (await hear(opened))["type"] == "next"
+        await say(opened, type="subscribe", id="1", payload=WATCH)
+        assert (await closing(opened))[0] == 4409
+
+
+async def test_operations_and_messages_of_a_connection_are_bounded(served: Served) -> None:
+    async with socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        for n in range(21):
+            await say(opened, type="subscribe", id=str(n), payload=WATCH)
+        answers = [await hear(opened) for _ in range(21)]
+        [refused] = [a for a in answers if a["type"] == "error"]
+        assert refused["payload"][0]["extensions"]["code"] == "TOO_MANY_STREAMS"
+        flood = asyncio.gather(*(say(opened, type="pong") for _ in range(1000)), return_exceptions=True)
+        assert (await closing(opened))[0] == 4429
+        await flood
+
+
+async def test_pages_of_others_are_refused_before_they_say_anything(served: Served) -> None:
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{served.port + 1}"):
+        with pytest.raises(InvalidStatus) as refused:
+            async with socket(served, Origin=origin):
+                pass
+        assert refused.value.response.status_code == 403
+    async with socket(served, Origin=f"http://127.0.0.1:{served.port}") as opened:
+        await welcome(opened, served.api.queue)
+
+
+async def test_pages_of_named_origins_may_come(empty_api: API) -> None:
+    async with (
+        served_api(empty_api, rules=rules_of(empty_api, origins=("https://pacs.example",))) as served,
+        socket(served, Origin="https://pacs.example") as opened,
+    ):
+        await welcome(opened, served.api.queue)
+
+
+async def test_silent_connection_is_closed_in_time(empty_api: API) -> None:
+    async with served_api(empty_api, StreamLimits(init_s=0.2)) as served, socket(served) as opened:
+        assert (await closing(opened))[0] == 4408
+
+
+async def test_expiry_and_revocation_of_the_token_end_the_connection(empty_api: API) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=4)
+    token = create_token(empty_api.tokens, "short-lived", ["DICOM_QUEUE"], expires_at=soon)
+    async with (
+        served_api(empty_api, StreamLimits(recheck_s=0.1)) as served,
+        socket(served) as short,
+        socket(served) as revoked,
+        socket(served) as good,
+    ):
+        await welcome(short, token)
+        await say(short, type="subscribe", id="1", payload=WATCH)
+        await welcome(revoked, served.api.queue)
+        await say(revoked, type="subscribe", id="1", payload=WATCH)
+        await welcome(good, served.api.both)
+        revoke_token(empty_api.tokens, "queue-only")
+        code, reason = await closing(revoked)
+        assert (code, reason[:15]) == (4403, "UNAUTHENTICATED")
+        assert (await closing(short))[0] == 4403
+        await say(good, type="ping")
+        assert await hear(good) == {"type": "pong"}
+
+
+async def test_connections_are_bounded_in_all_by_caller_and_before_they_say_who_they_are(
+    empty_api: API,
+) -> None:
+    async with served_api(empty_api, StreamLimits(in_all=4, by_caller=2, unknown=1)) as served:
+        async with socket(served), socket(served) as second:
+            code, reason = await closing(second)
+            assert (code, "TOO_MANY_STREAMS: retryAfterMs=" in reason) == (1013, True)
+        await eventually_async(lambda: served.live.streams.count == 0)
+        async with socket(served) as first, socket_after(served, first) as second:
+            await welcome(second, served.api.queue)
+            async with socket(served) as third:
+                await say(
+                    third, type="connection_init", payload={"authorization": f"Bearer {served.api.queue}"}
+                )
+                assert (await closing(third))[0] == 1013
+            async with socket(served) as another:
+                await welcome(another, served.api.both)
+        await eventually_async(lambda: served.live.streams.count == 0)
+        assert served.live.streams.by_caller == {}
+
+
+@asynccontextmanager
+async def socket_after(served: Served, first: ClientConnection) -> AsyncIterator[ClientConnection]:
+    """Connect once the first one has said who it is."""
+    await welcome(first, served.api.queue)
+    async with socket(served) as opened:
+        yield opened
+
+
+async def test_who_does_not_read_is_cut_with_a_reason(empty_api: API) -> None:
+    await empty_api.place.apply(*(entity(f"ct{n}", comment="x" * 1000) for n in range(300)))
+    payload = {"query": "subscription { applicationEntityStatus { nodes { spec comment } } }"}
+    async with served_api(empty_api, StreamLimits(send_s=0.5)) as served:
+        narrow = socket_module.create_connection(("127.0.0.1", served.port))
+        narrow.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 65_536)
+        narrow.setblocking(False)
+        async with socket(served, sock=narrow) as opened, socket(served) as good:
+            await welcome(opened, served.api.both)
+            await welcome(good, served.api.both)
+            opened.transport.pause_reading()
+            for n in range(20):  # some 15 MB, more than the buffers of two sockets hold
+                await say(opened, type="subscribe", id=str(n), payload=payload)
+            await eventually_async(lambda: stopped_sending(served), deadline_s=20, what="it is cut")
+            await say(good, type="ping")
+            assert await hear(good) == {"type": "pong"}
+            opened.transport.resume_reading()
+            code, reason = await closing(opened)
+            assert (code, "were not read in time" in reason) == (4410, True)
+
+
+def stopped_sending(served: Served) -> bool:
+    return any(stream.ending is TOO_SLOW for stream in served.live.streams._open)
+
+
+class Away:
+    """An authenticator whose identity provider does not answer."""
+
+    local_only = True
+
+    async def authenticate(self, token: str, *, address: str) -> Caller | None:
+        raise StorageError("the identity provider does not answer: try again")
+
+
+async def test_who_cannot_be_asked_for_now_is_told_to_come_back(empty_api: API) -> None:
+    async with served_api(empty_api, authenticator=Away()) as served, socket(served) as opened:
+        await say(opened, type="connection_init", payload={"authorization": "Bearer x"})
+        code, reason = await closing(opened)
+        assert (code, reason.startswith("UNAVAILABLE: retryAfterMs=")) == (1013, True)
+
+
+async def test_operation_that_cannot_begin_is_answered(served: Served) -> None:
+    async with socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        await served.api.db.execute("ALTER TABLE change RENAME TO change_away")
+        try:
+            await say(opened, type="subscribe", id="1", payload=WATCH)
+            answer = await hear(opened)
+        finally:
+            await served.api.db.execute("ALTER TABLE change_away RENAME TO change")
+        assert answer["id"] == "1"
+        payload = answer["payload"]
+        [error] = payload if answer["type"] == "error" else payload["errors"]
+        assert error["extensions"]["code"] == "UNAVAILABLE"
+
+
+async def test_only_trusted_documents_run_where_no_others_may(empty_api: API, tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "watch.graphql").write_text(WATCH["query"])
+    rules = rules_of(empty_api, documents=tmp_path / "documents", only_trusted=True, introspection=False)
+    trusted = {"documentId": f"sha256:{hashlib.sha256(WATCH['query'].encode()).hexdigest()}"}
+    async with served_api(empty_api, rules=rules) as served, socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        for id, payload in (
+            ("1", WATCH | {"query": WATCH["query"] + " "}),
+            ("2", {"documentId": "sha256:0"}),
+        ):
+            await say(opened, type="subscribe", id=id, payload=payload)
+            answer = await hear(opened)
+            assert (answer["id"], answer["type"]) == (id, "error")
+            expected = "DOCUMENT_NOT_TRUSTED" if id == "1" else "DOCUMENT_NOT_FOUND"
+            assert answer["payload"][0]["extensions"]["code"] == expected
+        variables = {k: v for k, v in WATCH.items() if k != "query"}
+        await say(opened, type="subscribe", id="3", payload=trusted | variables)
+        assert (await hear(opened))["type"] == "next"
+
+
+async def test_subscriptions_cost_a_caller_what_other_operations_cost(empty_api: API) -> None:
+    rules = rules_of(empty_api, rate=1)
+    async with served_api(empty_api, rules=rules) as served, socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        codes = []
+        for id in range(50):
+            await say(opened, type="subscribe", id=str(id), payload={"query": "subscription { nothing }"})
+            codes.append((await hear(opened))["payload"][0]["extensions"]["code"])
+            if codes[-1] == "RATE_LIMITED":
+                break
+        assert (codes[0], codes[-1]) == ("INVALID_QUERY", "RATE_LIMITED")
+
+
+async def test_fault_of_ours_closes_the_connection_instead_of_leaving_it_silent(served: Served) -> None:
+    class Broken(Rules):
+        def operation_of(self, asked: object) -> dict[str, Any]:
+            return {"query": object()}
+
+    rules = Broken(Policy(), AccessLog(served.api.db))
+    async with served_api(served.api, rules=rules) as other, socket(other) as opened:
+        await welcome(opened, served.api.queue)
+        await say(opened, type="subscribe", id="1", payload=WATCH)
+        code, reason = await closing(opened)
+        assert (code, reason.startswith("INTERNAL: ")) == (4500, True)
+
+
+async def test_server_that_stops_says_so_and_when_to_come_back(served: Served) -> None:
+    async with socket(served) as opened, socket(served) as silent:
+        await welcome(opened, served.api.queue)
+        await say(opened, type="subscribe", id="1", payload=WATCH)
+        await hear(opened)
+        draining = asyncio.create_task(served.live.streams.drain(5))
+        for one in (opened, silent):
+            code, reason = await closing(one)
+            assert (code, reason.startswith("SERVER_STOPPING: retryAfterMs=")) == (1012, True)
+        await draining
+        async with socket(served) as late:
+            assert (await closing(late))[0] == 1012

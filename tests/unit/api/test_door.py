@@ -1,0 +1,31 @@
+"""Credit that is used and flows in again."""
+
+from __future__ import annotations
+
+from aegate_graphql_api.door import KEPT, Buckets
+
+
+def test_credit_flows_in_up_to_the_burst_and_may_be_overdrawn() -> None:
+    buckets = Buckets(rate=10, burst=20)
+    assert buckets.credit("a", 0) == 20
+    buckets.take("a", 50, 0)
+    assert buckets.credit("a", 0) == -30
+    assert buckets.seconds_until_credit("a", 0) == 3
+    assert buckets.seconds_until_credit("a", 2) == 1
+    assert buckets.seconds_until_credit("b", 0) == 0
+    buckets.take("a", 5, 4)
+    assert buckets.credit("a", 4) == 5
+    assert buckets.credit("a", 1_000) == 20
+
+
+def test_only_so_many_are_remembered_the_latest_ones() -> None:
+    buckets = Buckets(rate=1, burst=1)
+    buckets.take("first", 5, 0)
+    for number in range(KEPT - 1):
+        buckets.take(f"caller {number}", 5, 0)
+    buckets.take("first", 1, 0)
+    assert buckets.credit("first", 0) == -5
+    buckets.take("one more", 5, 0)
+    assert buckets.credit("caller 0", 0) == 1
+    assert buckets.credit("first", 0) == -5
+    assert len(buckets._known) == KEPT
