@@ -147,6 +147,9 @@ BREAKER_CLOSED = _event("breaker.closed", I, "destination takes images again", "
 PROBE_FAILED = _event(
     "breaker.probe_failed", I, "destination does not answer yet", "destination reason next_probe"
 )
+VERIFICATION_FAILED = _event(
+    "verification.failed", E, "a device could not be asked by a fault of ours", "destination error"
+)
 SLOT_LOST = _event("slot.lost", W, "lease lost; the association is closed", "delivery destination slot token")
 WORK_RETURNED = _event(
     "work.returned", W, "lease of another worker ran out; its work is taken up again", "slots deliveries"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from aegate_core.decisions.contexts import ProposedContext
+from aegate_core.errors import AegateError
+from aegate_core.events import VERIFICATION_FAILED, Log, fault_text
 from aegate_core.resources.values import Ability
 from aegate_scu.peer import VERIFICATION, NoAssociation, NoContext, PeerAddress, associate
 
@@ -22,6 +25,8 @@ _IMAGES = (
     "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
 )
 _PRINTER = "1.2.840.10008.5.1.1.9"  # Basic Grayscale Print Management
+
+log = Log("scu")
 
 
 def verify(peer: PeerAddress) -> dict[str, object]:
@@ -52,6 +57,17 @@ def verify(peer: PeerAddress) -> dict[str, object]:
         return found | {"error": "BROKEN: the peer did not answer C-ECHO"}
     refused = None if status == 0 else f"STATUS_{status:04X}: the peer refused C-ECHO"
     return found | {"echoMs": _ms(began), "error": refused}
+
+
+async def in_any_case(ae: str, asking: Awaitable[dict[str, object]]) -> dict[str, object]:
+    """Return what ``asking`` found out, or why it could not be asked: somebody waits for an answer."""
+    try:
+        return await asking
+    except AegateError as error:
+        return {"error": f"{error.code}: {error.message}"}
+    except Exception as fault:  # the outermost place of a request: nobody else hears of its fault
+        log(VERIFICATION_FAILED, destination=ae, error=fault_text(fault))
+        return {"error": "INTERNAL: the worker failed to ask it: look for verification.failed in its log"}
 
 
 def _contexts(ability: Ability) -> list[ProposedContext]:

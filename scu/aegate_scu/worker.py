@@ -46,7 +46,7 @@ from aegate_scu.push import Control
 from aegate_scu.retaining import retain_and_report
 from aegate_scu.settings import WorkerSettings
 from aegate_scu.tls import client_context, identity_expires_at
-from aegate_scu.verifying import verify
+from aegate_scu.verifying import in_any_case, verify
 
 POLL_S = 0.15
 """How long new work waits at most before it is seen. By feel: one indexed read, 7 times a second, on an idle worker."""
@@ -377,13 +377,13 @@ class Worker:
             task.add_done_callback(self._verifying.discard)
 
     async def _verify_one(self, taken: verifying.Verification) -> None:
-        try:
-            peer = self._peer(await self._entity(taken.ae))
-            answer = await asyncio.get_running_loop().run_in_executor(self._verifiers, verify, peer)
-        except InvalidInput as error:
-            answer = {"error": f"{error.code}: {error.message}"}
+        answer = await in_any_case(taken.ae, self._asked_now(taken.ae))
         with contextlib.suppress(StorageError):  # whoever waits hears of the time that is over
             await verifying.finish(self.db, taken.id, answer)
+
+    async def _asked_now(self, ae: str) -> dict[str, object]:
+        peer = self._peer(await self._entity(ae))
+        return await asyncio.get_running_loop().run_in_executor(self._verifiers, verify, peer)
 
     async def _ask(self, due: Probe) -> ProbeAnswer:
         try:
