@@ -11,7 +11,8 @@ import strawberry
 
 from aegate_core.database import Database
 from aegate_core.dicom.identifiers import parse_resource_key
-from aegate_core.services.entities import load_configuration
+from aegate_core.resources.values import ApplicationEntity
+from aegate_core.stores.index.projections import read_tombstone
 from aegate_core.stores.queue.verifying import WANTED_FOR, Verification, ask, look, newest_sign_of_life
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
@@ -25,7 +26,8 @@ from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import EITHER
 from aegate_graphql_api.schema.node import key_of
 
-LOOK_S = 0.05
+LOOK_S = 0.25
+"""How long an answer waits at most before it is seen. By feel: a person waits, and a device takes as long."""
 
 
 @strawberry.type(description="What the device takes: a kind of object in an encoding.", directives=[EITHER])
@@ -88,9 +90,10 @@ async def _check(db: Database, context: Context, key: str) -> None:
     by_namespace = Permission.AE_EDITOR in caller.permissions and (
         caller.namespaces is None or ae.namespace in caller.namespaces
     )
-    entity = (await load_configuration(db)).entities.get(ae)
+    row = await read_tombstone(db, "ApplicationEntity", ae)
+    entity = row.resource() if row is not None and row.is_live else None
     by_partition = (
-        entity is not None
+        isinstance(entity, ApplicationEntity)
         and Permission.DICOM_QUEUE in caller.permissions
         and (caller.partitions is None or str(entity.partition) in caller.partitions)
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.stores.index.projections import bury_projection
 from aegate_core.stores.queue import upkeep, verifying
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.mutations.problems import UnavailableProblem
@@ -56,3 +59,31 @@ async def test_one_that_is_not_there_is_not_asked(empty_api: API) -> None:
         assert data["verifyApplicationEntity"]["__typename"] in ("NotFoundProblem", "ValidationProblem")
     assert await empty_api.db.fetch("SELECT id FROM verification") == []
     assert await empty_api.audit() == []
+
+
+async def test_who_asks_while_the_device_is_asked_gets_the_same_answer(empty_api: API) -> None:
+    db = empty_api.db
+    first = await verifying.ask(db, "default/ct1", now=NOW)
+    soon, later = NOW + timedelta(seconds=1), NOW + verifying.JOINED_FOR
+    assert await verifying.ask(db, "default/ct1", now=soon) == first
+    assert await verifying.take(db, "worker-1", now=soon) is not None
+    assert await verifying.ask(db, "default/ct1", now=soon) == first
+    others = [
+        await verifying.ask(db, "default/ws1", now=soon),
+        await verifying.ask(db, "default/ct1", now=later),
+    ]
+    await verifying.finish(db, others[1], {"error": None})
+    others.append(await verifying.ask(db, "default/ct1", now=later))
+    assert len({first, *others}) == 4
+
+
+async def test_one_that_is_there_is_asked_and_one_that_was_removed_is_not(empty_api: API) -> None:
+    db, key = empty_api.db, ResourceKey("default", "ct1")
+    query = "mutation($id: ID!) { verifyApplicationEntity(id: $id) { __typename ... on Problem { code } } }"
+    id = global_id("ApplicationEntity", str(key))
+    asked = await empty_api.ask(query, id=id)
+    assert asked["verifyApplicationEntity"]["code"] == "UNAVAILABLE", "there is no worker"
+    await bury_projection(db, ResourceRef("ApplicationEntity", key), now=NOW)
+    refused = await empty_api.ask(query, id=id)
+    assert refused["verifyApplicationEntity"]["code"] == "NOT_FOUND"
+    assert [row["ae"] for row in await db.fetch("SELECT ae FROM verification")] == ["default/ct1"]

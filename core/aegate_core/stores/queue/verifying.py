@@ -11,6 +11,8 @@ from aegate_core.database import Database, as_datetime, as_json
 
 WANTED_FOR = timedelta(seconds=5)
 """How long somebody waits for the answer; what nobody took by then is not asked any more."""
+JOINED_FOR = timedelta(seconds=2)
+"""How old a request may be for others to wait for its answer, too: by feel, so that most of its time is left."""
 KEPT_FOR = timedelta(hours=1)
 
 
@@ -25,8 +27,18 @@ class Verification:
 
 
 async def ask(tx: Database, ae: str, *, now: datetime) -> int:
-    """Ask for it, and forget what is old; return the request's id."""
+    """Ask for it, and forget what is old; return the request's id, which is one of just now if that is not answered.
+
+    Two that ask at once may get two requests: the device is asked twice.
+    """
     await tx.execute("DELETE FROM verification WHERE asked_at < $1", now - KEPT_FOR)
+    under_way = await tx.fetch_value(
+        "SELECT id FROM verification WHERE ae = $1 AND answer IS NULL AND asked_at > $2 ORDER BY id DESC LIMIT 1",
+        ae,
+        now - JOINED_FOR,
+    )
+    if under_way is not None:
+        return int(under_way)
     found: int = await tx.fetch_value(
         "INSERT INTO verification (ae, asked_at) VALUES ($1, $2) RETURNING id", ae, now
     )
