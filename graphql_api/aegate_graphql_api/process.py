@@ -27,6 +27,7 @@ from aegate_core.events import (
     configure_logging,
 )
 from aegate_core.health import ProcessState
+from aegate_core.services.intents import Place
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.arrivals import PatientProtocol
@@ -155,7 +156,11 @@ async def serve(settings: Settings) -> None:
                 asyncio.create_task(operate(db, settings.operation_batch)),
             ]
             if manifests is not None:
-                tasks.append(asyncio.create_task(keep_swept(db, manifests, open_after=settings.open_after)))
+                tasks.append(
+                    asyncio.create_task(
+                        keep_swept(db, manifests, open_after=settings.open_after, place=Place())
+                    )
+                )
             try:
                 async with Watchdog(PROCESS).watching():
                     await server._serve([listening])

@@ -17,7 +17,7 @@ from aegate_core.resources.parse import parse_resource
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.versions import spec_version
 from aegate_core.resources.yaml_tree import members
-from aegate_core.services.intents import OpenIntent, sweep
+from aegate_core.services.intents import OpenIntent, Place, sweep
 from aegate_core.services.manifests import Manifests
 from aegate_core.stores.index.projections import TABLES, Projection
 
@@ -26,12 +26,14 @@ EVERY_S = 30.0
 log = Log("api")
 
 
-async def keep_swept(db: Database, manifests: Manifests, *, open_after: timedelta) -> None:
+async def keep_swept(db: Database, manifests: Manifests, *, open_after: timedelta, place: Place) -> None:
     """Sweep again and again, until cancelled; what cannot be looked at now is looked at later."""
     every_s = min(EVERY_S, open_after.total_seconds())
     while True:
         try:
-            settled = await sweep(db, Judge(manifests), now=await db.time(), open_after=open_after)
+            settled = await sweep(
+                db, Judge(manifests), now=await db.time(), open_after=open_after, place=place
+            )
         except AegateError as error:
             log(AUDIT_WAITS, error=error.message, retry_s=every_s)
         else:

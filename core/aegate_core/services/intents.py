@@ -55,14 +55,23 @@ async def settle(
     await db.atomically(work)
 
 
-async def open_intents(db: Database, *, before: datetime) -> list[OpenIntent]:
-    """Return intents from before a time that have no outcome, oldest first, a hundred at most."""
+@dataclass(slots=True)
+class Place:
+    """Where the next sweep goes on: what cannot be judged keeps nothing behind it from being looked at."""
+
+    after: int = 0
+    """The id of the intent that was looked at last; 0: the next sweep begins with the oldest."""
+
+
+async def open_intents(db: Database, *, before: datetime, after: int = 0) -> list[OpenIntent]:
+    """Return intents from before a time that have no outcome, oldest first, a hundred behind ``after`` at most."""
     rows = await db.fetch(
         "SELECT i.id, i.actor, i.address, i.action, i.target, i.detail FROM audit_event i "
-        "WHERE i.outcome = 'INTENT' AND i.at < $1 "
+        "WHERE i.outcome = 'INTENT' AND i.at < $1 AND i.id > $3 "
         "AND NOT EXISTS (SELECT 1 FROM audit_event o WHERE o.intent_id = i.id) ORDER BY i.id LIMIT $2",
         before,
         MOST_AT_ONCE,
+        after,
     )
     return [
         OpenIntent(
@@ -86,12 +95,20 @@ async def sweep(
     *,
     now: datetime,
     open_after: timedelta = OPEN_AFTER,
+    place: Place | None = None,
 ) -> int:
-    """Settle old open intents as ``judge`` finds them (None: not now); return how many. Several may do so at once."""
-    settled = 0
-    for intent in await open_intents(db, before=now - open_after):
+    """Settle old open intents as ``judge`` finds them (None: not now); return how many. Several may do so at once.
+
+    A hundred at most are looked at; with ``place``, the next call looks at those behind them, and then from the start.
+    """
+    settled, place = 0, place or Place()
+    found = await open_intents(db, before=now - open_after, after=place.after)
+    for intent in found:
+        place.after = intent.id  # first: a fault in judging one is not met again at once
         outcome = await judge(intent)
         if outcome is not None:
             await settle(db, intent, outcome, {"settledBy": "sweeper"}, now=now)
             settled += 1
+    if len(found) < MOST_AT_ONCE:
+        place.after = 0
     return settled

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import ClusterUnavailable
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.versions import spec_version
 from aegate_core.services.audit import Area, Deed
-from aegate_core.services.intents import begin, open_intents, settle, sweep
+from aegate_core.services.intents import MOST_AT_ONCE, OpenIntent, Place, begin, open_intents, settle, sweep
 from aegate_core.services.manifests import Wish
 from aegate_core.stores.index.projections import Projection, read_tombstone
 from aegate_graphql_api.sweeping import Judge
@@ -67,3 +69,33 @@ async def test_each_cut_off_change_is_settled_once_from_what_is_there(empty_api:
         rows = await db.fetch("SELECT outcome, actor FROM audit_event WHERE intent_id = $1", intent.id)
         assert rows == [{"outcome": outcome, "actor": "nurse"}], (action, detail)
     assert await open_intents(db, before=now + LATER) == []
+
+
+async def test_what_cannot_be_judged_hides_nothing_behind_it(empty_api: API) -> None:
+    db, now = empty_api.db, datetime.now(UTC)
+    deed = Deed("nurse", "deleteApplicationEntity", "Unheard:of", area=Area.ENTITIES)
+    old = [await begin(db, deed, now=now) for _ in range(MOST_AT_ONCE)]
+    new = await begin(db, replace(deed, target="ApplicationEntity:default/gone"), now=now)
+    judge, place = Judge(Kept(None)), Place()
+    settled = [await sweep(db, judge, now=now + LATER, place=place) for _ in range(3)]
+    assert (settled, place.after) == ([0, 1, 0], old[-1].id)
+    rows = await db.fetch("SELECT intent_id, outcome FROM audit_event WHERE intent_id IS NOT NULL")
+    assert rows == [{"intent_id": new.id, "outcome": "DONE"}]
+
+
+async def test_a_fault_in_judging_one_is_not_met_again_at_once(empty_api: API) -> None:
+    db, now = empty_api.db, datetime.now(UTC)
+    deed = Deed("nurse", "deleteApplicationEntity", "ApplicationEntity:default/gone", area=Area.ENTITIES)
+    broken, whole = [await begin(db, deed, now=now) for _ in range(2)]
+
+    async def judge(intent: OpenIntent) -> str | None:
+        if intent.id == broken.id:
+            raise ValueError("a fault of ours")
+        return "DONE"
+
+    place = Place()
+    with pytest.raises(ValueError, match="a fault of ours"):
+        await sweep(db, judge, now=now + LATER, place=place)
+    assert await sweep(db, judge, now=now + LATER, place=place) == 1
+    assert [intent.id for intent in await open_intents(db, before=now + LATER)] == [broken.id]
+    assert (place.after, whole.id > broken.id) == (0, True)
