@@ -244,6 +244,15 @@ AUDIT_SETTLED = _event("audit.settled", I, "said what came of changes that were 
 AUDIT_WAITS = _event("audit.waits", W, "cut off changes cannot be looked at now", "error retry_s")
 OPERATION_ENDED = _event("operation.ended", I, "operation ended", "operation mutation state processed total")
 OPERATION_FAILED = _event("operation.failed", E, "operation cannot go on", "operation error")
+OPERATION_WAITS = _event(
+    "operation.waits",
+    W,
+    "the database does not take an operation's batch: others go first, and it is tried again",
+    "operation error",
+)
+TASK_FAILED = _event(
+    "task.failed", E, "a task of the process ended by a fault; begun again", "task error retry_s"
+)
 
 CATALOGUE: Mapping[str, Event] = {e.name: e for e in list(globals().values()) if isinstance(e, Event)}
 

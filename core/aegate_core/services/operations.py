@@ -197,6 +197,15 @@ async def step(db: Database, *, batch: int = BATCH, taken: list[int] | None = No
         return Stepped(held[-1], "", "FAILED", 0, 0)
 
 
+async def defer(db: Database, operation_id: int) -> None:
+    """Let others go first: the database does not take this one's next batch. Raises StorageError: it takes nothing."""
+
+    async def work(tx: Database) -> None:
+        await store.defer(tx, operation_id, now=await tx.time())
+
+    await db.atomically(work)
+
+
 async def fail(db: Database, operation_id: int, code: str) -> None:
     """End an operation of which nothing more can be done; what was done stays."""
 

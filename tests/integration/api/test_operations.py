@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from aegate_core.database import open_database
+from aegate_core.database import Database, open_database
 from aegate_core.services import operations
 from aegate_graphql_api.mutations.selection import MOST_AT_ONCE
 from aegate_graphql_api.operating import carry_on
@@ -185,6 +185,28 @@ async def test_a_fault_ends_one_operation_and_no_other(busy: API) -> None:
     ]
 
 
+async def test_an_operation_whose_batch_the_database_does_not_take_lets_others_go_first(
+    busy: API, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = (await change(busy, "holdQueueItems", SCHEDULED, expectedCount=MANY))["operation"]["id"]
+    await refuse_fates_of_the_only_operation(busy.db)
+    whole = (await change(busy, "bumpQueueItems", SCHEDULED, expectedCount=MANY))["operation"]["id"]
+    told: set[int] = set()
+    done = [await carry_on(busy.db, operations.BATCH, told) for _ in range(6)]
+    assert done == [False, True, False, True, False, False]
+    ends = [(await busy.ask(OPERATION, id=id))["operation"] for id in (stuck, whole)]
+    assert [(e["state"], e["processed"]) for e in ends] == [("SCHEDULED", 0), ("COMPLETED", MANY)]
+    waits = [r.__dict__["event_fields"] for r in caplog.records if "others go first" in r.message]
+    assert [(w["operation"], w["error"].startswith("the database must have the tables")) for w in waits] == [
+        (min(told), True)
+    ]
+    await busy.db.execute(f"DROP TRIGGER refused{'' if busy.db.is_sqlite else ' ON operation_item'}")
+    while await carry_on(busy.db, operations.BATCH, told):
+        pass
+    end = (await busy.ask(OPERATION, id=stuck))["operation"]
+    assert (end["state"], end["changedCount"], told) == ("COMPLETED", MANY, set())
+
+
 async def test_many_that_are_bumped_keep_their_order_and_a_later_bump_goes_before_them(busy: API) -> None:
     rows = await busy.db.fetch("SELECT id FROM delivery ORDER BY created_at, id")
     order = [int(r["id"]) for r in rows]
@@ -275,6 +297,22 @@ async def test_items_of_a_study_a_series_or_an_image(api: API) -> None:
     held = await change(api, "holdQueueItems", {"studyIds": [ct["id"]]})
     assert held["changedCount"] == 1
     assert await states(api) == {"HELD": 1, "SCHEDULED": 1}
+
+
+async def refuse_fates_of_the_only_operation(db: Database) -> None:
+    """As if the table had gone: an error of the database, and one of this operation's batches alone."""
+    only = await db.fetch_value("SELECT id FROM operation")
+    before = "CREATE TRIGGER refused BEFORE UPDATE ON operation_item"
+    if db.is_sqlite:
+        await db.execute(
+            f"{before} WHEN NEW.operation_id = {only} BEGIN SELECT RAISE(ABORT, 'no such table: gone'); END"
+        )
+        return
+    await db.execute(
+        "CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'gone' USING ERRCODE = 'undefined_table'; END $$"
+    )
+    await db.execute(f"{before} FOR EACH ROW WHEN (NEW.operation_id = {only}) EXECUTE FUNCTION refused()")
 
 
 def test_a_killed_process_leaves_its_operation_to_the_next(database_url: str, tmp_path: Path) -> None:

@@ -175,6 +175,13 @@ async def take(tx: Database) -> OperationRow | None:
     return None if row is None else _operation(row)
 
 
+async def defer(db: Database, operation_id: int, *, now: datetime) -> None:
+    """Let all others that wait go first."""
+    await db.execute(
+        f"UPDATE operation SET stepped_at = $2 WHERE id = $1 AND state IN {OPEN}", operation_id, now
+    )
+
+
 async def next_targets(tx: Database, operation: OperationRow, limit: int) -> list[tuple[int, int]]:
     """Return (place, row id) of what comes next."""
     found = await tx.fetch(
