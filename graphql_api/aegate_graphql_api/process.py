@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -32,6 +33,7 @@ from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
+from aegate_graphql_api.kept_up import kept_up
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.streams import StreamLimits
 from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES
@@ -152,15 +154,12 @@ async def serve(settings: Settings) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.stop, number)
             tasks = [
-                asyncio.create_task(_watch(settings, db, port, accesses)),
-                asyncio.create_task(operate(db, settings.operation_batch)),
+                asyncio.create_task(kept_up("watch", partial(_watch, settings, db, port, accesses))),
+                asyncio.create_task(kept_up("operate", partial(operate, db, settings.operation_batch))),
             ]
             if manifests is not None:
-                tasks.append(
-                    asyncio.create_task(
-                        keep_swept(db, manifests, open_after=settings.open_after, place=Place())
-                    )
-                )
+                sweep = partial(keep_swept, db, manifests, open_after=settings.open_after, place=Place())
+                tasks.append(asyncio.create_task(kept_up("sweep", sweep)))
             try:
                 async with Watchdog(PROCESS).watching():
                     await server._serve([listening])
