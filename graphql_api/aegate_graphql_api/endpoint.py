@@ -38,7 +38,7 @@ from aegate_graphql_api.errors import (
 from aegate_graphql_api.http_requests import Refusal, parsed_body, read_body, refuse_foreign_pages
 from aegate_graphql_api.limits import MAX_COST, check_variables
 from aegate_graphql_api.live.service import Live
-from aegate_graphql_api.live.sse import is_wanted
+from aegate_graphql_api.live.sse import as_event, is_wanted
 from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.schema.root import schema
 
@@ -103,9 +103,9 @@ class GraphQLEndpoint:
                 body = await read_body(request, self._policy.body_s)
                 self._door.charge_body(caller.name, len(body))
                 operation = self._rules.operation_of(parsed_body(body))
-                if is_wanted(request):
+                if is_wanted(request, operation):
                     return self._live.events(request, operation, caller, await self._now())
-                return await self._answer_to(operation, caller)
+                return as_event(request, await self._answer_to(operation, caller))
         except Refusal as refusal:
             self._metrics.requests.labels(refusal.code).inc()
             log(REQUEST_REFUSED, reason=refusal.code, caller=caller.name if caller else None)

@@ -54,5 +54,5 @@ def _key(context: Context, finished_since: datetime | None) -> object:
 
 
 async def _count(info: Info, finished_since: datetime | None) -> Dashboard:
-    async with hub_of(info.context).snapshots:
+    async with hub_of(info.context).snapshot():
         return await dashboard(info, finished_since)

@@ -80,7 +80,7 @@ async def _snapshot(
     after: tuple[object, ...] | None = None
     is_first, has_next = True, True
     while has_next:
-        async with hub_of(context).snapshots:
+        async with hub_of(context).snapshot():
             query = PageQuery(BY_NAME, LONGEST_PAGE, watch.filter(), after)
             page = await read_page(context.db, ENTITIES, query, context.scope)
         has_next = page.has_next

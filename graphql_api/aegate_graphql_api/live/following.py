@@ -66,15 +66,16 @@ async def _missed(context: Context, mailbox: Mailbox, after: str | None) -> Deli
     if after is None:
         return None
     position = decode_cursor(after)
-    if not await feed.holds(context.db, position):
-        return None
-    await feed.settle(context.db)  # what is committed now was missed, too
-    where = AllOf((Compare("kind", Op.IN, sorted(mailbox.interest.kinds)), feed.own(context.scope)))
-    page = await feed.read(context.db, position, MOST_MISSED, where)
-    if page.has_next:
-        return None
-    mailbox.leave_out(page.end)
-    news = {(n.change.kind, n.change.key): n for n in await hub_of(context).read_objects(page.changes)}
+    async with hub_of(context).snapshot():
+        if not await feed.holds(context.db, position):
+            return None
+        await feed.settle(context.db)  # what is committed now was missed, too
+        where = AllOf((Compare("kind", Op.IN, sorted(mailbox.interest.kinds)), feed.own(context.scope)))
+        page = await feed.read(context.db, position, MOST_MISSED, where)
+        if page.has_next:
+            return None
+        mailbox.leave_out(page.end)
+        news = {(n.change.kind, n.change.key): n for n in await hub_of(context).read_objects(page.changes)}
     return Delivered(tuple(news.values()), page.end)
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from aegate_core.database import Database, DatabaseClock
+from aegate_core.database import Database, DatabaseClock, time_limit
 from aegate_core.errors import StorageError
 from aegate_core.stores.changes import feed
 from aegate_core.stores.changes.feed import Changed, Position
@@ -163,8 +163,9 @@ class Mailbox:
 class Hub:
     """Reads the feed for all subscribers of the process, while there are any."""
 
-    def __init__(self, db: Database) -> None:
-        self.snapshots = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
+    def __init__(self, db: Database, snapshot_s: float) -> None:
+        self._snapshots = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
+        self._snapshot_s = snapshot_s
         self.shared: dict[object, asyncio.Task[Any]] = {}
         self._db = db
         self._clock = DatabaseClock()
@@ -193,6 +194,16 @@ class Hub:
             self._mailboxes[interest].discard(mailbox)
             if not self._mailboxes[interest]:
                 del self._mailboxes[interest]
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[None]:
+        """Read what a subscriber is told at once in this block: a few at the same time, each within its time.
+
+        Raises TimeLimitReached.
+        """
+        async with self._snapshots:
+            with time_limit(self._snapshot_s):
+                yield
 
     def now(self) -> datetime:
         """Return the database's time; while somebody follows."""

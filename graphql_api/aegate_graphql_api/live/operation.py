@@ -39,12 +39,13 @@ async def answers(
 
     What judging it cost is charged like any other operation's. Raises NotStarted when it may not or cannot be run.
     """
+    is_charged = False
     try:
         check_variables(operation.get("variables") or {})
         results = await _started(operation, context, allowed)
     except RequestRefused as refused:
+        rules.door.charge_operation(context.caller.name, None, context.guard_s)
         raise NotStarted([_presented(refused, context)]) from refused
-    is_charged = False
     try:
         async for result in results:
             if not is_charged:
@@ -64,6 +65,8 @@ async def answers(
                 answer["errors"] = errors
             yield answer
     finally:
+        if not is_charged:  # ended by the caller before anything came
+            rules.door.charge_operation(context.caller.name, context.cost, context.guard_s)
         await results.aclose()
 
 

@@ -103,7 +103,7 @@ def _both(watch: Watch, states: Watch) -> Watch:
 
 async def _snapshot(context: Context, watch: Watch, first: int, mailbox: Mailbox) -> QueueUpdate:
     position = mailbox.position
-    async with hub_of(context).snapshots:
+    async with hub_of(context).snapshot():
         query = PageQuery(ITEM_ORDERS["NEWEST"], first, watch.filter())
         page = await read_page(context.db, ITEMS, query, context.scope)
     items = [item_of(row) for row in page.rows]

@@ -34,7 +34,7 @@ class Live:
         limits: StreamLimits | None = None,
     ) -> None:
         self._db = db
-        self.hub = Hub(db)
+        self.hub = Hub(db, rules.policy.operation_s)
         self.streams = Streams(authenticator, limits)
         self.rules = rules
         self.sockets = LiveSockets(db, authenticator, self.hub, self.streams, rules)

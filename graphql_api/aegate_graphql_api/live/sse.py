@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import orjson
+from graphql import GraphQLError, OperationDefinitionNode
+from graphql import OperationType as GraphQLOperation
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -17,6 +20,7 @@ from strawberry.types.graphql import OperationType
 
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_graphql_api.context import Context
+from aegate_graphql_api.guard import parsed
 from aegate_graphql_api.live import streams as bounds
 from aegate_graphql_api.live.operation import NotStarted, answers
 from aegate_graphql_api.live.streams import Ending, Streams, TooMany
@@ -28,9 +32,40 @@ MEDIA_TYPE = "text/event-stream"
 _COMPLETE = b"event: complete\ndata:\n\n"
 
 
-def is_wanted(request: Request) -> bool:
-    """Whether the client asks for a stream."""
-    return MEDIA_TYPE in request.headers.get("accept", "").lower()
+def is_wanted(request: Request, operation: dict[str, Any]) -> bool:
+    """Whether the client takes a stream, and the operation is one that has one: a subscription.
+
+    Clients such as urql say that they take streams with whatever they ask.
+    """
+    return MEDIA_TYPE in _accepted(request) and _is_subscription(operation)
+
+
+def as_event(request: Request, answer: Response) -> Response:
+    """Return the one answer of a query or mutation as a client takes it that takes nothing but streams."""
+    accepted = _accepted(request)
+    if answer.status_code != 200 or MEDIA_TYPE not in accepted or "json" in accepted or "*/*" in accepted:
+        return answer
+    return Response(b"event: next\ndata: " + bytes(answer.body) + b"\n\n" + _COMPLETE, media_type=MEDIA_TYPE)
+
+
+def _accepted(request: Request) -> str:
+    return request.headers.get("accept", "").lower()
+
+
+def _is_subscription(operation: dict[str, Any]) -> bool:
+    """Say whether it names a subscription; of a document that cannot be read, no: executing it says what is wrong."""
+    try:
+        document = parsed(operation["query"])
+    except GraphQLError:
+        return False
+    named = operation.get("operationName")
+    found = [
+        definition.operation
+        for definition in document.definitions
+        if isinstance(definition, OperationDefinitionNode)
+        and (named is None or (definition.name is not None and definition.name.value == named))
+    ]
+    return len(found) == 1 and found[0] is GraphQLOperation.SUBSCRIPTION
 
 
 class EventStream(Response):
@@ -75,13 +110,13 @@ class EventStream(Response):
                 with stream.limited(limit):
                     await _until_first(_gone(receive), self._events(sending))
         except TimeoutError:
-            await sending.end(stream.ending or bounds.EXPIRED)
+            with suppress(_TooSlow):
+                await sending.end(stream.ending or bounds.EXPIRED)
         except _TooSlow:
             log(REQUEST_REFUSED, reason="TOO_SLOW", caller=self._context.caller.name)
 
     async def _events(self, sending: _Sending) -> None:
-        allowed = [OperationType.QUERY, OperationType.SUBSCRIPTION]
-        results = answers(self._operation, self._context, allowed, self._rules)
+        results = answers(self._operation, self._context, [OperationType.SUBSCRIPTION], self._rules)
         try:
             async for answer in _with_keepalive(results, self._stream.limits.keepalive_s):
                 await sending.event(b":\n\n" if answer is None else _next(answer))

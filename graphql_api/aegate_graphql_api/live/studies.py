@@ -84,7 +84,7 @@ def _watch(where: StudyWatch) -> Watch:
 
 async def _snapshot(context: Context, watch: Watch, first: int, mailbox: Mailbox) -> StudyUpdate:
     position = mailbox.position
-    async with hub_of(context).snapshots:
+    async with hub_of(context).snapshot():
         query = PageQuery(STUDY_ORDERS["NEWEST_ARRIVAL"], first, watch.filter())
         page = await read_page(context.db, STUDIES, query, context.scope)
     arrivals = [StudyArrival(study=study_of(row), is_new=False) for row in page.rows]

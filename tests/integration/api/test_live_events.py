@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from aegate_core.services.studies import close_due
+from aegate_graphql_api.limits import MAX_COST
 from aegate_graphql_api.live.hub import POLL_S
 from aegate_graphql_api.live.streams import StreamLimits
 from aegate_graphql_api.permission import Permission
@@ -20,12 +21,13 @@ from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.tokens import create_token, revoke_token
 from tests.dicom import ct_study
 from tests.integration.api.clients import API, BEFORE
-from tests.integration.api.serving import Served, served_api
+from tests.integration.api.serving import Served, rules_of, served_api
 from tests.integration.intake.hospital import HOSPITAL, entity
 from tests.integration.waiting import eventually_async, pass_turns, take_s
 
 WATCH = "subscription { queue { snapshot } }"
 ARRIVALS = "subscription { studyArrived { snapshot nodes { study { partition } } } }"
+COST = {"cost": {"requested": 2, "limit": MAX_COST}}
 Event = tuple[str, Any]
 
 
@@ -72,7 +74,7 @@ async def test_events_carry_a_snapshot_then_changes(served: Served) -> None:
 async def test_what_is_no_stream_is_answered_as_one_and_refusals_are_told(served: Served) -> None:
     async with stream(served, "{ viewer { name } }") as (_, told):
         assert [e async for e in told] == [
-            ("next", {"data": {"viewer": {"name": "both"}}}),
+            ("next", {"data": {"viewer": {"name": "both"}}, "extensions": COST}),
             ("complete", None),
         ]
     forbidden = "subscription { applicationEntityStatus { cursor } }"
@@ -88,12 +90,29 @@ async def test_what_is_no_stream_is_answered_as_one_and_refusals_are_told(served
         assert response.status_code == 401
 
 
-async def test_mutation_is_not_run_by_a_stream(served: Served) -> None:
-    query = 'mutation { holdDestination(id: "x") { __typename } }'
-    async with stream(served, query) as (_, told):
-        [(_, answer), _] = [e async for e in told]
-        assert answer["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
-    assert await served.api.audit() == []
+async def test_one_answer_goes_as_json_to_clients_that_take_that_too(served: Served) -> None:
+    accepted = "application/graphql-response+json, application/json, text/event-stream, multipart/mixed"
+    headers = {"Authorization": f"Bearer {served.api.both}", "Accept": accepted}
+    async with httpx.AsyncClient(timeout=20, headers=headers) as client:
+        asked = await client.post(served.http, json={"query": "{ viewer { name } }"})
+        assert asked.headers["content-type"] == "application/json"
+        assert asked.json()["data"] == {"viewer": {"name": "both"}}
+        changed = await client.post(
+            served.http, json={"query": 'mutation { holdDestination(id: "x") { __typename } }'}
+        )
+        assert changed.json()["data"] == {"holdDestination": {"__typename": "NotFoundProblem"}}
+        async with client.stream("POST", served.http, json={"query": WATCH}) as told:
+            assert told.headers["content-type"].startswith("text/event-stream")
+            assert (await anext(events(told)))[1] == {"data": {"queue": {"snapshot": True}}}
+    assert served.live.rules.door._inside == {}
+
+
+async def test_snapshot_that_takes_too_long_ends_with_the_limit(empty_api: API) -> None:
+    rules = rules_of(empty_api, operation_s=1e-6)
+    async with served_api(empty_api, rules=rules) as served, stream(served, WATCH) as (_, told):
+        [(_, answer), last] = [e async for e in told]
+        assert last == ("complete", None)
+        assert answer["errors"][0]["extensions"]["code"] == "TIME_LIMIT"
 
 
 async def test_subscription_without_a_stream_is_refused(served: Served) -> None:
