@@ -55,6 +55,12 @@ AUDIT_COLLECTOR_AWAY = _event(
     "error",
 )
 AUDIT_COLLECTOR_BACK = _event("audit.collector.back", I, "the audit collector takes the audit again", "")
+AUDIT_COLLECTOR_GONE = _event(
+    "audit.collector.gone",
+    W,
+    "the audit collector was struck out of the database; it is declared again, rows of the meantime do not go to it",
+    "collector",
+)
 DATABASE_BACK = _event("database.back", I, "database answers again", "away_s")
 
 # The schema of the database.

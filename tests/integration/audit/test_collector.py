@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,12 +11,15 @@ from xml.etree import ElementTree as ET
 import pytest
 from lxml import etree
 
-from aegate_core.database import Database
+from aegate_core.database import Database, DatabaseClock, open_database
 from aegate_core.decisions.audit_message import AuditSource
+from aegate_core.events import AUDIT_COLLECTOR_GONE
 from aegate_core.services.audit import Area, Deed, record
 from aegate_core.stores.index import audit_outbox
 from aegate_scp.sink import Sink, SinkOptions
 from aegate_scu.collector import CollectorAddress
+from aegate_scu.exporting import AuditExport
+from aegate_scu.metrics import WorkerMetrics
 from tests.dicom import ct_study
 from tests.integration.audit.syslog import SyslogServer, syslog_server
 from tests.integration.identities import Authority
@@ -182,7 +185,7 @@ async def test_what_the_collector_misses_waits_and_comes_once_it_is_back(
         assert list(dict.fromkeys(found)) == [f"QueueItem:{n}" for n in range(6)]
 
 
-async def test_without_a_collector_nothing_waits_and_two_workers_send_each_row_once(
+async def test_nothing_waits_before_a_collector_is_known_and_two_workers_send_each_row_once(
     database_url: str, tmp_path: Path, server: SyslogServer
 ) -> None:
     async with clinic(database_url, tmp_path) as here:
@@ -202,11 +205,79 @@ async def test_without_a_collector_nothing_waits_and_two_workers_send_each_row_o
                     await record(here.db, Deed("anna", "after", f"QueueItem:{n}"), now=NOW)
                 await _through(here.db)
         assert [_event(m)[1] for m in server.messages()] == ["after"] * 20
-        await record(here.db, Deed("anna", "later", "QueueItem:0"), now=NOW)
-        assert await audit_outbox.count_waiting(here.db) == 1
-        async with here.worker():
-            await _through(here.db)
+
+
+class Moment:
+    """A monotonic clock that the test moves."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def _export(here: Clinic, moment: Moment, collector: CollectorAddress | None) -> AuditExport:
+    clock = DatabaseClock(moment)
+    await clock.look(here.db)
+    name = "with" if collector else "without"
+    return AuditExport(here.db, clock, here.settings(name, collector=collector), WorkerMetrics())
+
+
+async def test_worker_without_a_collector_leaves_what_waits_until_nobody_exports_for_a_day(
+    database_url: str, tmp_path: Path, server: SyslogServer
+) -> None:
+    moment = Moment()
+    async with clinic(database_url, tmp_path) as here:
+        exporting = await _export(here, moment, server.address)
+        await exporting.step()
+        await record(here.db, Deed("anna", "holdQueueItems", "QueueItem:1"), now=NOW)
+        await exporting.end()
+        old = await _export(here, moment, None)
+        for seconds, waiting in ((0, 1), (3600, 1), (86_000, 1), (86_500, 0)):
+            moment.seconds = seconds
+            await old.step()
+            assert await audit_outbox.count_waiting(here.db) == waiting
         assert await here.db.fetch_value("SELECT count(*) FROM audit_collector") == 0
+
+
+async def test_exporter_with_nothing_to_send_shows_a_sign_of_life(
+    database_url: str, tmp_path: Path, server: SyslogServer
+) -> None:
+    moment = Moment()
+    async with clinic(database_url, tmp_path) as here:
+        exporting = await _export(here, moment, server.address)
+        old = await _export(here, moment, None)
+        for hour in range(50):
+            moment.seconds = hour * 3600
+            await exporting.step()
+            await old.step()
+        assert await here.db.fetch_value("SELECT worker FROM audit_collector") == "with"
+        await record(here.db, Deed("anna", "holdQueueItems", "QueueItem:1"), now=NOW)
+        assert await audit_outbox.count_waiting(here.db) == 1
+
+
+async def test_exporter_whose_collector_was_struck_out_declares_it_again_and_says_so(
+    database_url: str, tmp_path: Path, server: SyslogServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    moment = Moment()
+    async with clinic(database_url, tmp_path) as here:
+        exporting = await _export(here, moment, server.address)
+        await exporting.step()
+        await here.db.execute("DELETE FROM audit_collector")
+        caplog.clear()
+        for seconds, declared in ((19, 0), (20, 1), (60, 1)):
+            moment.seconds = seconds
+            await exporting.step()
+            assert await here.db.fetch_value("SELECT count(*) FROM audit_collector") == declared
+        assert [getattr(r, "event", None) for r in caplog.records].count(AUDIT_COLLECTOR_GONE) == 1
+
+
+async def test_collector_of_a_version_that_showed_no_life_gets_its_day_too(database_url: str) -> None:
+    async with open_database(database_url) as db:
+        await db.execute("INSERT INTO audit_collector (name) VALUES ('audit:6514')")
+        for hours, left in ((0, 1), (23, 1), (25, 0)):
+            await audit_outbox.set_collector(db, None, now=NOW + timedelta(hours=hours))
+            assert await db.fetch_value("SELECT count(*) FROM audit_collector") == left
 
 
 @pytest.mark.parametrize(

@@ -12,22 +12,34 @@ from aegate_core.database import Database
 
 WAITING_CAP = 100_000
 """Counting what waits stops here."""
+QUIET = timedelta(days=1)
+"""A collector that no worker exports to for so long was given up. Longer than a rollout that hangs overnight; shorter,
+a backlog may be lost; longer, the outbox (one number a row) grows for a collector that nobody wants any more."""
 
 
-async def set_collector(tx: Database, name: str | None, *, now: datetime) -> None:
-    """Export to ``name`` from now on and to nobody else; None: to nobody, and nothing waits any more.
+async def set_collector(tx: Database, name: str | None, *, now: datetime, quiet: timedelta = QUIET) -> bool:
+    """Export to ``name`` from now on; None: to nobody. Return whether it was not known before.
 
-    Another collector that a worker of another configuration exports to right now is left to it.
+    A collector that workers of another configuration export to stays, and what waits with it, until none of them has
+    shown a sign of life for ``quiet``: of two configurations in a rollout nobody knows here which one is to last.
     """
+    await tx.execute("UPDATE audit_collector SET leased_until = $1 WHERE leased_until IS NULL", now)
     await tx.execute(
-        "DELETE FROM audit_collector WHERE name <> $1 AND (leased_until IS NULL OR leased_until < $2)",
-        name or "",
-        now,
+        "DELETE FROM audit_collector WHERE name <> $1 AND leased_until < $2", name or "", now - quiet
     )
-    if name is not None:
-        await tx.execute("INSERT INTO audit_collector (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
-    elif await tx.fetch_one("SELECT name FROM audit_collector LIMIT 1") is None:
-        await tx.execute("DELETE FROM audit_outbox")
+    if name is None:
+        # One statement: what a collector waits for that is declared meanwhile is not seen by it.
+        await tx.execute("DELETE FROM audit_outbox WHERE NOT EXISTS (SELECT 1 FROM audit_collector)")
+        return False
+    declared = await tx.execute(
+        "INSERT INTO audit_collector (name, leased_until) VALUES ($1, $2) ON CONFLICT DO NOTHING", name, now
+    )
+    return declared == 1
+
+
+async def is_declared(db: Database, name: str) -> bool:
+    """Whether every new row of the audit waits for ``name``."""
+    return await db.fetch_one("SELECT name FROM audit_collector WHERE name = $1", name) is not None
 
 
 async def lease(tx: Database, name: str, worker: str, *, until: datetime, now: datetime) -> bool:
