@@ -78,7 +78,12 @@ async def retry_instances(info: Info, input: RetryInstancesInput) -> RetryInstan
         retried = await deliveries.retry_instances(tx, key, wanted, note=note)
         left = [a for a in wanted if a not in retried]
         answer = InstancesRetried(key=key, dry_run=input.dry_run, retried=list(retried), left=left)
-        detail: dict[str, object] = {"retried": list(retried), "left": left, "reason": input.reason}
+        # What is left may be of no item at all: whatever a caller wrote there. The audit keeps its rows for ever.
+        detail: dict[str, object] = {
+            "retried": list(retried),
+            "leftCount": len(left),
+            "reason": input.reason,
+        }
         return Outcome(answer, f"QueueItem:{key}", detail, dry_run=input.dry_run)
 
     return cast("RetryInstancesResult", await change(context, "retryQueueItemInstances", work))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from aegate_core.database import Database, open_database
+from aegate_core.database import Database, as_json, open_database
 from aegate_core.services.pushing import take_probe
 from tests.integration.api.clients import API, fill
 from tests.integration.intake.hospital import HOSPITAL, key
@@ -259,6 +260,9 @@ async def test_send_studies_sends_once_for_a_key(api: API) -> None:
     ]
     assert (await api.ask(query, input=wish))["sendStudies"]["items"] == sent["items"]
     assert len(await rows(api)) == len(before) + 1
+    told = as_json((await api.audit())[-1]["detail"])
+    assert isinstance(told, dict)
+    assert told["idempotencyKey"] == hashlib.sha256(b"k1").hexdigest()[:16]
     none = (await api.ask(query, input={**wish, "idempotencyKey": ""}))["sendStudies"]
     assert none["code"] == "INVALID_VALUE"
     assert len(await rows(api)) == len(before) + 1

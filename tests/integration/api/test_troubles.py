@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aegate_core.database import as_json
 from aegate_core.services.studies import close_due
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
@@ -217,8 +218,10 @@ async def test_single_images_of_an_item_are_sent_again(api: API) -> None:
     assert (await retry(api, one, version=7))["code"] == "CONFLICT"
     assert (await retry(api, one, three, dryRun=True))["retried"] == [one]
     assert await snapshot(api.db) == before
-    done = await retry(api, one, three, "f" * 32)
-    assert (done["retried"], done["left"]) == ([one], [three, "f" * 32])
+    done = await retry(api, one, three, "DOE^JANE")
+    assert (done["retried"], done["left"]) == ([one], [three, "DOE^JANE"])
+    told = as_json((await api.audit())[-1]["detail"])
+    assert told == {"retried": [one], "leftCount": 2, "reason": None}
     assert (done["queueItem"]["state"], done["queueItem"]["instancesFailed"]) == ("SCHEDULED", 1)
     states = await api.db.fetch("SELECT arrival_id, state FROM delivery_instance")
     assert {r["arrival_id"]: r["state"] for r in states if r["arrival_id"] in (one, two, three)} == {
