@@ -62,6 +62,8 @@ class Judge:
         if found is None:
             made = intent.deed.action.startswith("create")
             return "DONE" if is_deletion else "FAILED" if made else "UNKNOWN"
+        if not is_deletion and "spec" not in intent.deed.detail:
+            return "UNKNOWN"  # the wish was too long to be kept
         if not is_deletion and says(found, intent.deed.detail):
             return "DONE"
         before = members(intent.deed.detail.get("before")).get("version")

@@ -5,8 +5,10 @@ The surprise: where nobody answered, nothing is said of the outcome. The intent 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from aegate_core.errors import (
@@ -24,7 +26,7 @@ from aegate_core.events import AUDIT_OPEN, MUTATION_DONE, Log
 from aegate_core.resources.merge import leaves, put_at, value_at
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.versions import spec_version
-from aegate_core.services.audit import Area, Deed
+from aegate_core.services.audit import Area, Deed, record
 from aegate_core.services.intents import OpenIntent, begin, settle
 from aegate_core.services.manifests import Manifests, Wish
 from aegate_core.steps import Step, reached
@@ -55,6 +57,9 @@ UPDATE: Verb = lambda manifests, wish: manifests.update(wish)  # noqa: E731 - as
 DELETE: Verb = lambda manifests, wish: manifests.delete(wish)  # noqa: E731 - as above
 
 ARGUMENTS = {"metadata.namespace": "namespace", "metadata.name": "name", "metadata.labels": "labels"}
+
+MOST_TOLD_BYTES = 16 * 1024
+"""What an intent keeps of a wish; of more it keeps a digest. By feel: an AE with all its fields has 3 kB."""
 
 
 class Answer(Protocol):
@@ -133,16 +138,11 @@ async def _changed(context: Context, asked: Asked) -> Projection:
         return await _act(context, context.manifests, asked)
     row = await read_tombstone(context.db, wish.ref.kind, wish.ref.key)
     before = row if row is not None and row.is_live else None
-    detail = {
-        "before": before and {"version": spec_version(before.spec), "spec": _part(before.spec, wish.spec)},
-        "spec": dict(wish.spec),
-        "labels": dict(wish.labels),
-        "takeOver": wish.take_over,
-        "seen": wish.version,
-    }
     target = f"{wish.ref.kind}:{wish.ref.key}"
     caller = context.caller
+    detail = _told(wish, before)
     deed = Deed(caller.name, asked.action, target, address=caller.address, detail=detail, area=Area.ENTITIES)
+    await _validate_first(context, context.manifests, asked, deed)
     intent = await begin(context.db, deed, now=context.now)
     reached(Step.INTENT_RECORDED)
     try:
@@ -156,6 +156,41 @@ async def _changed(context: Context, asked: Asked) -> Projection:
         context, intent, "DONE", {"version": spec_version(found.spec), "generation": found.generation}
     )
     return found
+
+
+async def _validate_first(context: Context, manifests: Manifests, asked: Asked, deed: Deed) -> None:
+    """Raise InvalidManifest before what is wrong is kept for ever; the attempt is, without its text.
+
+    What else is to be said against the wish is said of the change itself. In a cluster the API server validates, and is
+    asked once: what it refuses leaves an intent.
+    """
+    if not manifests.is_local:
+        return
+    try:
+        await _act(context, manifests, replace(asked, wish=replace(asked.wish, dry_run=True)))
+    except InvalidManifest as error:
+        refused = replace(deed, outcome="REFUSED", detail={"code": error.code})
+        await context.db.atomically(lambda tx: record(tx, refused, now=context.now))
+        raise
+    except AegateError:
+        return
+
+
+def _told(wish: Wish, before: Projection | None) -> dict[str, object]:
+    """Return what the intent tells: what stood there and what is wished, or a digest where that is too much."""
+    version = None if before is None else spec_version(before.spec)
+    told: dict[str, object] = {
+        "before": before and {"version": version, "spec": _part(before.spec, wish.spec)},
+        "spec": dict(wish.spec),
+        "labels": dict(wish.labels),
+        "takeOver": wish.take_over,
+        "seen": wish.version,
+    }
+    text = json.dumps(told, sort_keys=True).encode()
+    if len(text) <= MOST_TOLD_BYTES:
+        return told
+    digest = {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+    return {"before": before and {"version": version}, "digest": digest, "takeOver": wish.take_over}
 
 
 async def _act(context: Context, manifests: Manifests, asked: Asked) -> Projection:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aegate_core.database import as_json
 from aegate_core.resources.validation import validate_manifests
 from aegate_core.services.entities import apply_configuration
 from aegate_core.services.manifests.folder import FolderManifests
@@ -113,8 +114,28 @@ async def test_what_no_manifest_may_say_is_refused_on_its_argument(folder: Folde
         assert [error["field"] for error in answer["fieldErrors"]] == [field]
         assert "70000" not in answer["message"]
     assert folder.files() == before
-    outcomes = [row["outcome"] for row in await folder.api.audit()]
-    assert outcomes == ["INTENT", "REFUSED"] * 5
+    rows = await folder.api.audit()
+    assert [(row["outcome"], as_json(row["detail"])) for row in rows] == [
+        ("REFUSED", {"code": "INVALID_MANIFEST"})
+    ] * 5
+
+
+async def test_of_a_wish_that_is_too_long_the_audit_keeps_a_digest(folder: Folder) -> None:
+    labels = {f"label-{n}": "x" * 63 for n in range(300)}
+    spec = '{title: "MR_1", node: "10.1.2.9", port: 104}'
+    made = await folder.change(
+        "createApplicationEntity",
+        f"input: {{spec: {spec}, labels: $labels}}",
+        labels=("StringMap", labels),
+    )
+
+    assert made["__typename"] == "ApplicationEntityChanged"
+    rows = await folder.api.audit()
+    assert [row["outcome"] for row in rows] == ["INTENT", "DONE"]
+    detail = as_json(rows[0]["detail"])
+    assert isinstance(detail, dict)
+    assert set(detail) == {"before", "digest", "takeOver"}
+    assert detail["digest"]["bytes"] > 16 * 1024
 
 
 async def test_a_new_one_is_a_new_file_and_no_second_of_its_name(folder: Folder) -> None:

@@ -25,6 +25,7 @@ LATER = timedelta(minutes=5)
 class Kept:
     """Manifests of which only one is looked at."""
 
+    is_local = False
     found: Projection | None = None
     is_away: bool = False
 
@@ -54,6 +55,8 @@ async def test_each_cut_off_change_is_settled_once_from_what_is_there(empty_api:
         ("updateApplicationEntity", {"spec": {"port": 105}, **before}, None, "UNKNOWN"),
         ("createApplicationEntity", {"spec": {"port": 105}}, None, "FAILED"),
         ("createApplicationEntity", {"spec": {"port": 105}}, row, "UNKNOWN"),
+        ("updateApplicationEntity", {"digest": {"bytes": 20_000}, **before}, row, "UNKNOWN"),
+        ("createApplicationEntity", {"digest": {"bytes": 20_000}}, None, "FAILED"),
         ("deleteApplicationEntity", before, None, "DONE"),
         ("deleteApplicationEntity", before, row, "FAILED"),
         ("deleteApplicationEntity", before, other, "UNKNOWN"),

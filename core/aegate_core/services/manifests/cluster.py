@@ -46,6 +46,8 @@ _OUR_NOTE: Path = ("metadata", "annotations", REQUESTED_BY)
 class ClusterManifests:
     """Custom resources of the API server that ``client`` speaks to, as the field manager `MANAGER`."""
 
+    is_local = False
+
     def __init__(self, client: ClusterClient) -> None:
         self._client = client
 

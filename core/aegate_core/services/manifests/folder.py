@@ -51,6 +51,8 @@ class _Found:
 class FolderManifests:
     """The files of ``folder``; ``db`` knows which versions are in force."""
 
+    is_local = True
+
     def __init__(self, folder: Path, db: Database) -> None:
         self._folder = folder
         self._db = db

@@ -42,6 +42,10 @@ class Manifests(Protocol):
     has changed nothing then; but for an error that says that nobody answered: then nobody knows.
     """
 
+    @property
+    def is_local(self) -> bool:
+        """Whether a dry run asks nobody over a network."""
+
     async def create(self, wish: Wish) -> Projection:
         """Make a resource and return it. Raises VersionConflict when it is there already."""
 
