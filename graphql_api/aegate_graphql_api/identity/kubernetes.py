@@ -33,6 +33,7 @@ QUEUE_VERBS = ("operate",)
 EDITOR_VERBS = ("get", "create", "patch", "delete")
 REVIEWS_AT_ONCE = 8
 MOST_KEPT = 1_000
+"""Of those who were known, and of those who were refused: however many these are, they push out none of those."""
 Known = Callable[[], Awaitable[list[str]]]
 """Gives the patient partitions that there are, as namespace/name."""
 
@@ -48,12 +49,33 @@ class Lives:
     """After a failure nobody whose last answer goes on waits for the API server, for so long."""
     stale_s: float = 600.0
     """Where the API server does not answer, the last answer goes on so long: a queue at night must not need it."""
+    turn_s: float = 5.0
+    """So long a token waits for its turn to be asked after; then whoever has it is told to try again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     caller: Caller | None
     at: float
+
+
+class _Kept(OrderedDict[str, _Answer]):
+    """The last answers by digest of the token, at most MOST_KEPT; what was not used for longest goes first."""
+
+    def used(self, name: str) -> _Answer | None:
+        if name in self:
+            self.move_to_end(name)
+        return self.get(name)
+
+    def keep(self, name: str, answer: _Answer) -> None:
+        self[name] = answer
+        self.move_to_end(name)
+        while len(self) > MOST_KEPT:
+            self.popitem(last=False)
+
+
+def _gate() -> asyncio.Semaphore:
+    return asyncio.Semaphore(REVIEWS_AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +95,14 @@ class KubernetesTokens:
     audience: str
     lives: Lives = field(default_factory=Lives)
     local_only: bool = field(default=False, init=False)
-    _answers: OrderedDict[str, _Answer] = field(default_factory=OrderedDict, init=False)
+    _answers: _Kept = field(default_factory=_Kept, init=False)
+    _refusals: _Kept = field(default_factory=_Kept, init=False)
     _asking: dict[str, asyncio.Task[Caller | None]] = field(default_factory=dict, init=False)
     _silent_until: float = field(default=0.0, init=False)
-    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REVIEWS_AT_ONCE), init=False)
+    _strangers: asyncio.Semaphore = field(default_factory=_gate, init=False)
+    _renewals: asyncio.Semaphore = field(default_factory=_gate, init=False)
+    """Apart from those of strangers, who may be many: who is known does not wait behind them."""
+    _rights: asyncio.Semaphore = field(default_factory=_gate, init=False)
 
     def is_ours(self, token: str) -> bool:
         """Whether it is a JWT, as all tokens of service accounts are; ask after those who know their issuer."""
@@ -84,8 +110,11 @@ class KubernetesTokens:
 
     async def authenticate(self, token: str, *, address: str) -> Caller | None:
         """Return the caller, None for a token that the API server does not know. Raises IdentityUnavailable."""
+        if _is_over(token):
+            log(TOKEN_REFUSED, by="kubernetes", reason="it says itself that it is over", address=address)
+            return None
         name = hashlib.sha256(token.encode()).hexdigest()
-        kept = self._answers.get(name)
+        kept = self._answers.used(name) or self._refusals.used(name)
         age = time.monotonic() - kept.at if kept else 0.0
         if kept is not None and age < (self.lives.fresh_s if kept.caller else self.lives.refused_s):
             return _at(kept.caller, address)
@@ -99,9 +128,11 @@ class KubernetesTokens:
             self._silent_until = time.monotonic() + self.lives.retry_s
             if kept is not None and can_go_on:
                 return _at(kept.caller, address)
-            raise IdentityUnavailable(
-                "nobody can say now whose token of the cluster this is: try again in a moment"
-            ) from error
+            raise _nobody_can_say() from error
+        except IdentityUnavailable:
+            if kept is not None and can_go_on:
+                return _at(kept.caller, address)
+            raise
         if caller is None:
             log(TOKEN_REFUSED, by="kubernetes", reason="the API server does not know it", address=address)
         return _at(caller, address)
@@ -120,16 +151,24 @@ class KubernetesTokens:
             done.exception()  # whoever asked may have gone away: then nobody else looks at it
 
     async def _ask(self, name: str, token: str) -> Caller | None:
-        subject = await self._subject(token)
+        subject = await self._subject(token, self._renewals if name in self._answers else self._strangers)
         caller = None if subject is None else await self._caller(subject, token)
-        self._answers.pop(name, None)
-        self._answers[name] = _Answer(caller, time.monotonic())
-        while len(self._answers) > MOST_KEPT:
-            self._answers.popitem(last=False)
+        here, there = (self._refusals, self._answers) if caller is None else (self._answers, self._refusals)
+        here.keep(name, _Answer(caller, time.monotonic()))
+        there.pop(name, None)
         return caller
 
-    async def _subject(self, token: str) -> _Subject | None:
-        status = await self._review(TOKEN_REVIEW, {"token": token, "audiences": [self.audience]})
+    async def _subject(self, token: str, gate: asyncio.Semaphore) -> _Subject | None:
+        """Return who it is. Raises IdentityUnavailable where too many others are asked after."""
+        try:
+            async with asyncio.timeout(self.lives.turn_s):
+                await gate.acquire()
+        except TimeoutError as error:
+            raise _nobody_can_say() from error
+        try:
+            status = await self._review(TOKEN_REVIEW, {"token": token, "audiences": [self.audience]})
+        finally:
+            gate.release()
         user = cast("Mapping[str, object]", status.get("user") or {})
         audiences = cast("list[str]", status.get("audiences") or [])
         name = user.get("username")
@@ -195,14 +234,14 @@ class KubernetesTokens:
                 "namespace": namespace,
                 "name": name,
             }
-            status = await self._review(ACCESS_REVIEW, {**subject.spec, "resourceAttributes": asked})
+            async with self._rights:
+                status = await self._review(ACCESS_REVIEW, {**subject.spec, "resourceAttributes": asked})
             if status.get("allowed") is not True:
                 return False
         return True
 
     async def _review(self, kind: Kind, spec: Mapping[str, object]) -> Mapping[str, object]:
-        async with self._gate:
-            said = await self.client.create(kind, {"metadata": {"name": ""}, "spec": spec})
+        said = await self.client.create(kind, {"metadata": {"name": ""}, "spec": spec})
         return cast("Mapping[str, object]", said.get("status") or {})
 
 
@@ -210,6 +249,16 @@ def _at(caller: Caller | None, address: str) -> Caller | None:
     if caller is None or (caller.expires_at is not None and caller.expires_at <= datetime.now(UTC)):
         return None
     return replace(caller, address=address)
+
+
+def _is_over(token: str) -> bool:
+    """Whether it says that it has ended; nothing of it is verified, and nobody claims that falsely to be let in."""
+    expires = unverified(token, 1).get("exp")
+    return isinstance(expires, int) and expires <= time.time()
+
+
+def _nobody_can_say() -> IdentityUnavailable:
+    return IdentityUnavailable("nobody can say now whose token of the cluster this is: try again in a moment")
 
 
 def _expiry(token: str) -> datetime | None:
