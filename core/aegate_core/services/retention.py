@@ -1,8 +1,9 @@
-"""Remove by age what nobody wants any more: images first in their rows, then in their files; and finished queue items.
+"""Remove by age what nobody wants any more: first what is in the database alone, whatever the store of images says,
+such as finished queue items; then images, first in their rows, then in their files.
 
 Each study is one transaction that locks it, asks again, and writes the tombstones with their audit row; only after its
 commit the files go, by their exact keys. Ended anywhere it can be run again, and two at once do no harm: files that
-no row wants any more are found by their rows, first of all. A dry run asks the same questions in the same order.
+no row wants any more are found by their rows, before other files. A dry run asks the same questions in the same order.
 """
 
 from __future__ import annotations
@@ -99,18 +100,16 @@ async def retain(
     is whole, the rest goes in the next run.
     """
     configuration, blobs = await load_configuration(db), open_blobs(data)
+    run = _Run(db, blobs, configuration, Report(), now, dry_run, is_stopped)
+    await _database_alone(run)
     if not dry_run:
         await must_be_ours(db, blobs)
-    run = _Run(db, blobs, configuration, Report(), now, dry_run, is_stopped)
     run.report.audit_days = tuple(
         str(key) for key, p in sorted(configuration.partitions.items()) if p.retention.audit_days is not None
     )
     run.report.left_over = await index.count_to_delete(db)
     if not dry_run:
         await _delete_files(run)
-        await _operations(run)
-        await feed.remove_old(db, now - CHANGES_KEPT)
-    await _deliveries(run)
     for key, partition in sorted(configuration.partitions.items()):
         due_before = images_due_before(partition.retention, now=now)
         if due_before is not None:
@@ -124,6 +123,14 @@ async def retain(
 
 OPERATIONS_KEPT = timedelta(days=90)
 """How long one can be asked what became of it, by feel: as long as finished queue items. The audit keeps it."""
+
+
+async def _database_alone(run: _Run) -> None:
+    """Remove what has no files, first of all: it grows with each change, also while the store of images is away."""
+    if not run.is_dry:
+        await _operations(run)
+        await feed.remove_old(run.db, run.now - CHANGES_KEPT)
+    await _deliveries(run)
 
 
 async def _operations(run: _Run) -> None:

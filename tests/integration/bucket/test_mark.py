@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from aegate_core.database import migrate, open_database
 from aegate_core.errors import StoreOfAnother
+from aegate_core.services import operations
 from aegate_core.services.fsck import Kind, Summary, check, repair
+from aegate_core.services.operations import Wanted
 from aegate_core.services.ownership import must_be_ours
-from aegate_core.services.retention import retain
+from aegate_core.services.retention import CHANGES_KEPT, OPERATIONS_KEPT, retain
 from aegate_core.stores.blobs import MARK, BlobStore, open_blobs
+from aegate_core.stores.changes import feed
 from aegate_core.stores.index.checking import installation_mark
 from tests.dicom import ct_study
 from tests.integration.bucket_server import bucket_server
@@ -75,6 +78,26 @@ async def test_another_database_neither_mends_nor_removes(place: Place) -> None:
     assert f"remove {MARK} from it" in refused.value.message
     assert (names(place.blobs), await place.count("quarantined_object")) == (before, 0)
     await retain(place.db, place.data, now=at(0) + timedelta(days=9000), dry_run=True)
+
+
+async def test_what_is_in_the_database_alone_goes_by_age_whosever_the_images_are(place: Place) -> None:
+    await must_be_ours(place.db, place.blobs)
+    async with place.db.transaction() as tx:
+        begun = await operations.begin(tx, Wanted("holdQueueItems", "anna"), "k", None, now=at(0))
+        await tx.execute("UPDATE operation SET finished_at = $2 WHERE id = $1", begun.id, at(0))
+    await feed.settle(place.db)
+    newest = await feed.latest(place.db)
+    changes, before = await place.count("change"), names(place.blobs)
+    assert changes > 1
+    await become_another(place)
+
+    later = datetime.now(UTC) + CHANGES_KEPT + OPERATIONS_KEPT
+    with pytest.raises(StoreOfAnother):
+        await retain(place.db, place.data, now=later)
+
+    assert (await place.count("operation"), await place.count("change")) == (0, 1)
+    assert await feed.latest(place.db) == newest
+    assert names(place.blobs) == before
 
 
 async def test_of_many_that_mark_at_once_one_wins(place: Place) -> None:
