@@ -7,8 +7,9 @@ changes no column of `_WATCHED`, such as progress within an association, writes 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+
+from aegate_core.database.declared import trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +138,11 @@ def _postgres() -> list[str]:
                 f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
                 f"$$ BEGIN {insert} RETURN NULL; END $$",
                 _AS_OWNER.format(name=name),
-                _unless_there(
-                    name,
-                    watched.table,
-                    f"CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {watched.table} FOR EACH ROW {when}"
-                    f"EXECUTE FUNCTION {name}()",
+                trigger(
+                    name, f"AFTER {event}", watched.table, f"FOR EACH ROW {when}EXECUTE FUNCTION {name}()"
                 ),
             ]
     return found
-
-
-def _unless_there(name: str, table: str, statement: str) -> str:
-    """Return what makes a trigger unless just this one is there: to make one locks the table against all writers."""
-    digest = hashlib.sha256(statement.encode()).hexdigest()[:16]
-    return (
-        "DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_trigger t JOIN pg_description d ON d.objoid = t.oid "
-        f"AND d.classoid = 'pg_trigger'::regclass WHERE t.tgname = '{name}' AND t.tgrelid = '{table}'::regclass "
-        f"AND d.description = '{digest}') THEN {statement}; COMMENT ON TRIGGER {name} ON {table} IS '{digest}'; "
-        "END IF; END $$"
-    )
 
 
 _AS_OWNER = (

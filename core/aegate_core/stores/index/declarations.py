@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from aegate_core.database.declared import trigger
+
 _BOTH = (
     "CREATE INDEX IF NOT EXISTS close_unit_open ON close_unit (due_at) WHERE due_at IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS close_unit_no_route ON close_unit (closed_at) WHERE outcome = 'NO_ROUTE'",
@@ -40,10 +42,12 @@ _POSTGRES = (
     CREATE OR REPLACE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN RAISE EXCEPTION 'audit_event is append-only'; END $$
     """,
-    """
-    CREATE OR REPLACE TRIGGER audit_event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_event
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()
-    """,
+    trigger(
+        "audit_event_append_only",
+        "BEFORE UPDATE OR DELETE OR TRUNCATE",
+        "audit_event",
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()",
+    ),
     """
     CREATE OR REPLACE FUNCTION audit_waits_for_collector() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -51,10 +55,12 @@ _POSTGRES = (
         RETURN NULL;
     END $$
     """,
-    """
-    CREATE OR REPLACE TRIGGER audit_event_to_collector AFTER INSERT ON audit_event
-    FOR EACH ROW EXECUTE FUNCTION audit_waits_for_collector()
-    """,
+    trigger(
+        "audit_event_to_collector",
+        "AFTER INSERT",
+        "audit_event",
+        "FOR EACH ROW EXECUTE FUNCTION audit_waits_for_collector()",
+    ),
 )
 
 _SQLITE = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from aegate_core.database import Database
+from aegate_core.database.declared import trigger
 from aegate_core.stores.scope import Scope, by_partition, fetch_own
 
 KEPT = timedelta(days=8)
@@ -71,8 +72,12 @@ def statements(dialect: str) -> tuple[str, ...]:
               RETURN NULL;
             END $$
             """,
-            f"CREATE OR REPLACE TRIGGER delivery_counted AFTER UPDATE OF state, finished_at ON delivery "
-            f"FOR EACH ROW WHEN ({changed}) EXECUTE FUNCTION count_finished()",
+            trigger(
+                "delivery_counted",
+                "AFTER UPDATE OF state, finished_at",
+                "delivery",
+                f"FOR EACH ROW WHEN ({changed}) EXECUTE FUNCTION count_finished()",
+            ),
         )
         since = f"now() - interval '{KEPT.days} days'"
     return (*made, _FILL.format(minute=_MINUTE[dialect].format(at="finished_at"), since=since))
