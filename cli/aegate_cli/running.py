@@ -22,7 +22,7 @@ from aegate_cli.reconcile import DATABASE_RETRY_S, Reconciler, log_problem
 from aegate_cli.status import ProcessCollector, process_table
 from aegate_cli.supervisor import Supervisor
 from aegate_core.database import Database, migrate, open_database
-from aegate_core.errors import DatabaseUnavailable, InvalidInput
+from aegate_core.errors import DatabaseUnavailable, InvalidInput, SerializationConflict
 from aegate_core.events import (
     DATABASE_AWAY,
     PROCESS_READY,
@@ -74,8 +74,8 @@ async def _bring_up_schema(url: str, stop: asyncio.Event) -> bool:
     while not stop.is_set():
         try:
             await migrate(url)
-        except DatabaseUnavailable as error:
-            if not error.is_starting:
+        except (DatabaseUnavailable, SerializationConflict) as error:
+            if isinstance(error, DatabaseUnavailable) and not error.is_starting:
                 raise
             if not is_said:
                 log(DATABASE_AWAY, error=error.message, retry_s=DATABASE_RETRY_S)

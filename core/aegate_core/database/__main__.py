@@ -22,6 +22,7 @@ from aegate_core.errors import (
     NotFound,
     SchemaBehind,
     SchemaMismatch,
+    SerializationConflict,
 )
 from aegate_core.events import (
     PROCESS_FAILED,
@@ -74,7 +75,7 @@ async def patiently(once: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await once()
-        except (DatabaseUnavailable, NotFound) as error:
+        except (DatabaseUnavailable, NotFound, SerializationConflict) as error:
             reason = error.message
         except SchemaBehind as error:
             reason = f"it lacks {error.migration}, which the migration Job adds: look at its log if that takes long"

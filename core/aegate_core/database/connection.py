@@ -312,11 +312,13 @@ async def _until_won(run: Callable[[], Awaitable[T]], *, attempts: int) -> T:
 
 @asynccontextmanager
 async def open_database(
-    url: str, *, everywhere: bool = False, sparing: bool = False
+    url: str, *, everywhere: bool = False, sparing: bool = False, patient: bool = False
 ) -> AsyncIterator[Database]:
     """Open index and queue at ``url``; connections are made on first use.
 
     ``sparing``: at most one connection to PostgreSQL, and none a moment after it was last used.
+
+    ``patient``: a statement on PostgreSQL may take as long as it takes, whatever the URL says.
 
     ``everywhere``: Tortoise models use it in every task of the process, also in those that uvicorn starts elsewhere;
     one such database a process. Without it: in this task and those started from it.
@@ -326,6 +328,8 @@ async def open_database(
         config = tortoise_config(url)
         if sparing and dialect_of(url) == "postgres":
             config["connections"]["postgres"]["credentials"] |= SPARING
+        if patient and dialect_of(url) == "postgres":
+            config["connections"]["postgres"]["credentials"]["command_timeout"] = None
         await context.init(config=config)
         if everywhere:
             set_global_context(context)

@@ -6,9 +6,10 @@ unless whoever asks is one of many and the others may be newer already (``newer=
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -26,7 +27,7 @@ from aegate_core.database.connection import (
 )
 from aegate_core.database.trouble import translated
 from aegate_core.database.versions import missing_from, newer_than, outdated_by
-from aegate_core.errors import SchemaBehind, SchemaMismatch
+from aegate_core.errors import SchemaBehind, SchemaMismatch, SerializationConflict
 
 DECLARATIONS = (
     "aegate_core.stores.index.declarations",
@@ -41,6 +42,9 @@ ADVISORY_LOCK = 0x6165676174
 
 OTHERS_MIGRATE_MS = 90_000
 """How long SQLite's lock is waited for: another process may be migrating a large database. By feel."""
+LOCK_MS = 5_000
+"""How long a lock of PostgreSQL is waited for: who comes meanwhile for the same table waits behind us. By feel."""
+_INDEX = re.compile(r"CREATE (?:UNIQUE )?INDEX IF NOT EXISTS (\w+)")
 
 
 async def migrate(
@@ -49,22 +53,25 @@ async def migrate(
     """Apply what is missing and return the names of the migrations applied now.
 
     ``newer``: leave the schema of a newer version as it is where this code works on it, too. ``then`` runs in the same
-    transaction. Raises SchemaMismatch for a database of a newer version, DatabaseUnavailable when there is none.
+    transaction. Raises SchemaMismatch for a database of a newer version, DatabaseUnavailable when there is none,
+    SerializationConflict when another transaction holds a table or won a race: try again.
     """
 
     async def work(tx: Database) -> list[str]:
         if not tx.is_sqlite:
+            await tx.execute("SET LOCAL statement_timeout = 0")
             await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+            await tx.execute(f"SET LOCAL lock_timeout = {LOCK_MS}")
         with translated(tx._place):  # the executor speaks to the driver, past Database
             applied = await _migrate(tx, url, newer=newer)
             if then is not None:
                 await then(tx)
         return applied
 
-    async with open_database(url) as db:
+    async with open_database(url, patient=True) as db:
         if db.is_sqlite:
             await db.execute(f"PRAGMA busy_timeout = {OTHERS_MIGRATE_MS}")
-        return await db.atomically(work)
+        return await db.atomically(work, attempts=1)  # who asks says why, and tries again
 
 
 async def _migrate(db: Database, url: str, *, newer: bool) -> list[str]:
@@ -76,10 +83,27 @@ async def _migrate(db: Database, url: str, *, newer: bool) -> list[str]:
         return []
     await executor.loader.build_graph()
     await executor.migrate([MigrationTarget(app_label=APP, name="__latest__")])
-    for module in DECLARATIONS:
-        for statement in import_module(module).statements(db.dialect):
-            await db.execute(statement)
+    await _declare(db)
     return sorted(await _applied(executor.recorder) - before)
+
+
+async def _declare(db: Database) -> None:
+    """Make what models cannot say. An index that is there is not even asked for: that would lock out who writes."""
+    modules = [import_module(name) for name in DECLARATIONS]
+    there = set() if db.is_sqlite else {row["name"] for row in await db.fetch(_INDEXES)}
+    for module in modules:
+        for statement in module.statements(db.dialect):
+            index = _INDEX.match(statement)
+            if index is None or index[1] not in there:
+                await db.execute(statement)
+    for module in modules:
+        for statement in getattr(module, "OBSOLETE", ()):
+            with suppress(SerializationConflict):  # somebody works on the table: the next migration does it
+                async with db.transaction():
+                    await db.execute(statement)
+
+
+_INDEXES = "SELECT indexname AS name FROM pg_indexes WHERE schemaname = current_schema()"
 
 
 async def ensure_schema(url: str, *, newer: bool = False) -> None:

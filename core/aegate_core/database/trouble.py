@@ -85,6 +85,11 @@ class translated:  # noqa: N801 - reads as a word in `with translated(place):`
             self._raise_for_sqlite(root, error)
         if isinstance(root, _RACE):
             raise SerializationConflict("the transaction lost a race: try again") from error
+        if isinstance(root, asyncpg.LockNotAvailableError):
+            raise SerializationConflict(
+                f"the database {self._place} has a table locked by another transaction, such as a backup or a long "
+                "query: wait for it, or find it in pg_stat_activity and end it"
+            ) from error
         if isinstance(root, _NO_TEXT):
             raise InvalidValue(
                 "a text must hold no character that PostgreSQL cannot keep, got NUL or another: leave it out"

@@ -12,7 +12,6 @@ _BOTH = (
     "CREATE INDEX IF NOT EXISTS close_unit_no_route ON close_unit (closed_at) WHERE outcome = 'NO_ROUTE'",
     "CREATE INDEX IF NOT EXISTS conflict_open ON conflict (created_at, id) WHERE resolved_at IS NULL",
     "CREATE INDEX IF NOT EXISTS quarantine_open ON quarantined_object (created_at) WHERE resolved_at IS NULL",
-    "DROP INDEX IF EXISTS study_uid",
     'CREATE INDEX IF NOT EXISTS study_by_uid ON study (study_instance_uid COLLATE "C")',
     'CREATE INDEX IF NOT EXISTS study_by_date ON study (study_date COLLATE "C", id)',
     'CREATE INDEX IF NOT EXISTS application_entity_by_name ON application_entity (name COLLATE "C", id)',
@@ -104,6 +103,10 @@ _SQLITE = (
     BEGIN INSERT INTO audit_outbox (id) VALUES (NEW.id); END
     """,
 )
+
+
+OBSOLETE = ("DROP INDEX IF EXISTS study_uid",)
+"""What earlier versions made: dropped last of all, because that locks a table against all who read it."""
 
 
 def statements(dialect: str) -> tuple[str, ...]:
