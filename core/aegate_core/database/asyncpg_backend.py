@@ -9,6 +9,7 @@ Its name holds "asyncpg" because Tortoise's migration executor picks the schema 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,6 +26,9 @@ from tortoise.connection import get_connections
 
 GIVE_BACK_S = 2.0
 """How long a connection may take to become usable again after a statement that failed. By feel: some round trips."""
+
+KEEPALIVE_S = 60
+"""How long a connection over TCP may be silent until the other side is asked whether it is there. By feel."""
 
 _GONE = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _OTHER_SERVER = (
@@ -65,6 +69,7 @@ class client_class(AsyncpgDBClient):  # noqa: N801 - Tortoise looks for this nam
                 continue
             self._hosts.remove((host, port))
             self._hosts.insert(0, (host, port))
+            _ask_whether_alive(made)
             return made
         # A server that answers and is no primary says more than one that is not there.
         raise next((e for e in errors if not isinstance(e, OSError)), errors[0])
@@ -142,6 +147,17 @@ class _Transaction(TransactionContextPooled):
                     await self.client.rollback()
         except (TimeoutError, asyncpg.PostgresError, *_GONE):
             _close(connection)
+
+
+def _ask_whether_alive(connection: Any) -> None:
+    """Let the kernel ask every minute: a migration waits for its answer without end, and networks forget the silent."""
+    made = connection._transport.get_extra_info("socket")  # asyncpg has no setting for it
+    if made.family == socket.AF_UNIX:
+        return
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, name):  # not on macOS
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_S)
 
 
 def _close(connection: Any) -> None:
