@@ -215,9 +215,9 @@ SABOTAGES = (
     ),
     Sabotage(
         "change items of another partition that are named by their ids",
-        "graphql_api/aegate_graphql_api/mutations/queue_items.py",
-        "    there = await lock_versions(tx, ids, context.scope)\n",
-        "    there = await lock_versions(tx, ids, type(context.scope)())\n",
+        "graphql_api/aegate_graphql_api/mutations/selection.py",
+        "    found = await lock_versions(tx, ids, context.scope)\n",
+        "    found = await lock_versions(tx, ids, type(context.scope)())\n",
         _test("api/test_partitions.py"),
     ),
     Sabotage(

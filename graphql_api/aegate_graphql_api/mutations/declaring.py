@@ -127,7 +127,7 @@ async def _changed(context: Context, asked: Asked) -> Projection:
     wish = asked.wish
     if context.manifests is None:
         if not _may_change(context.caller, wish.ref):
-            raise NotFound(f"there is no {wish.ref}: read the list again")
+            raise NotFound(f"there is no such {wish.ref.kind}: read the list again")
         raise Refused(
             UnavailableProblem(
                 code="UNAVAILABLE",
@@ -196,7 +196,7 @@ def _told(wish: Wish, before: Projection | None) -> dict[str, object]:
 async def _act(context: Context, manifests: Manifests, asked: Asked) -> Projection:
     """Make the change; what is foreign is as absent as what is not there, and leaves the same rows in the audit."""
     if not _may_change(context.caller, asked.wish.ref):
-        raise NotFound(f"there is no {asked.wish.ref}: read the list again")
+        raise NotFound(f"there is no such {asked.wish.ref.kind}: read the list again")
     return await asked.verb(manifests, asked.wish)
 
 

@@ -206,7 +206,9 @@ async def test_wrong_rows_are_found_alone_and_mended(place: Place, name: str) ->
 
     assert await found(place) == []
     assert not after or await place.db.fetch(after)
-    assert await place.count("audit_event", "action = 'repair'") >= len(expected)
+    repairs = await place.count("audit_event", "action = 'repair'")
+    # Counters of a series and those of its study are one mending.
+    assert repairs >= len(expected) - (Kind.SERIES_COUNTS in expected)
 
 
 BEYOND_REPAIR = {

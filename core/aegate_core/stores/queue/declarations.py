@@ -14,7 +14,8 @@ INDEXES: tuple[str, ...] = (
     "CREATE INDEX IF NOT EXISTS delivery_sending ON delivery (slot_id) WHERE state = 'IN_PROGRESS'",
     "CREATE INDEX IF NOT EXISTS delivery_live ON delivery (destination_id, state) "
     "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
-    "CREATE INDEX IF NOT EXISTS delivery_next ON delivery (rank, id) "
+    # Not of `rank` itself: a claim would be read from it, and walk past all that waits for other destinations.
+    "CREATE INDEX IF NOT EXISTS delivery_next ON delivery ((rank + 0), id) "
     "WHERE state IN ('SCHEDULED', 'IN_PROGRESS', 'RETRY', 'HELD')",
     "CREATE INDEX IF NOT EXISTS delivery_failed ON delivery (created_at, id) WHERE state = 'FAILED'",
     "CREATE INDEX IF NOT EXISTS delivery_of_partition ON delivery (partition, created_at, id)",

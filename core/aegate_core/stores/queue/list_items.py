@@ -69,7 +69,7 @@ ITEM_ORDERS = {
         where="q.finished_at IS NOT NULL",
     ),
     "NEXT": Order(
-        "NEXT", (("q.rank", "bigint"), ("q.id", "bigint")), descending=False, where=f"q.state IN {LIVE}"
+        "NEXT", (("(q.rank + 0)", "bigint"), ("q.id", "bigint")), descending=False, where=f"q.state IN {LIVE}"
     ),
 }
 
