@@ -9,7 +9,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from aegate_graphql_api.tokens import create_token
 from aegate_operator.projection import ProjectionTimes
 from aegate_operator.resync import ResyncTimes
 from tests.cluster.lab.lab import Lab
+from tests.cluster.operator.conftest import operators_lab
 from tests.cluster.operator.operating import TIMES, Ward, apply_all
 from tests.cluster.validation.installing import our_policies
 from tests.integration.api.editing import Editor
@@ -77,6 +78,13 @@ class Clinic(Editor):
             f"--field-manager={manager}",
             f"--patch={json.dumps(patch)}",
         )
+
+
+@pytest.fixture(scope="module")
+def operator_lab(say: Callable[[str], None]) -> Iterator[Lab]:
+    """A lab for these tests alone: admission policies stay in it."""
+    with operators_lab(0, say) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")

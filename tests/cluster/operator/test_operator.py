@@ -208,7 +208,7 @@ async def test_a_title_over_two_namespaces(ward: Ward, radiology: str, cardiolog
 
 async def test_two_namespaced_operators_share_a_database(ward: Ward, radiology: str, cardiology: str) -> None:
     """Each looks after its own namespace, and takes nothing out of the other's rows."""
-    one, two = (replace(INSTALLATION, watched_namespaces=(n,)) for n in (radiology, cardiology))
+    one, two = (replace(INSTALLATION, watched_namespaces=(n,), release=n) for n in (radiology, cardiology))
     async with ward.operating(one):
         first = await ward.add_ae(radiology, "ct1")
         await ward.until(first, "Ready", "True", "Ready")

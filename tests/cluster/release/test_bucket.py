@@ -42,6 +42,9 @@ def _until_rolled(example: Hospital, *, with_bucket: bool) -> None:
     for name in LISTENERS:
         eventually(partial(follows, name), deadline_s=120, what=f"the Deployment of {name} follows")
         example.kubectl("rollout", "status", f"deployment/ae-{name}", "--timeout=180s")
+    # A worker of before looks for the images where they no longer are, and waits before it looks again.
+    worker = ("rollout", "status", "deployment/aegate-worker", f"--namespace={SYSTEM}", "--timeout=180s")
+    example.lab.kubectl(*worker)
     example.wait_until_ready(*LISTENERS)
 
 
