@@ -66,13 +66,15 @@ def _said(schema: Schema) -> str:
 
 def to_json(value: Any) -> Any:
     """Return what was given of an input, as it stands in a manifest; what was not given is left out."""
+    if isinstance(value, enum.Enum):  # Strawberry marks enums as it marks inputs
+        return value.value
     definition = getattr(type(value), "__strawberry_definition__", None)
     if definition is not None:
         given = {field.graphql_name: getattr(value, field.python_name) for field in definition.fields}
         return {str(name): to_json(member) for name, member in given.items() if member is not UNSET}
     if isinstance(value, list):
         return [to_json(item) for item in value]
-    return value.value if isinstance(value, enum.Enum) else value
+    return value
 
 
 if TYPE_CHECKING:
