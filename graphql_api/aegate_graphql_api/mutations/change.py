@@ -99,13 +99,14 @@ async def tried(context: Context, work: Callable[[Database], Awaitable[T]]) -> T
 
 
 def _problem_or_raise(error: Refused | AegateError | RequestRefused) -> Problem:
-    problem = error.problem if isinstance(error, Refused) else _problem_of(error)
+    problem = error.problem if isinstance(error, Refused) else problem_of_error(error)
     if problem is None:
         raise error
     return problem
 
 
-def _problem_of(error: AegateError | RequestRefused) -> Problem | None:
+def problem_of_error(error: AegateError | RequestRefused) -> Problem | None:
+    """Return an error as the problem that answers it, or None where it is none of a caller's."""
     if isinstance(error, RequestRefused):
         code = str((error.extensions or {}).get("code"))
         if code == "NOT_FOUND":

@@ -33,7 +33,7 @@ from aegate_core.steps import Step, reached
 from aegate_core.stores.index.projections import Projection, read_tombstone
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
-from aegate_graphql_api.mutations.change import _problem_of
+from aegate_graphql_api.mutations.change import problem_of_error
 from aegate_graphql_api.mutations.problems import (
     FieldError,
     Problem,
@@ -239,7 +239,7 @@ def problem_of(error: Exception, argument: str) -> Problem:
         return ResourceConflictProblem(code="CONFLICT", message=error.message, current=shown)
     if isinstance(error, ClusterError):
         return UnavailableProblem(code="UNAVAILABLE", message=error.message)
-    problem = _problem_of(error) if isinstance(error, AegateError | RequestRefused) else None
+    problem = problem_of_error(error) if isinstance(error, AegateError | RequestRefused) else None
     if problem is None:
         raise error
     return problem

@@ -8,31 +8,26 @@ from typing import Annotated, Any, Union, cast
 
 import strawberry
 
-from aegate_core.dicom.identifiers import ResourceKey
-from aegate_core.resources.reference import ResourceRef
 from aegate_core.services.manifests import Wish
 from aegate_core.stores.index.projections import Projection
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.inputs.specs import ApplicationEntitySpecInput, to_json
 from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
-from aegate_graphql_api.mutations.problems import (
-    NotFoundProblem,
-    UnavailableProblem,
-    ValidationProblem,
-    invalid,
-)
+from aegate_graphql_api.mutations.problems import invalid
 from aegate_graphql_api.mutations.resource_inputs import (
+    ANSWERED,
+    CHANGED_SPEC,
     LABELS,
+    NAMESPACE,
     TAKE_OVER,
     VERSION,
+    WAS_DRY_RUN,
     ChooseResourceInput,
+    change_of,
+    creation_of,
     wish_of,
 )
-from aegate_graphql_api.mutations.resource_problems import (
-    ForbiddenProblem,
-    ManagedElsewhereProblem,
-    ResourceConflictProblem,
-)
+from aegate_graphql_api.mutations.resource_problems import ResourceProblems
 from aegate_graphql_api.permissions import ENTITIES
 from aegate_graphql_api.schema.declared import node_of
 from aegate_graphql_api.schema.resources import ApplicationEntity
@@ -47,22 +42,12 @@ KIND = "ApplicationEntity"
 class ApplicationEntityChanged:
     """An AE after the change; of a deleted one, as it was."""
 
-    application_entity: ApplicationEntity = strawberry.field(
-        description="As the cluster, or the folder of manifests, answered; of a deleted one, as it was."
-    )
-    dry_run: bool = strawberry.field(description="true: nothing was changed, this is what would be.")
+    application_entity: ApplicationEntity = strawberry.field(description=ANSWERED)
+    dry_run: bool = strawberry.field(description=WAS_DRY_RUN)
 
 
 ApplicationEntityResult = Annotated[
-    Union[  # noqa: UP007 - strawberry names a Union
-        ApplicationEntityChanged,
-        ValidationProblem,
-        NotFoundProblem,
-        ForbiddenProblem,
-        ManagedElsewhereProblem,
-        ResourceConflictProblem,
-        UnavailableProblem,
-    ],
+    Union[ApplicationEntityChanged, ResourceProblems],  # noqa: UP007 - strawberry names a Union
     strawberry.union("ApplicationEntityResult"),
 ]
 
@@ -71,9 +56,7 @@ ApplicationEntityResult = Annotated[
 class CreateApplicationEntityInput:
     """A new AE."""
 
-    namespace: str = strawberry.field(
-        default="default", description="Namespace of the cluster; locally any word."
-    )
+    namespace: str = strawberry.field(default="default", description=NAMESPACE)
     name: str | None = strawberry.field(
         default=None,
         description="Name, by which routes know it. Absent: the title in lower case with - for _, space and dot.",
@@ -96,7 +79,7 @@ class UpdateApplicationEntityInput:
     labels: StringMap | None = strawberry.field(default=None, description=LABELS)
     spec: ApplicationEntitySpecInput | None = strawberry.field(
         default=None,
-        description="What is to change; objects are merged, lists replaced, null takes away. Absent: nothing.",
+        description=CHANGED_SPEC,
     )
     version: str | None = strawberry.field(default=None, description=VERSION)
     take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
@@ -132,7 +115,7 @@ async def update_application_entity(
     """Change an AE."""
     context = info.context
     return await _declare(
-        context, lambda: Asked("updateApplicationEntity", UPDATE, _update(context, input), _answer)
+        context, lambda: Asked("updateApplicationEntity", UPDATE, change_of(context, KIND, input), _answer)
     )
 
 
@@ -169,7 +152,11 @@ async def validate_application_entity(
         if (create is None) == (update is None):
             raise invalid("input", "give either create or update")
         verb, argument = (CREATE, "input.create") if create is not None else (UPDATE, "input.update")
-        wish = _creation(context, create) if create is not None else _update(context, cast("Any", update))
+        wish = (
+            _creation(context, create)
+            if create is not None
+            else change_of(context, KIND, cast("Any", update))
+        )
         return Asked("validateApplicationEntity", verb, replace(wish, dry_run=True), _answer, argument)
 
     return await _declare(context, asked)
@@ -184,15 +171,8 @@ async def _switch(
 
 
 def _creation(context: Context, input: CreateApplicationEntityInput) -> Wish:
-    spec = to_json(input.spec)
-    name = input.name if input.name is not None else _name_of(str(spec.get("title") or ""))
-    ref = ResourceRef(KIND, ResourceKey(input.namespace, name))
-    return Wish(ref, context.caller.name, spec, dict(input.labels or {}))
-
-
-def _update(context: Context, input: UpdateApplicationEntityInput) -> Wish:
-    spec, labels = to_json(input.spec) or {}, dict(input.labels or {})
-    return replace(wish_of(context, KIND, input), spec=spec, labels=labels)
+    name = input.name if input.name is not None else _name_of(str(to_json(input.spec).get("title") or ""))
+    return creation_of(context, KIND, input, name)
 
 
 async def _declare(context: Context, asked: Callable[[], Asked]) -> ApplicationEntityResult:

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated, Union, cast
 
 import strawberry
 
-from aegate_core.dicom.identifiers import ResourceKey
-from aegate_core.resources.reference import ResourceRef
-from aegate_core.services.manifests import Wish
 from aegate_core.stores.index.projections import Projection
 from aegate_graphql_api.context import Context, Info
-from aegate_graphql_api.inputs.specs import PatientPartitionSpecInput, to_json
+from aegate_graphql_api.inputs.specs import PatientPartitionSpecInput
 from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
-from aegate_graphql_api.mutations.problems import NotFoundProblem, UnavailableProblem, ValidationProblem
 from aegate_graphql_api.mutations.resource_inputs import (
+    ANSWERED,
+    CHANGED_SPEC,
+    DRY_RUN,
     LABELS,
+    NAMESPACE,
     TAKE_OVER,
     VERSION,
+    WAS_DRY_RUN,
     ChooseResourceInput,
+    change_of,
+    creation_of,
     wish_of,
 )
-from aegate_graphql_api.mutations.resource_problems import (
-    ForbiddenProblem,
-    ManagedElsewhereProblem,
-    ResourceConflictProblem,
-)
+from aegate_graphql_api.mutations.resource_problems import ResourceProblems
 from aegate_graphql_api.permissions import ENTITIES
 from aegate_graphql_api.schema.declared import node_of
 from aegate_graphql_api.schema.resources import PatientPartition
@@ -40,22 +38,12 @@ KIND = "PatientPartition"
 class PatientPartitionChanged:
     """A patient partition after the change; of a deleted one, as it was."""
 
-    patient_partition: PatientPartition = strawberry.field(
-        description="As the cluster, or the folder of manifests, answered; of a deleted one, as it was."
-    )
-    dry_run: bool = strawberry.field(description="true: nothing was changed, this is what would be.")
+    patient_partition: PatientPartition = strawberry.field(description=ANSWERED)
+    dry_run: bool = strawberry.field(description=WAS_DRY_RUN)
 
 
 PatientPartitionResult = Annotated[
-    Union[  # noqa: UP007 - strawberry names a Union
-        PatientPartitionChanged,
-        ValidationProblem,
-        NotFoundProblem,
-        ForbiddenProblem,
-        ManagedElsewhereProblem,
-        ResourceConflictProblem,
-        UnavailableProblem,
-    ],
+    Union[PatientPartitionChanged, ResourceProblems],  # noqa: UP007 - strawberry names a Union
     strawberry.union("PatientPartitionResult"),
 ]
 
@@ -65,16 +53,12 @@ class CreatePatientPartitionInput:
     """A new patient partition."""
 
     name: str = strawberry.field(description="Its name, such as main-house, in lower case.")
-    namespace: str = strawberry.field(
-        default="default", description="Namespace of the cluster; locally any word."
-    )
+    namespace: str = strawberry.field(default="default", description=NAMESPACE)
     labels: StringMap | None = strawberry.field(default=None, description="Its labels.")
     spec: PatientPartitionSpecInput = strawberry.field(
         description="Who issues its patient ids, and how long things are kept."
     )
-    dry_run: bool = strawberry.field(
-        default=False, description="true: say what would be, and change nothing."
-    )
+    dry_run: bool = strawberry.field(default=False, description=DRY_RUN)
 
 
 @strawberry.input(
@@ -87,20 +71,24 @@ class UpdatePatientPartitionInput:
     labels: StringMap | None = strawberry.field(default=None, description=LABELS)
     spec: PatientPartitionSpecInput | None = strawberry.field(
         default=None,
-        description="What is to change; objects are merged, lists replaced, null takes away. Absent: nothing.",
+        description=CHANGED_SPEC,
     )
     version: str | None = strawberry.field(default=None, description=VERSION)
     take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
-    dry_run: bool = strawberry.field(
-        default=False, description="true: say what would be, and change nothing."
-    )
+    dry_run: bool = strawberry.field(default=False, description=DRY_RUN)
 
 
 async def create_patient_partition(info: Info, input: CreatePatientPartitionInput) -> PatientPartitionResult:
     """Create a patient partition."""
     context = info.context
     return await _declare(
-        context, lambda: Asked("createPatientPartition", CREATE, _creation(context, input), _answer)
+        context,
+        lambda: Asked(
+            "createPatientPartition",
+            CREATE,
+            creation_of(context, KIND, input, input.name, dry_run=input.dry_run),
+            _answer,
+        ),
     )
 
 
@@ -108,7 +96,10 @@ async def update_patient_partition(info: Info, input: UpdatePatientPartitionInpu
     """Change a patient partition."""
     context = info.context
     return await _declare(
-        context, lambda: Asked("updatePatientPartition", UPDATE, _update(context, input), _answer)
+        context,
+        lambda: Asked(
+            "updatePatientPartition", UPDATE, change_of(context, KIND, input, dry_run=input.dry_run), _answer
+        ),
     )
 
 
@@ -118,17 +109,6 @@ async def delete_patient_partition(info: Info, input: ChooseResourceInput) -> Pa
     return await _declare(
         context, lambda: Asked("deletePatientPartition", DELETE, wish_of(context, KIND, input), _answer)
     )
-
-
-def _creation(context: Context, input: CreatePatientPartitionInput) -> Wish:
-    ref = ResourceRef(KIND, ResourceKey(input.namespace, input.name))
-    spec, labels = to_json(input.spec), dict(input.labels or {})
-    return Wish(ref, context.caller.name, spec, labels, dry_run=input.dry_run)
-
-
-def _update(context: Context, input: UpdatePatientPartitionInput) -> Wish:
-    spec, labels = to_json(input.spec) or {}, dict(input.labels or {})
-    return replace(wish_of(context, KIND, input), spec=spec, labels=labels, dry_run=input.dry_run)
 
 
 async def _declare(context: Context, asked: Callable[[], Asked]) -> PatientPartitionResult:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Union
+
 import strawberry
 
-from aegate_graphql_api.mutations.problems import Problem
+from aegate_graphql_api.mutations.problems import (
+    NotFoundProblem,
+    Problem,
+    UnavailableProblem,
+    ValidationProblem,
+)
 from aegate_graphql_api.permissions import ANYONE, EITHER
 from aegate_graphql_api.schema.node import Node
 
@@ -36,3 +43,14 @@ class ResourceConflictProblem(Problem):
     """It is not as the caller believed."""
 
     current: Node | None = strawberry.field(description="As it is now; null where that could not be read.")
+
+
+ResourceProblems = Union[  # noqa: UP007 - strawberry names a Union
+    ValidationProblem,
+    NotFoundProblem,
+    ForbiddenProblem,
+    ManagedElsewhereProblem,
+    ResourceConflictProblem,
+    UnavailableProblem,
+]
+"""All that a change of a resource may answer with instead of its payload."""
