@@ -28,6 +28,8 @@ MISTAKES_A_SECOND = 20
 """Operations that are refused before they run, the same."""
 WASTE_MS = 50
 """Milliseconds a second of parsing and judging new documents that a caller's whole rate pays for."""
+MOST_WASTE_MS = 20
+"""Of one document: none that the limits let through takes longer, and a pause of the process is nobody's fault."""
 REFUSALS_A_SECOND = 20
 """Of one address, before they come late."""
 LATE_S = 1.0
@@ -112,7 +114,7 @@ class Door:
         The first millisecond of ``guard_s`` is in the least price: documents that are known take less.
         """
         if self._buckets is not None:
-            waste = max(0.0, guard_s * 1000 - 1) * self._rate / WASTE_MS
+            waste = min(max(0.0, guard_s * 1000 - 1), MOST_WASTE_MS) * self._rate / WASTE_MS
             least = self._rate / (MISTAKES_A_SECOND if cost is None else OPERATIONS_A_SECOND)
             self._buckets.take(caller, max(least, cost or 0) + waste, time.monotonic())
 

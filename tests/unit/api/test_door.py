@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aegate_graphql_api.door import KEPT, Buckets
+from aegate_graphql_api.door import KEPT, Buckets, Door
+from aegate_graphql_api.policy import Policy
 
 
 def test_credit_flows_in_up_to_the_burst_and_may_be_overdrawn() -> None:
@@ -29,3 +30,11 @@ def test_only_so_many_are_remembered_the_latest_ones() -> None:
     assert buckets.credit("caller 0", 0) == 1
     assert buckets.credit("first", 0) == -5
     assert len(buckets._known) == KEPT
+
+
+def test_a_pause_of_the_process_costs_a_caller_no_more_than_the_worst_document() -> None:
+    door = Door(Policy())
+    for _ in range(2):
+        door.charge_operation("a", 1, guard_s=0.25)
+    with door.admitted("a"):
+        pass
