@@ -65,7 +65,7 @@ class Cache:
         before = self._known[kind].get(key)
         if before is not None and before.version >= version:
             return False
-        value = read_pod(manifest) if kind is POD else _frozen(slim(manifest))
+        value = read_pod(manifest) if kind is POD else frozen(manifest)
         self._known[kind][key] = _Known(uid, version, value)
         family = family_of(manifest)
         if family is not None and kind not in DECLARED:
@@ -89,7 +89,7 @@ class Cache:
     def get(self, kind: Kind, key: ResourceKey) -> Manifest | None:
         """Return an object, the caller's own, or None; of pods see `pods`."""
         known = self._known[kind].get(key)
-        return _thawed(known.value) if known is not None and isinstance(known.value, bytes) else None
+        return thawed(known.value) if known is not None and isinstance(known.value, bytes) else None
 
     def has(self, kind: Kind, key: ResourceKey) -> bool:
         """Whether there is such an object."""
@@ -136,25 +136,22 @@ class Cache:
             pod = known.value
             metadata["labels"] = {POOL_LABEL: pod.pool} if pod.pool else {AE_LABEL: pod.entity_label}
         else:
-            given = members(_thawed(known.value).get("metadata"))
+            given = members(thawed(known.value).get("metadata"))
             metadata |= {name: given[name] for name in ("labels", "ownerReferences") if name in given}
         return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
 
 
-def _frozen(manifest: Manifest) -> bytes:
-    return json.dumps(manifest, separators=(",", ":")).encode()
-
-
-def _thawed(value: bytes) -> Manifest:
-    return cast("Manifest", json.loads(value))
-
-
-def slim(manifest: Manifest) -> Manifest:
-    """Return the object without what nobody here reads: the record of who owns which field is half of it."""
+def frozen(manifest: Manifest) -> bytes:
+    """Return JSON of what is read of an object: the record of who owns which field is half of it, and is left out."""
     metadata = {
         name: value for name, value in members(manifest.get("metadata")).items() if name != "managedFields"
     }
-    return {**manifest, "metadata": metadata}
+    return json.dumps({**manifest, "metadata": metadata}, separators=(",", ":")).encode()
+
+
+def thawed(value: bytes) -> Manifest:
+    """Return the object as Python has it."""
+    return cast("Manifest", json.loads(value))
 
 
 def family_of(manifest: Mapping[str, object]) -> Family | None:

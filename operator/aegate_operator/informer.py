@@ -13,7 +13,7 @@ from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.stores.cluster.client import Listing, Manifest, key_of
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, VOLUME_CLAIM, Kind
-from aegate_operator.cache import DECLARED, Cache, Family, family_of
+from aegate_operator.cache import DECLARED, Cache, Family, family_of, thawed
 from aegate_operator.declared import Declared, ref_of_manifest
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import entity_of
@@ -65,10 +65,10 @@ class Informer:
         elif self._cache.put(kind, manifest):
             self._came(kind, manifest)
 
-    def listed(self, scope: Scope, listing: Listing) -> int:
-        """Take up a whole list; return how many ghosts were found."""
+    def listed(self, scope: Scope, listing: Listing[bytes]) -> int:
+        """Take up a whole list of frozen objects; return how many ghosts were found."""
         live = {}
-        for manifest in listing.items:
+        for manifest in map(thawed, listing.items):
             metadata = manifest["metadata"]
             live[key_of(manifest)] = str(metadata.get("uid", "")) if isinstance(metadata, dict) else ""
             self.saw(scope.kind, None, manifest)

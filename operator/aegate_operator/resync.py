@@ -17,7 +17,7 @@ from aegate_core.events import CLUSTER_AWAY, CLUSTER_BACK, GHOSTS_FOUND, LISTED,
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.stores.cluster.client import ClusterClient, Listing
 from aegate_core.stores.cluster.kinds import POD
-from aegate_operator.cache import CHILDREN, DECLARED, slim
+from aegate_operator.cache import CHILDREN, DECLARED, frozen
 from aegate_operator.informer import Informer, Scope
 from aegate_operator.metrics import OperatorMetrics
 
@@ -133,8 +133,8 @@ class Resync:
         log(LISTED, objects=objects, seconds=round(time.monotonic() - began, 2))
         return True
 
-    async def _list(self, scope: Scope) -> Listing:
+    async def _list(self, scope: Scope) -> Listing[bytes]:
         labels = "" if scope.kind in DECLARED else LABELS
-        return await self._client.list(
-            scope.kind, namespace=scope.namespace, labels=labels, limit=PAGE, slim=slim
+        return await self._client.list_kept(
+            scope.kind, keep=frozen, namespace=scope.namespace, labels=labels, limit=PAGE
         )

@@ -39,7 +39,7 @@ class FakeCluster:
         self._check("get", kind, key)
         return copy.deepcopy(self._found(kind, key))
 
-    async def list(self, kind: Kind, *, namespace: str = "", labels: str = "") -> Listing:
+    async def list(self, kind: Kind, *, namespace: str = "", labels: str = "") -> Listing[Manifest]:
         name, _, value = labels.partition("=")
         found = [
             copy.deepcopy(manifest)

@@ -18,7 +18,7 @@ from aegate_core.stores.cluster.kinds import (
     SERVICE,
     Kind,
 )
-from aegate_operator.cache import Cache
+from aegate_operator.cache import Cache, frozen
 from aegate_operator.declared import Declared
 from aegate_operator.informer import Informer, Scope
 from aegate_operator.manifests.child import AE_LABEL
@@ -116,7 +116,7 @@ def test_a_list_drops_what_it_does_not_hold(known: Known) -> None:
         known.informer.saw(APPLICATION_ENTITY, "ADDED", an_ae(version, uid=name, name=name))
     known.again()
     ghosts = known.informer.listed(
-        Scope(APPLICATION_ENTITY), Listing((an_ae(2, uid="mr1", name="mr1"),), "10")
+        Scope(APPLICATION_ENTITY), Listing((frozen(an_ae(2, uid="mr1", name="mr1")),), "10")
     )
     assert ghosts == 2
     assert {ref.key.name for ref in known.again()} == {"ct1", "us1"}
@@ -146,7 +146,9 @@ def test_a_ghost_of_a_pod_leads_to_its_ae(known: Known) -> None:
 
 def test_one_of_another_life_in_a_list_replaces_the_one_known(known: Known) -> None:
     known.informer.saw(APPLICATION_ENTITY, "ADDED", an_ae(1, uid="old"))
-    assert known.informer.listed(Scope(APPLICATION_ENTITY), Listing((an_ae(7, uid="new"),), "10")) == 0
+    assert (
+        known.informer.listed(Scope(APPLICATION_ENTITY), Listing((frozen(an_ae(7, uid="new")),), "10")) == 0
+    )
     resource = known.declared.get(REF)
     assert resource is not None
     assert resource.metadata.uid == "new"

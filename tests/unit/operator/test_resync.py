@@ -30,15 +30,15 @@ class Lists:
         self.version = 10
         self.asked: list[tuple[Kind, str, str]] = []
 
-    async def list(
-        self, kind: Kind, *, namespace: str = "", labels: str = "", limit: int = 0, slim: Any = None
-    ) -> Listing:
+    async def list_kept(
+        self, kind: Kind, *, keep: Any, namespace: str = "", labels: str = "", limit: int = 0
+    ) -> Listing[bytes]:
         assert limit == PAGE
         self.asked.append((kind, namespace, labels))
         if kind == self.missing:
             raise ClusterNotFound(f"list {kind.plural}: the server could not find the requested resource")
         self.version += 1
-        items = [slim(self._ae(name)) for name in self.names] if kind == APPLICATION_ENTITY else []
+        items = [keep(self._ae(name)) for name in self.names] if kind == APPLICATION_ENTITY else []
         return Listing(tuple(items), str(self.version))
 
     @staticmethod

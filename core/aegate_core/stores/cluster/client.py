@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import aiohttp
 
@@ -35,10 +35,10 @@ MERGE = "application/merge-patch+json"
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """All objects of a kind at one version of the cluster."""
+class Listing(Generic[T]):
+    """All objects of a kind at one version of the cluster, as manifests or what is kept of each."""
 
-    items: tuple[Manifest, ...]
+    items: tuple[T, ...]
     resource_version: str
 
 
@@ -86,7 +86,7 @@ class ClusterClient:
 
     async def pages(
         self, kind: Kind, *, namespace: str = "", labels: str = "", limit: int = PAGE
-    ) -> AsyncIterator[Listing]:
+    ) -> AsyncIterator[Listing[Manifest]]:
         """Yield all objects in pages, all of one version. Raises ClusterExpired when that version is gone."""
         token = ""
         while True:
@@ -104,21 +104,29 @@ class ClusterClient:
                 return
 
     async def list(
+        self, kind: Kind, *, namespace: str = "", labels: str = "", limit: int = PAGE
+    ) -> Listing[Manifest]:
+        """Return all objects, read in pages."""
+        return await self.list_kept(
+            kind, keep=lambda item: item, namespace=namespace, labels=labels, limit=limit
+        )
+
+    async def list_kept(
         self,
         kind: Kind,
         *,
+        keep: Callable[[Manifest], T],
         namespace: str = "",
         labels: str = "",
         limit: int = PAGE,
-        slim: Callable[[Manifest], Manifest] = lambda item: item,
-    ) -> Listing:
-        """Return all objects, read in pages; ``slim`` keeps of each what is needed, before the next page is read."""
+    ) -> Listing[T]:
+        """Return what ``keep`` makes of each object, before the next page is read: all of them may be too much."""
         for attempt in range(1, LIST_ATTEMPTS + 1):
-            items: list[Manifest] = []
+            items: list[T] = []
             version = ""
             try:
                 async for page in self.pages(kind, namespace=namespace, labels=labels, limit=limit):
-                    items.extend(slim(item) for item in page.items)
+                    items.extend(keep(item) for item in page.items)
                     version = version or page.resource_version
             except ClusterExpired:
                 if attempt == LIST_ATTEMPTS:
