@@ -28,6 +28,38 @@ _ERRORS_S = (1, 1, 2, 3, 5, 8, 13, 21, *[30] * 1_000)
 """Pauses between attempts while the API server says no: eight hours, then the process ends and is started anew."""
 
 
+class _NoLastState(kopf.DiffBaseStorage):
+    """Keeps no last handled state: kopf builds it for every event, by deep copies, though nobody asks for a diff."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Keeps no progress of handlers: those of events have none."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+    def purge(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+    def touch(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def operator_settings() -> kopf.OperatorSettings:
     """Return how kopf watches."""
     settings = kopf.OperatorSettings()
@@ -42,6 +74,8 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = PAGE
     settings.queueing.idle_timeout = 1.0
+    settings.persistence.diffbase_storage = _NoLastState()
+    settings.persistence.progress_storage = _NoProgress()
     for kind in WATCHED:
         if kind not in DECLARED:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = LABELS

@@ -29,7 +29,7 @@ LOOK_S = 30.0
 """How often locations are read that others edit: an unknown one is known within a minute."""
 RETRY_S = 2.0
 LONGEST_RETRY_S = 30.0
-SHARE = 4.0
+SHARE = 9.0
 """A write that took a second is followed by the next after that many at the earliest: it looks at all rows."""
 
 log = Log("operator")
