@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults crash steps powerloss migration load load-operator indexers large outage stops fuzz fuzz-api attackers silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
+.PHONY: help demo test bench-api faults crash steps powerloss migration load load-operator indexers large outage stops fuzz fuzz-api attackers silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -59,6 +59,14 @@ load-operator: .venv/.all  ## a thousand AEs at once on a real API server, again
 indexers: .venv/.all  ## three times as many indexers as PostgreSQL has connections, also behind PgBouncer: N=60 CONNECTIONS=20
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.indexers --indexers $(or $(N),60) --connections $(or $(CONNECTIONS),20)
+
+bench-api: .venv/.all  ## the API beside PostGraphile, its reads and its live side, in one run: N=100000 rows
+	@tools/peers.sh bench/graphql/apt-packages.txt
+	@tools/peers.sh
+	@cd bench/graphql/postgraphile && if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --silent; fi
+	@$(BIN)/python -m bench.graphql.reference --rows $(or $(N),100000)
+	@$(BIN)/python -m bench.graphql.reads --studies $(or $(N),100000) --items $(or $(N),100000)
+	@$(BIN)/python -m bench.graphql.live
 
 silence: .venv/.all  ## a good device beside SOCKETS=1000 connections that say nothing
 	@$(BIN)/python -m tests.proofs.silence --sockets $(or $(SOCKETS),1000)

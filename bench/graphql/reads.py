@@ -168,7 +168,8 @@ async def _filled(url: str, studies: int, items: int) -> None:
 
 
 @contextmanager
-def _database(url: str | None, studies: int, items: int) -> Iterator[str]:
+def filled_database(url: str | None, studies: int, items: int) -> Iterator[str]:
+    """Give the URL of a database with so many rows, or ``url``, which was filled before."""
     if url is not None:
         yield url
         return
@@ -194,7 +195,7 @@ def main(arguments: list[str]) -> None:
     asked = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="aegate-bench-") as folder,
-        _database(asked.url, asked.studies, asked.items) as url,
+        filled_database(asked.url, asked.studies, asked.items) as url,
     ):
         asyncio.run(measure(url, studies=asked.studies, calls=asked.calls, folder=Path(folder)))
 

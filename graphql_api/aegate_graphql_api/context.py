@@ -34,6 +34,8 @@ class Context:
     """Where resources are changed; None where this API was given no place."""
     introspection: bool = True
     """Whether the schema is told."""
+    fast_lists: bool = True
+    """Whether plain lists may be answered past graphql-core; see plain_lists."""
     cost: int | None = None
     """Of the operation, once the document is found good; the guard sets it."""
     guard_s: float = 0.0

@@ -151,8 +151,14 @@ class GraphQLEndpoint:
 
     async def _execute(self, operation: dict[str, Any], caller: Caller) -> tuple[dict[str, Any], int]:
         """Run the operation within its time; what it cost is charged however it ends."""
-        is_told = self._policy.introspection
-        context = Context(self._db, caller, datetime.now(UTC), self._manifests, introspection=is_told)
+        context = Context(
+            self._db,
+            caller,
+            datetime.now(UTC),
+            self._manifests,
+            introspection=self._policy.introspection,
+            fast_lists=self._policy.fast_lists,
+        )
         try:
             with time_limit(self._policy.operation_s) as deadline:
                 try:

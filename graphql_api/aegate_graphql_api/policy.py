@@ -32,6 +32,8 @@ class Policy:
     """Whether the schema is told, and names that are nearly right are mended."""
     origins: tuple[str, ...] = ()
     """Origins of web pages, other than our own, that browsers may let ask."""
+    fast_lists: bool = True
+    """Whether plain lists are answered past graphql-core; see plain_lists."""
 
 
 def policy_from(environ: Mapping[str, str]) -> Policy:
@@ -50,6 +52,7 @@ def policy_from(environ: Mapping[str, str]) -> Policy:
         only_trusted=only_trusted,
         introspection=_switch(environ, "AEGATE_INTROSPECTION", default=not only_trusted),
         origins=_origins(environ),
+        fast_lists=_switch(environ, "AEGATE_FAST_LISTS", default=True),
     )
 
 

@@ -327,6 +327,11 @@ API = section(
         ),
         switch("only", "Refuse every other document, and do not tell the schema. Needs configMap."),
     ),
+    switch(
+        "fastLists",
+        "Answer lists of plain fields by generated code, at half the processor time. false: as GraphQL's own executor.",
+        default=True,
+    ),
     texts(
         "origins",
         "Origins of web pages that browsers may let ask, other than the API's own: https://viewer.example.org.",

@@ -12,6 +12,7 @@ from aegate_graphql_api.live.root import Subscription
 from aegate_graphql_api.mutations import entities
 from aegate_graphql_api.mutations.root import Mutation
 from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
+from aegate_graphql_api.plain_lists import PlainListExecutor
 from aegate_graphql_api.schema import (
     audit,
     change,
@@ -150,5 +151,6 @@ schema = QuietSchema(
     subscription=Subscription,
     types=[kind for kind, _ in nodes.KINDS.values()],
     extensions=[Guard],
+    execution_context_class=PlainListExecutor,
     config=StrawberryConfig(scalar_map=SCALARS),
 )

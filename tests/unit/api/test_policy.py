@@ -22,6 +22,7 @@ def test_all_can_be_set() -> None:
         "AEGATE_DOCUMENTS": "/etc/aegate/documents",
         "AEGATE_ONLY_TRUSTED": "yes",
         "AEGATE_ORIGINS": "https://viewer.example.org, http://localhost:5173",
+        "AEGATE_FAST_LISTS": "no",
     }
     assert policy_from(environ) == Policy(
         operation_s=5,
@@ -31,6 +32,7 @@ def test_all_can_be_set() -> None:
         only_trusted=True,
         introspection=False,
         origins=("https://viewer.example.org", "http://localhost:5173"),
+        fast_lists=False,
     )
     assert policy_from({**environ, "AEGATE_INTROSPECTION": "yes"}).introspection
 
