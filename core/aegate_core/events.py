@@ -118,6 +118,10 @@ BATCH_INDEXED = _event(
 INSTANCE_QUARANTINED = _event(
     "instance.quarantined", W, "instance cannot be indexed; kept in quarantine", "arrival ae reason"
 )
+QUARANTINE_INDEXED = _event("quarantine.indexed", I, "released object is indexed", "arrival ae")
+QUARANTINE_FAILED = _event(
+    "quarantine.failed", E, "a fault over a released object; it is tried again, three times", "error"
+)
 SPOOL_SWEPT = _event("spool.swept", I, "left-overs of an earlier listener taken over", "spool arrivals parts")
 INDEX_FAILED = _event(
     "index.failed", E, "batch cannot be indexed now; trying again", "error retry_s arrivals"

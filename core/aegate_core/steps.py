@@ -17,7 +17,7 @@ from pathlib import Path
 
 class Step(StrEnum):
     """What has just been done, in the order of an image's way; then retention, backup and restore; a bucket's;
-    a resource's."""
+    a resource's; a released object's."""
 
     WRITTEN = "WRITTEN"
     FSYNCED = "FSYNCED"
@@ -47,6 +47,7 @@ class Step(StrEnum):
     PART_SENT = "PART_SENT"
     INTENT_RECORDED = "INTENT_RECORDED"
     RESOURCE_CHANGED = "RESOURCE_CHANGED"
+    RELEASE_TAKEN = "RELEASE_TAKEN"
 
 
 _ASKED = os.environ.get("AEGATE_DIE_AT", "")

@@ -24,6 +24,7 @@ from aegate_core.events import (
     DATABASE_AWAY,
     DATABASE_BACK,
     PROBE_FAILED,
+    QUARANTINE_FAILED,
     RETENTION_FAILED,
     WORK_RETURNED,
     Log,
@@ -33,6 +34,7 @@ from aegate_core.resources.values import ApplicationEntity
 from aegate_core.services import pushing
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
+from aegate_core.services.releasing import index_released
 from aegate_core.services.studies import close_due
 from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import open_blobs
@@ -55,6 +57,7 @@ CLOSE_S = 0.5
 UPKEEP_S = 0.5
 PROBE_S = 1.0
 RETRY_S = 1.0
+RELEASE_S = 1.0
 LAST_STEP_S = 5.0
 """How long a step may take after a stop; within `settle`."""
 FORGET_S = 1.0
@@ -167,6 +170,7 @@ class Worker:
             self._loop(self._keep_up, UPKEEP_S),
             self._loop(self._probe, PROBE_S),
             self._loop(self._verify, POLL_S),
+            self._loop(self._index_released, RELEASE_S),
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
             self._loop(self._look_at_blobs, LOOK_AT_BLOBS_S),
             self._loop(self._export.step, EXPORT_S),
@@ -384,6 +388,26 @@ class Worker:
     async def _asked_now(self, ae: str) -> dict[str, object]:
         peer = self._peer(await self._entity(ae))
         return await asyncio.get_running_loop().run_in_executor(self._verifiers, verify, peer)
+
+    async def _index_released(self) -> None:
+        """Take what people released from quarantine into the index."""
+        try:
+            while not self._stopping.is_set():
+                self._configuration = await load_configuration(self.db, self._configuration)
+                if not await index_released(
+                    self.db,
+                    self._env.blobs,
+                    self._configuration,
+                    lease=self.settings.lease,
+                    now=self.clock.now(),
+                ):
+                    return
+        except AegateError:
+            raise
+        except (
+            Exception
+        ) as fault:  # one object's fault must not keep others from going out; its tries are counted
+            log(QUARANTINE_FAILED, error=fault_text(fault))
 
     async def _ask(self, due: Probe) -> ProbeAnswer:
         try:

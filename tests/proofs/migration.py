@@ -67,6 +67,15 @@ UNDO = {
         "DROP TABLE projection_state",
         "DROP TABLE verification",
     ),
+    "0010_by_hand": (
+        "DROP INDEX IF EXISTS quarantine_released",
+        "ALTER TABLE quarantined_object DROP COLUMN released_at",
+        "ALTER TABLE quarantined_object DROP COLUMN released_by",
+        "ALTER TABLE quarantined_object DROP COLUMN release_tried_at",
+        "ALTER TABLE quarantined_object DROP COLUMN release_attempts",
+        "ALTER TABLE operation DROP COLUMN error_message",
+        "ALTER TABLE operation DROP COLUMN failures",
+    ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
 TRIGGERS = {

@@ -48,9 +48,8 @@ _INDEX: Rights = {
     "close_unit": WRITE,
     "conflict": ADD,
     "quarantined_object": WRITE,  # what a check found first is its device's after all
-    "indexer_state": ALL,
-    "spool_backlog": ALL,
 }
+"""Rows of an image; a worker makes them of what people release from quarantine."""
 
 RIGHTS: Mapping[str, Rights] = {
     "operator": AUDIT
@@ -64,10 +63,11 @@ RIGHTS: Mapping[str, Rights] = {
         "delivery": CHANGE,  # of a receiver that is gone or came back
         "delivery_event": ADD,
     },
-    "indexer": AUDIT | _INDEX | _ENQUEUE,
+    "indexer": AUDIT | _INDEX | _ENQUEUE | {"indexer_state": ALL, "spool_backlog": ALL},
     "worker": AUDIT
+    | _INDEX
     | _MOVE
-    | {"close_unit": CHANGE, "slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
+    | {"slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
     | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL, "verification": CHANGE}
     | {"rollup_minute": ("INSERT", "DELETE", *LOCK)},
     "api": AUDIT

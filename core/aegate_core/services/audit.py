@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from aegate_core.database import Database
+from aegate_core.stores.index.releasing import Settled
 
 
 class Area(StrEnum):
@@ -86,5 +87,18 @@ async def record_sent(tx: Database, delivery_ids: Sequence[int], *, now: datetim
             detail=detail,
             area=Area.IMAGES,
             partition=row["partition"],
+        )
+        await record(tx, deed, now=now)
+
+
+async def record_released(tx: Database, settled: Sequence[Settled], *, now: datetime) -> None:
+    """Record what became of objects that people released from quarantine."""
+    for one in settled:
+        deed = Deed(
+            one.by,
+            "releaseQuarantined",
+            f"QuarantinedObject:{one.arrival_id}",
+            "REFUSED" if one.reason else "DONE",
+            detail={"reason": one.reason} if one.reason else {},
         )
         await record(tx, deed, now=now)

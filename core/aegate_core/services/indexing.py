@@ -21,10 +21,11 @@ from aegate_core.dicom.header import Header, PatientIdentity, clean
 from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.dicom.text import name_text, search_text
 from aegate_core.resources.values import ApplicationEntity, Level
+from aegate_core.services import audit
 from aegate_core.services.entities import Configuration
 from aegate_core.services.senders import senders, source_of
 from aegate_core.services.studies import NewImages, route_images
-from aegate_core.stores.index import closing, receiving
+from aegate_core.stores.index import closing, receiving, releasing
 from aegate_core.stores.index.found import settle_found
 from aegate_core.stores.index.receiving import (
     InstanceKey,
@@ -101,7 +102,9 @@ async def write_batch(
     broken = [p for p in ordered if p.header is None and p.side.arrival_id not in known]
     await _quarantine(tx, broken, now)
     reasons: dict[str, str] = {p.side.arrival_id: p.reason[:256] for p in broken}
-    await settle_found(tx, {i.side.arrival_id: "" for i in fresh} | reasons, now=now)
+    became = {i.side.arrival_id: "" for i in fresh} | reasons
+    await settle_found(tx, became, now=now)
+    await audit.record_released(tx, await releasing.settle(tx, became, now=now), now=now)
     return Counter([*(i.judgement.outcome for i in fresh), *(Outcome.QUARANTINED for _ in broken)])
 
 

@@ -79,7 +79,7 @@ async def index_batch(
     known = await load_configuration(db, configuration)
     reached(Step.BATCH_TAKEN)
     prepared, left = await asyncio.to_thread(prepare, blobs, spooled)
-    counts = await _write(db, prepared, known, now)
+    counts = await write(db, prepared, known, now)
     reached(Step.COMMITTED)
     await raise_missed_conflicts(db, [p.header.sop_instance_uid for p in prepared if p.header], now=now)
     await asyncio.to_thread(_clear, spooled, {p.side.arrival_id for p in prepared})
@@ -139,7 +139,7 @@ def _place(blobs: BlobStore, arrivals: Sequence[SpooledArrival]) -> dict[Arrival
     return {a.side.arrival_id: key for a, key in zip(arrivals, keys, strict=True)}
 
 
-async def _write(
+async def write(
     db: Database, prepared: Sequence[Prepared], configuration: Configuration, now: datetime
 ) -> Counter[Outcome]:
     """Write the rows; halve the batch until an object that the database refuses stands alone, and quarantine that."""
@@ -150,12 +150,12 @@ async def _write(
     except REFUSED as refusal:
         if len(prepared) > 1:
             half = len(prepared) // 2
-            first = await _write(db, prepared[:half], configuration, now)
-            return first + await _write(db, prepared[half:], configuration, now)
+            first = await write(db, prepared[:half], configuration, now)
+            return first + await write(db, prepared[half:], configuration, now)
         if prepared[0].header is None:
             raise
         reason = f"the database refused its header ({type(refusal).__name__})"
-        return await _write(db, [replace(prepared[0], header=None, reason=reason)], configuration, now)
+        return await write(db, [replace(prepared[0], header=None, reason=reason)], configuration, now)
     for p in prepared if counts[Outcome.QUARANTINED] else ():
         if p.header is None:
             log(INSTANCE_QUARANTINED, arrival=p.side.arrival_id, ae=str(p.side.ae), reason=p.reason)

@@ -11,6 +11,7 @@ from aegate_graphql_api.mutations import (
     locations,
     operations,
     partitions,
+    quarantine,
     queue_items,
     routes,
     sending,
@@ -171,9 +172,15 @@ class Mutation:
         description="Decide about a conflict; what is held for it goes or is cancelled with that.",
         directives=[QUEUE],
     )
-    release_quarantined: troubles.ReleaseQuarantinedResult = strawberry.field(
-        resolver=troubles.release_quarantined,
+    release_quarantined: quarantine.ReleaseQuarantinedResult = strawberry.field(
+        resolver=quarantine.release_quarantined,
+        description="Let quarantined objects be indexed after all, after an update or a repair, say. What still cannot "
+        "be parsed is in quarantine again, with the reason.",
+        directives=[QUEUE],
+    )
+    dismiss_quarantined: quarantine.DismissQuarantinedResult = strawberry.field(
+        resolver=quarantine.dismiss_quarantined,
         description="Say that somebody looked at objects that could not be parsed: they leave the open list, and are "
-        "kept.",
+        "kept. They may be released later.",
         directives=[QUEUE],
     )

@@ -1,4 +1,4 @@
-"""Decide about conflicts, and say that a quarantined object was looked at."""
+"""Decide about conflicts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from aegate_core.database import Database
 from aegate_core.decisions.resolutions import Resolution
 from aegate_core.services import conflicts
 from aegate_core.services.conflicts import Resolved
-from aegate_core.stores.index.list_studies import CONFLICTS, QUARANTINE
+from aegate_core.stores.index.list_studies import CONFLICTS
 from aegate_core.stores.listing import read_by
 from aegate_core.stores.queue.history import Note
 from aegate_graphql_api.context import Context, Info
-from aegate_graphql_api.limits import LONGEST_PAGE
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     ConflictProblem,
@@ -25,13 +24,8 @@ from aegate_graphql_api.mutations.problems import (
 )
 from aegate_graphql_api.mutations.selection import check_reason, must_see
 from aegate_graphql_api.permissions import QUEUE
-from aegate_graphql_api.schema.node import key_of, number_of
-from aegate_graphql_api.schema.trouble import (
-    Conflict,
-    QuarantinedObject,
-    conflict_of,
-    quarantined_of,
-)
+from aegate_graphql_api.schema.node import number_of
+from aegate_graphql_api.schema.trouble import Conflict, conflict_of
 
 
 @strawberry.input(description="What is decided about a conflict.")
@@ -70,7 +64,8 @@ LONGEST_REASON = 200
 """It is kept behind the decision, which leaves so much room."""
 
 
-def _note(context: Context, reason: str | None) -> Note:
+def note_of(context: Context, reason: str | None) -> Note:
+    """Return who decides, when and why. Raises Refused for a reason that cannot be kept."""
     check_reason(reason)
     if reason is not None and len(reason) > LONGEST_REASON:
         raise invalid("input.reason", f"may have {LONGEST_REASON} characters: shorten it")
@@ -82,7 +77,7 @@ async def resolve_conflict(info: Info, input: ResolveConflictInput) -> ResolveCo
     context = info.context
 
     async def work(tx: Database) -> Outcome:
-        note = _note(context, input.reason)
+        note = note_of(context, input.reason)
         key = number_of(input.conflict_id, "Conflict")
         await must_see(tx, context, CONFLICTS, "id", [key])
         done = await conflicts.resolve(tx, key, input.resolution, note=note)
@@ -106,56 +101,3 @@ def _resolved(key: int, done: Resolved, *, dry_run: bool) -> ConflictResolved:
         released_count=len(done.released),
         canceled_count=len(done.canceled),
     )
-
-
-@strawberry.input(description="Which quarantined objects somebody has looked at.")
-class ReleaseQuarantinedInput:
-    """Which quarantined objects."""
-
-    ids: list[strawberry.ID] = strawberry.field(description="Ids of quarantined objects, 1 to 100.")
-    reason: str | None = strawberry.field(
-        default=None, description="What came of it, at most 200 characters; no patient data."
-    )
-    dry_run: bool = strawberry.field(default=False, description="Do nothing, say what would be done.")
-
-
-@strawberry.type(
-    description="Quarantined objects that count as looked at; each is kept as it came.", directives=[QUEUE]
-)
-class QuarantinedReleased:
-    """What was done."""
-
-    keys: strawberry.Private[tuple[str, ...]]
-    dry_run: bool = strawberry.field(description="True: nothing was changed.")
-    changed_count: int = strawberry.field(description="How many nobody had looked at before.")
-
-    @strawberry.field(description="The objects, as they are now.")
-    async def objects(self, info: Info) -> list[QuarantinedObject]:
-        """Load them after the change."""
-        rows = await read_by(info.context.db, QUARANTINE, "id", self.keys, info.context.scope)
-        return [quarantined_of(row) for row in sorted(rows, key=lambda r: str(r["arrival_id"]))]
-
-
-ReleaseQuarantinedResult = Annotated[
-    Union[QuarantinedReleased, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("ReleaseQuarantinedResult"),
-]
-
-
-async def release_quarantined(info: Info, input: ReleaseQuarantinedInput) -> ReleaseQuarantinedResult:
-    """Say that quarantined objects were looked at."""
-    context = info.context
-
-    async def work(tx: Database) -> Outcome:
-        note = _note(context, input.reason)
-        if not 1 <= len(input.ids) <= LONGEST_PAGE:
-            raise invalid("input.ids", f"must be 1 to {LONGEST_PAGE}, got {len(input.ids)}")
-        keys = tuple(dict.fromkeys(key_of(id, "QuarantinedObject") for id in input.ids))
-        await must_see(tx, context, QUARANTINE, "id", keys)
-        done = await conflicts.look_at_quarantined(tx, keys, note=note)
-        answer = QuarantinedReleased(keys=keys, dry_run=input.dry_run, changed_count=len(done))
-        detail: dict[str, object] = {"changed": done, "reason": input.reason}
-        target = "QuarantinedObject:" + ",".join(keys)
-        return Outcome(answer, target, detail, dry_run=input.dry_run, repeated=not done)
-
-    return cast("ReleaseQuarantinedResult", await change(context, "releaseQuarantined", work))

@@ -79,6 +79,10 @@ class QuarantinedObject(Node):
     resolved_at: datetime | None
     resolved_by: str | None
     resolution: str | None
+    released_at: datetime | None = strawberry.field(
+        description="When somebody let it be indexed after all; with resolvedAt null, it waits for a worker."
+    )
+    released_by: str | None = strawberry.field(description="Whose token released it.")
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -176,4 +180,6 @@ def quarantined_of(row: Mapping[str, Any]) -> QuarantinedObject:
         resolved_at=moment(row["resolved_at"]),
         resolved_by=row["resolved_by"],
         resolution=row["resolution"],
+        released_at=moment(row["released_at"]),
+        released_by=row["released_by"],
     )

@@ -41,6 +41,7 @@ NEEDS_QUEUE = (
     'mutation { retryQueueItemInstances(input: {queueItemId: "x", arrivalIds: []}) { __typename } }',
     'mutation { resolveConflict(input: {conflictId: "x", resolution: KEEP_BOTH}) { __typename } }',
     "mutation { releaseQuarantined(input: {ids: []}) { __typename } }",
+    "mutation { dismissQuarantined(input: {ids: []}) { __typename } }",
     'mutation { cancelOperation(id: "x") { __typename } }',
     'mutation { holdDestination(id: "x") { __typename } }',
     'mutation { resumeDestination(id: "x") { __typename } }',

@@ -22,8 +22,11 @@ STRANGER = Caller("eve", frozenset({Permission.TOKEN, Permission.DICOM_QUEUE}), 
 RESOLVE = """mutation($i: ResolveConflictInput!) { resolveConflict(input: $i) { __typename
   ... on ConflictResolved { changed dryRun releasedCount canceledCount conflict { resolvedBy resolution choices } }
   ... on Problem { code message } } }"""
+DISMISS = """mutation($i: DismissQuarantinedInput!) { dismissQuarantined(input: $i) { __typename
+  ... on QuarantinedDismissed { changedCount dryRun objects { resolvedBy resolution } } ... on Problem { code } } }"""
 RELEASE = """mutation($i: ReleaseQuarantinedInput!) { releaseQuarantined(input: $i) { __typename
-  ... on QuarantinedReleased { changedCount dryRun objects { resolvedBy resolution } } ... on Problem { code } } }"""
+  ... on QuarantinedReleased { changedCount dryRun left { id because } objects { resolvedAt releasedBy } }
+  ... on Problem { code } } }"""
 RETRY = """mutation($i: RetryInstancesInput!) { retryQueueItemInstances(input: $i) { __typename
   ... on InstancesRetried { dryRun retried left queueItem { state instancesFailed version } }
   ... on Problem { code } } }"""
@@ -173,6 +176,32 @@ async def test_quarantined_objects_count_as_looked_at_and_are_kept(api: API) -> 
     other = as_caller(api, STRANGER)
     before = await snapshot(api.db)
 
+    async def dismiss(api: API, *ids: str, **more: object) -> dict[str, Any]:
+        answer: dict[str, Any] = (await api.ask(DISMISS, i={"ids": ids, **more}))["dismissQuarantined"]
+        return answer
+
+    async with other.client:
+        assert (await dismiss(other, kept["id"]))["code"] == "NOT_FOUND"
+    assert (await dismiss(api))["code"] == "INVALID_VALUE"
+    assert (await dismiss(api, "U3R1ZHk6MQ"))["code"] == "NOT_FOUND"
+    assert (await dismiss(api, kept["id"], dryRun=True))["changedCount"] == 1
+    assert await snapshot(api.db) == before
+    done = await dismiss(api, kept["id"], reason="a test object")
+    assert done["objects"] == [{"resolvedBy": "both", "resolution": "LOOKED_AT: a test object"}]
+    assert (await dismiss(api, kept["id"]))["changedCount"] == 0
+    assert (await api.ask(listed))["quarantinedObjects"]["nodes"] == []
+    assert await api.place.count("arrival", "outcome = 'QUARANTINED'") == 1
+    assert len(await api.audit()) == 1
+
+
+async def test_quarantined_objects_are_released_to_a_worker_once(api: API) -> None:
+    api.place.receive(b"this is no DICOM object", "ct1")
+    await api.place.index()
+    listed = "{ quarantinedObjects { nodes { id releasedAt } } }"
+    (kept,) = (await api.ask(listed))["quarantinedObjects"]["nodes"]
+    other = as_caller(api, STRANGER)
+    before = await snapshot(api.db)
+
     async def release(api: API, *ids: str, **more: object) -> dict[str, Any]:
         answer: dict[str, Any] = (await api.ask(RELEASE, i={"ids": ids, **more}))["releaseQuarantined"]
         return answer
@@ -183,12 +212,14 @@ async def test_quarantined_objects_count_as_looked_at_and_are_kept(api: API) -> 
     assert (await release(api, "U3R1ZHk6MQ"))["code"] == "NOT_FOUND"
     assert (await release(api, kept["id"], dryRun=True))["changedCount"] == 1
     assert await snapshot(api.db) == before
-    done = await release(api, kept["id"], reason="a test object")
-    assert done["objects"] == [{"resolvedBy": "both", "resolution": "LOOKED_AT: a test object"}]
-    assert (await release(api, kept["id"]))["changedCount"] == 0
-    assert (await api.ask(listed))["quarantinedObjects"]["nodes"] == []
-    assert await api.place.count("arrival", "outcome = 'QUARANTINED'") == 1
+    done = await release(api, kept["id"], reason="the parser was mended")
+    assert (done["changedCount"], done["left"]) == (1, [])
+    assert done["objects"] == [{"resolvedAt": None, "releasedBy": "both"}]
+    again = await release(api, kept["id"])
+    assert (again["changedCount"], again["left"]) == (0, [{"id": kept["id"], "because": "WAITING"}])
     assert len(await api.audit()) == 1
+    await api.db.execute("UPDATE arrival SET removed_at = $1 WHERE outcome = 'QUARANTINED'", BEFORE)
+    assert (await release(api, kept["id"]))["left"] == [{"id": kept["id"], "because": "REMOVED"}]
 
 
 async def test_single_images_of_an_item_are_sent_again(api: API) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,17 +12,21 @@ import pytest
 from aegate_core.database import Database, open_database
 from aegate_core.database.roles import RIGHTS, DatabaseRole, ensure_roles, parse_roles
 from aegate_core.errors import DatabaseUnavailable, InvalidValue, NotFound
+from aegate_core.resources.values import Level
 from aegate_core.services import audit
 from aegate_core.services.audit import Deed
+from aegate_core.services.entities import load_configuration
 from aegate_core.services.fsck import Summary, check, repair
 from aegate_core.services.intake import prepare
 from aegate_core.services.ownership import must_be_ours
+from aegate_core.services.releasing import index_released
 from aegate_core.services.studies import close_due
 from aegate_core.settings import DataFolder
+from aegate_core.stores.index import releasing
 from aegate_core.stores.index.progress import forget_progress
 from aegate_graphql_api.operating import carry_on
 from aegate_scp.sink import Sink, SinkOptions
-from tests.dicom import ct_study
+from tests.dicom import ct, ct_study
 from tests.integration.api.clients import BEFORE, connect
 from tests.integration.database.roles import RoledDatabase, granted, roled_database
 from tests.integration.intake.hospital import Place, entity, route, spool_folder
@@ -45,9 +49,8 @@ NOT_THEIRS = {
         "application_entity",
         "image_route",
         "patient_partition",
-        "patient",
-        "study",
-        "arrival",
+        "conflict",
+        "indexer_state",
         "change",
     ),
     "indexer": (
@@ -175,6 +178,26 @@ async def test_indexer_takes_over_what_the_owner_found_first(roled: RoledDatabas
 
         await must_be_ours(indexer.db, indexer.blobs)
         assert await indexer.count("quarantined_object", "resolved_at IS NOT NULL") == 1
+
+
+async def test_worker_indexes_what_people_release(roled: RoledDatabase, tmp_path: Path) -> None:
+    await granted(roled)
+    data = DataFolder(tmp_path / "data")
+    async with place_as(roled.of("operator"), data.root) as operator:
+        await operator.apply(entity("ct1", Level.IMAGE), receiver(104), route("all", ["pacs"]))
+    async with place_as(roled.of("indexer"), data.root) as indexer, open_database(roled.owner) as owner:
+        arrival = indexer.receive(ct(), "ct1", BEFORE)
+        indexer.spooled()[0].side_path.write_bytes(b"{}")
+        [finding] = [f async for f in check(owner, data, Summary())]
+        assert await repair(owner, data, finding, now=BEFORE)
+    async with place_as(roled.of("api"), data.root) as api, api.db.transaction() as tx:
+        assert await releasing.release(tx, [arrival], by="anna", now=BEFORE) == [arrival]
+    async with place_as(roled.of("worker"), data.root) as worker:
+        known = await load_configuration(worker.db)
+        now = datetime.now(UTC)
+        assert await index_released(worker.db, worker.blobs, known, lease=timedelta(seconds=30), now=now)
+        assert await worker.count("quarantined_object", "resolution = 'INDEXED'") == 1
+        assert len(await worker.deliveries()) == 1
 
 
 async def change_queue(url: str, root: Path) -> None:

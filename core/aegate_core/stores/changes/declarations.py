@@ -74,7 +74,11 @@ _WATCHED = (
     ),
     _Watched("conflict", "CONFLICT", "{r}.id", ("resolved_at",), partition=_OF_STUDY),
     _Watched(
-        "quarantined_object", "QUARANTINED_OBJECT", "{r}.arrival_id", ("resolved_at",), partition=_OF_AE
+        "quarantined_object",
+        "QUARANTINED_OBJECT",
+        "{r}.arrival_id",
+        ("resolved_at", "released_at"),
+        partition=_OF_AE,
     ),
     _Watched(
         "destination",

@@ -12,6 +12,8 @@ _BOTH = (
     "CREATE INDEX IF NOT EXISTS close_unit_no_route ON close_unit (closed_at) WHERE outcome = 'NO_ROUTE'",
     "CREATE INDEX IF NOT EXISTS conflict_open ON conflict (created_at, id) WHERE resolved_at IS NULL",
     "CREATE INDEX IF NOT EXISTS quarantine_open ON quarantined_object (created_at) WHERE resolved_at IS NULL",
+    "CREATE INDEX IF NOT EXISTS quarantine_released ON quarantined_object (released_at) "
+    "WHERE released_at IS NOT NULL AND resolved_at IS NULL",
     'CREATE INDEX IF NOT EXISTS study_by_uid ON study (study_instance_uid COLLATE "C")',
     'CREATE INDEX IF NOT EXISTS study_by_date ON study (study_date COLLATE "C", id)',
     'CREATE INDEX IF NOT EXISTS application_entity_by_name ON application_entity (name COLLATE "C", id)',

@@ -106,7 +106,8 @@ QUARANTINE = Source(
     select=(
         "o.arrival_id AS arrival_id, o.ae AS ae, o.reason AS reason, o.size_bytes AS size_bytes, "
         "o.received_at AS received_at, o.created_at AS created_at, o.resolved_at AS resolved_at, "
-        "o.resolved_by AS resolved_by, o.resolution AS resolution"
+        "o.resolved_by AS resolved_by, o.resolution AS resolution, o.released_at AS released_at, "
+        "o.released_by AS released_by"
     ),
     table="quarantined_object o",
     belongs=by_entity("o.ae"),

@@ -291,7 +291,10 @@ class ConflictRow(Model):
 
 
 class QuarantinedObject(Model):
-    """An acknowledged object that could not be parsed: kept, visible, never dropped."""
+    """An acknowledged object that could not be parsed: kept, visible, never dropped.
+
+    Released by a person, it waits for a worker to index it: ``released_at`` is set, and ``resolved_at`` is not.
+    """
 
     arrival_id = fields.CharField(max_length=32, primary_key=True)
     ae = fields.CharField(max_length=317)
@@ -302,6 +305,11 @@ class QuarantinedObject(Model):
     resolved_at = fields.DatetimeField(null=True)
     resolved_by = fields.CharField(max_length=256, null=True)
     resolution = fields.CharField(max_length=256, null=True)
+    released_at = fields.DatetimeField(null=True)
+    released_by = fields.CharField(max_length=256, null=True)
+    release_tried_at = fields.DatetimeField(null=True)
+    """When a worker last began to index it."""
+    release_attempts = fields.IntField(null=True)
 
     class Meta:
         table = "quarantined_object"

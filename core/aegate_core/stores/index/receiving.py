@@ -18,6 +18,10 @@ import asyncpg
 
 from aegate_core.database import Database, as_datetime, as_json
 from aegate_core.stores.index.found import ONLY_FOUND
+from aegate_core.stores.index.releasing import RELEASED
+
+GIVES_WAY = f"({ONLY_FOUND} OR {RELEASED})"
+"""SQL: the row ``a`` of an arrival is replaced by what indexing makes of it."""
 
 
 class PatientKey(NamedTuple):
@@ -260,9 +264,9 @@ async def studies_of_patient(tx: Database, patient_row_id: int) -> list[StudyRow
 
 
 async def known_arrivals(tx: Database, ids: Sequence[str]) -> set[str]:
-    """Return which arrivals are indexed already. One that was only found, and by nobody sent, is not."""
+    """Return which arrivals are indexed already. One that was only found, or is released from quarantine, is not."""
     rows = await tx.fetch(
-        f"SELECT a.id AS id FROM arrival a WHERE a.id = ANY($1) AND NOT {ONLY_FOUND}", list(ids)
+        f"SELECT a.id AS id FROM arrival a WHERE a.id = ANY($1) AND NOT {GIVES_WAY}", list(ids)
     )
     return {r["id"] for r in rows}
 
@@ -401,12 +405,12 @@ _ARRIVAL = (
 
 
 async def insert_arrivals(tx: Database, rows: Iterable[Mapping[str, object]]) -> None:
-    """Insert arrivals by column name; one that is there already stays, but what was only found gives way."""
+    """Insert arrivals by column name; one that is there already stays, unless it gives way."""
     places = ", ".join(f"${n}" for n in range(1, len(_ARRIVAL) + 1))
     replaced = ", ".join(f"{name} = excluded.{name}" for name in _ARRIVAL if name != "id")
     await tx.execute_many(
         f"INSERT INTO arrival AS a ({', '.join(_ARRIVAL)}) VALUES ({places}) "
-        f"ON CONFLICT (id) DO UPDATE SET {replaced} WHERE {ONLY_FOUND}",
+        f"ON CONFLICT (id) DO UPDATE SET {replaced} WHERE {GIVES_WAY}",
         [tuple(row[name] for name in _ARRIVAL) for row in rows],
     )
 

@@ -230,6 +230,10 @@ class Operation(Model):
     refused = fields.IntField(default=0)
     canceled_by = fields.CharField(max_length=256, null=True)
     error_code = fields.CharField(max_length=32, null=True)
+    error_message = fields.CharField(max_length=256, null=True)
+    """Why its batch failed last, in words."""
+    failures = fields.IntField(null=True)
+    """How often in a row its next batch failed."""
     created_at = fields.DatetimeField()
     started_at = fields.DatetimeField(null=True)
     stepped_at = fields.DatetimeField(null=True)
