@@ -98,6 +98,12 @@ class NotFound(AegateError):
     code = "NOT_FOUND"
 
 
+class ImagesRemoved(NotFound):
+    """Retention removed images of it: a part is not sent as if it were the whole."""
+
+    code = "IMAGES_REMOVED"
+
+
 class Conflict(AegateError):
     """Somebody else changed or holds it: read again and decide anew."""
 

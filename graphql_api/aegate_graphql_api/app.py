@@ -28,6 +28,7 @@ from aegate_graphql_api.door import LateRefusals
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
 from aegate_graphql_api.live.service import Live
+from aegate_graphql_api.locations_table import LocationsTable
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.policy import Policy
 from aegate_graphql_api.rules import Rules
@@ -86,6 +87,7 @@ def create_app(
     policy = live.rules.policy
     metrics = APIMetrics()
     endpoint = GraphQLEndpoint(db, authenticator, metrics, live, manifests)
+    table = LocationsTable(db, endpoint)
     metrics.streams.set_function(lambda: live.streams.count)
 
     async def healthz(request: Request) -> Response:
@@ -104,10 +106,12 @@ def create_app(
     async def to_page(request: Request) -> Response:
         return RedirectResponse("/graphiql")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/graphql", endpoint.answer, methods=["POST"]),
             WebSocketRoute("/graphql", live.sockets.serve),
+            Route("/import/locations", table.import_, methods=["POST"]),
+            Route("/export/locations", table.export, methods=["GET"]),
             Route("/graphiql", page),
             Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
             Route("/healthz", healthz),
@@ -123,6 +127,8 @@ def create_app(
         ],
         exception_handlers={HTTPException: _nothing_here},
     )
+    app.state.metrics = metrics
+    return app
 
 
 def _pages_of_others(policy: Policy) -> list[Middleware]:

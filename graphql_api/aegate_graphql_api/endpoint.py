@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,6 +63,11 @@ class APIMetrics:
         self.requests = Counter(
             "aegate_api_requests", "GraphQL requests by outcome.", ["outcome"], registry=self.registry
         )
+        self.operations_failed = Counter(
+            "aegate_api_operations_failed",
+            "Changes of many that ended as FAILED in this process.",
+            registry=self.registry,
+        )
         self.streams = Gauge(
             "aegate_api_streams", "Open WebSockets and event streams.", registry=self.registry
         )
@@ -93,12 +98,20 @@ class GraphQLEndpoint:
         self._clock = DatabaseClock()
         self._accesses = live.rules.accesses
 
+    async def caller_of(self, request: Request) -> Caller:
+        """Return who asks; for requests beside GraphQL's. Raises Refusal."""
+        refuse_foreign_pages(request, self._policy)
+        return await self._authenticated(request)
+
+    def admitted(self, caller: Caller) -> AbstractContextManager[None]:
+        """Let one request of ``caller`` run in this block. Raises Refusal."""
+        return self._door.admitted(caller.name)
+
     async def answer(self, request: Request) -> Response:
         """Authenticate, read, execute."""
         caller: Caller | None = None
         try:
-            refuse_foreign_pages(request, self._policy)
-            caller = await self._authenticated(request)
+            caller = await self.caller_of(request)
             with self._door.admitted(caller.name):
                 body = await read_body(request, self._policy.body_s)
                 self._door.charge_body(caller.name, len(body))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from aegate_core.database import Database
@@ -20,16 +21,24 @@ LOOK_EVERY_S = 0.5
 log = Log("api")
 
 
-async def operate(db: Database, batch: int) -> None:
-    """Do batches until cancelled; a database that is away is waited for. After each, others have as long a turn."""
+async def operate(db: Database, batch: int, failed: Callable[[], None] = lambda: None) -> None:
+    """Do batches until cancelled; a database that is away is waited for. After each, others have as long a turn.
+
+    ``failed`` is called for each operation that ends as FAILED.
+    """
     told: set[int] = set()
     while True:
         began = time.monotonic()
-        done = await carry_on(db, batch, told)
+        done = await carry_on(db, batch, told, failed)
         await asyncio.sleep(time.monotonic() - began if done else LOOK_EVERY_S)
 
 
-async def carry_on(db: Database, batch: int = operations.BATCH, told: set[int] | None = None) -> bool:
+async def carry_on(
+    db: Database,
+    batch: int = operations.BATCH,
+    told: set[int] | None = None,
+    failed: Callable[[], None] = lambda: None,
+) -> bool:
     """Do one batch; return whether one was done. ``told``: the operations of which it was said that they wait."""
     taken: list[int] = []
     told = set() if told is None else told
@@ -37,18 +46,21 @@ async def carry_on(db: Database, batch: int = operations.BATCH, told: set[int] |
         stepped = await operations.step(db, batch=batch, taken=taken)
     except StorageError as error:
         if taken:
-            await _let_others_go_first(db, taken[-1], error, told)
+            await _let_others_go_first(db, taken[-1], error, told, failed)
         return False
     except Exception as fault:
         # The outermost place of an operation: by trying it for ever, all others would wait behind it.
         if not taken:
             raise
         log(OPERATION_FAILED, operation=taken[-1], error=fault_text(fault))
-        await operations.fail(db, taken[-1], "INTERNAL")
+        failed()
+        await operations.fail(db, taken[-1], "INTERNAL", "a fault of aegate: the log of the API tells more")
         return True
     if stepped is None:
         return False
     told.discard(stepped.operation_id)
+    if stepped.state == "FAILED":
+        failed()
     if stepped.state != "RUNNING":
         log(
             OPERATION_ENDED,
@@ -61,10 +73,19 @@ async def carry_on(db: Database, batch: int = operations.BATCH, told: set[int] |
     return True
 
 
-async def _let_others_go_first(db: Database, operation_id: int, error: StorageError, told: set[int]) -> None:
-    """Put an operation behind all others, and say so once. A database that is away says nothing of an operation."""
+async def _let_others_go_first(
+    db: Database, operation_id: int, error: StorageError, told: set[int], failed: Callable[[], None]
+) -> None:
+    """Put an operation behind all others, and say so once; it ends as FAILED where that was too often.
+
+    A database that is away says nothing of an operation.
+    """
     with suppress(StorageError):
-        await operations.defer(db, operation_id)
-        if operation_id not in told:
+        deferred = await operations.defer(db, operation_id, error)
+        if deferred is not None and deferred.has_ended:
+            told.discard(operation_id)
+            failed()
+            log(OPERATION_FAILED, operation=operation_id, error=error.message)
+        elif operation_id not in told:
             told.add(operation_id)
             log(OPERATION_WAITS, operation=operation_id, error=error.message)

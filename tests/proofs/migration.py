@@ -75,6 +75,7 @@ UNDO = {
         "ALTER TABLE quarantined_object DROP COLUMN release_attempts",
         "ALTER TABLE operation DROP COLUMN error_message",
         "ALTER TABLE operation DROP COLUMN failures",
+        "ALTER TABLE operation DROP COLUMN retry_at",
     ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""

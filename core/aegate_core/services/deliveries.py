@@ -24,7 +24,7 @@ from aegate_core.decisions.moving import why_not_moving as decide_why
 from aegate_core.decisions.priority import RANK_PER_POINT, bumped_rank, rank
 from aegate_core.decisions.starting import Pace, estimated_start
 from aegate_core.dicom.identifiers import ArrivalId, ResourceKey, parse_resource_key
-from aegate_core.errors import Conflict, InvalidInput, InvalidValue, NotFound
+from aegate_core.errors import Conflict, ImagesRemoved, InvalidInput, InvalidValue, NotFound
 from aegate_core.resources.values import Ability, ApplicationEntity, Level
 from aegate_core.stores.queue import by_hand, destinations, enqueueing, inquiry, wishes
 from aegate_core.stores.queue.history import Note
@@ -290,7 +290,7 @@ async def send_by_hand(tx: Database, request: SendByHand, *, now: datetime) -> t
     incomplete = [u for u in units if u.removed]
     if incomplete:
         removed, held = sum(u.removed for u in incomplete), sum(len(u.arrival_ids) for u in incomplete)
-        raise NotFound(
+        raise ImagesRemoved(
             f"retention removed {removed} of the {held} images of {len(incomplete)} of {len(units)} {name}, and a "
             "part is not sent as if it were whole: let the device, or a receiver, send them to us again"
         )

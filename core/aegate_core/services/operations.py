@@ -7,16 +7,17 @@ batches; the one that does is the one that holds the operation's row. Nothing is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aegate_core.database import Database
 from aegate_core.decisions.priority import bumped_rank
-from aegate_core.errors import InvalidInput, NotFound
-from aegate_core.services import audit, deliveries
+from aegate_core.errors import InvalidInput, NotFound, StorageError
+from aegate_core.services import audit
 from aegate_core.services.audit import Deed
 from aegate_core.services.deliveries import Changed
+from aegate_core.services.wanted import ACTIONS, Now, Wanted, act, kept_wish
 from aegate_core.stores.queue import operations as store
 from aegate_core.stores.queue.list_items import lock_versions
 from aegate_core.stores.queue.operations import Fate, Found, NewOperation, OperationRow
@@ -27,76 +28,6 @@ MOST = 100_000
 
 BATCH = 500
 """Things of one batch: it holds up the workers of these items for its one transaction. By feel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What somebody wants to be done with queue items."""
-
-    action: str
-    """The mutation's name, one of ACTIONS."""
-    actor: str
-    address: str = ""
-    reason: str | None = None
-    priority: int | None = None
-
-    @property
-    def arguments(self) -> dict[str, object]:
-        """What is kept of it beside who and what."""
-        said = {"reason": self.reason, "priority": self.priority}
-        return {name: value for name, value in said.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """When it is done; ``place``: where a part of a bump of many begins, see `deliveries.bump`."""
-
-    at: datetime
-    place: int | None = None
-
-
-Act = Callable[[Database, Sequence[int], Wanted, Now], Awaitable[Changed]]
-
-
-async def _hold(tx: Database, ids: Sequence[int], wanted: Wanted, now: Now) -> Changed:
-    return await deliveries.hold(tx, ids, actor=wanted.actor, reason=wanted.reason, now=now.at)
-
-
-async def _resume(tx: Database, ids: Sequence[int], wanted: Wanted, now: Now) -> Changed:
-    return await deliveries.resume(tx, ids, actor=wanted.actor, reason=wanted.reason, now=now.at)
-
-
-async def _retry(tx: Database, ids: Sequence[int], wanted: Wanted, now: Now) -> Changed:
-    return await deliveries.retry(tx, ids, actor=wanted.actor, reason=wanted.reason, now=now.at)
-
-
-async def _cancel(tx: Database, ids: Sequence[int], wanted: Wanted, now: Now) -> Changed:
-    return await deliveries.cancel(tx, ids, actor=wanted.actor, reason=wanted.reason, now=now.at)
-
-
-async def _set_priority(tx: Database, ids: Sequence[int], wanted: Wanted, now: Now) -> Changed:
-    if wanted.priority is None:
-        raise InvalidInput("setQueueItemPriority needs a priority, got none: give 0 to 100")
-    return await deliveries.set_priority(tx, ids, wanted.priority)
-
-
-async def _bump(tx: Database, ids: Sequence[int], wanted: Wanted, now: Now) -> Changed:
-    return await deliveries.bump(tx, ids, now=now.at, place=now.place)
-
-
-ACTIONS: Mapping[str, Act] = {
-    "holdQueueItems": _hold,
-    "resumeQueueItems": _resume,
-    "retryQueueItems": _retry,
-    "cancelQueueItems": _cancel,
-    "setQueueItemPriority": _set_priority,
-    "bumpQueueItems": _bump,
-}
-
-
-async def act(tx: Database, wanted: Wanted, ids: Sequence[int], now: Now) -> Changed:
-    """Do what is wanted with these items, in the caller's transaction."""
-    return await ACTIONS[wanted.action](tx, ids, wanted, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +46,8 @@ async def begin(tx: Database, wanted: Wanted, key: str | None, said: object, *, 
     ``said`` is all that the caller said; raises InvalidInput where the key was used for something else.
     """
     fingerprint = hashlib.sha256(repr((wanted.action, wanted.arguments, said)).encode()).hexdigest()
-    new = NewOperation(
-        wanted.action, "QueueItem", wanted.actor, wanted.address, key, fingerprint, wanted.arguments
-    )
+    kind = ACTIONS[wanted.action].kind
+    new = NewOperation(wanted.action, kind, wanted.actor, wanted.address, key, fingerprint, wanted.arguments)
     made = await store.insert(tx, new, now=now)
     if made is not None:
         return Begun(int(made), is_new=True)
@@ -133,14 +63,14 @@ async def begin(tx: Database, wanted: Wanted, key: str | None, said: object, *, 
 async def about(tx: Database, operation_id: int, targets: Sequence[int]) -> int:
     """Say what an operation is about; return how many that is."""
     await store.add(tx, operation_id, targets)
-    await store.seal(tx, operation_id, len(targets), "QueueItem")
+    await store.seal(tx, operation_id, len(targets))
     return len(targets)
 
 
 async def about_found(tx: Database, operation_id: int, found: Found, scope: Scope) -> int:
     """Say that an operation is about what a filter finds now; return how many that is."""
     total = await store.add_found(tx, operation_id, found, scope)
-    await store.seal(tx, operation_id, total, "QueueItem")
+    await store.seal(tx, operation_id, total)
     return total
 
 
@@ -174,6 +104,23 @@ class Stepped:
     total: int
 
 
+class _TakenBack(Exception):
+    """Rolls back the batch of a dry run; carries what it would have done."""
+
+    def __init__(self, operation: OperationRow, done: _Batch) -> None:
+        super().__init__("dry run")
+        self.operation = operation
+        self.done = done
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What was done to the next things, by (place, row id)."""
+
+    places: list[tuple[int, int]]
+    changed: Changed
+
+
 async def step(db: Database, *, batch: int = BATCH, taken: list[int] | None = None) -> Stepped | None:
     """Do the next batch of the operation that waited longest; None when there is nothing to do.
 
@@ -182,67 +129,105 @@ async def step(db: Database, *, batch: int = BATCH, taken: list[int] | None = No
     held: list[int] = [] if taken is None else taken
 
     async def work(tx: Database) -> Stepped | None:
-        operation = await store.take(tx)
+        operation = await store.take(tx, now=await tx.time())
         if operation is None:
             return None
         held.append(operation.id)
-        return await _batch(tx, operation, batch)
+        return await _do(tx, operation, batch)
 
     if not await store.any_open(db):
         return None
     try:
         return await db.atomically(work)
+    except _TakenBack as dry:
+        known = dry
+        return await db.atomically(lambda tx: _write_down(tx, known.operation, known.done))
     except (InvalidInput, NotFound) as refusal:
-        await fail(db, held[-1], refusal.code)
+        await fail(db, held[-1], refusal.code, refusal.message)
         return Stepped(held[-1], "", "FAILED", 0, 0)
 
 
-async def defer(db: Database, operation_id: int) -> None:
-    """Let others go first: the database does not take this one's next batch. Raises StorageError: it takes nothing."""
-
-    async def work(tx: Database) -> None:
-        await store.defer(tx, operation_id, now=await tx.time())
-
-    await db.atomically(work)
+FIRST_RETRY_S, LONGEST_RETRY_S = 1, 60
+MOST_FAILURES = 12
+"""So often in a row a batch is tried, over seven minutes: a lock or a full disk has gone by then, or needs a person."""
 
 
-async def fail(db: Database, operation_id: int, code: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """An operation whose batch failed: it is tried again, or has ended."""
+
+    failures: int
+    has_ended: bool
+
+
+async def defer(
+    db: Database, operation_id: int, error: StorageError, *, most: int = MOST_FAILURES
+) -> Deferred | None:
+    """Let others go first: the database does not take this one's next batch; after ``most`` times it has FAILED.
+
+    None: it has ended meanwhile. Raises StorageError: the database takes nothing at all, which is not counted.
+    """
+
+    async def work(tx: Database) -> Deferred | None:
+        operation = await store.lock(tx, operation_id)
+        if operation is None:
+            return None
+        now, failures = await tx.time(), operation.failures + 1
+        if failures >= most:
+            told = f"a batch failed {failures} times, last by: {error.message}"
+            await store.finish(tx, operation_id, "FAILED", now=now, because=error.code, message=told)
+            return Deferred(failures, has_ended=True)
+        pause = timedelta(seconds=min(FIRST_RETRY_S * 2 ** (failures - 1), LONGEST_RETRY_S))
+        await store.defer(tx, operation_id, error.message, now=now, retry_at=now + pause)
+        return Deferred(failures, has_ended=False)
+
+    return await db.atomically(work)
+
+
+async def fail(db: Database, operation_id: int, code: str, message: str | None = None) -> None:
     """End an operation of which nothing more can be done; what was done stays."""
 
     async def work(tx: Database) -> None:
-        await store.finish(tx, operation_id, "FAILED", now=await tx.time(), because=code)
+        await store.finish(tx, operation_id, "FAILED", now=await tx.time(), because=code, message=message)
 
     await db.atomically(work)
 
 
-async def _batch(tx: Database, operation: OperationRow, batch: int) -> Stepped:
+async def _do(tx: Database, operation: OperationRow, batch: int) -> Stepped:
+    """Do a batch. Raises _TakenBack where it is a dry run."""
     now = await tx.time()
-    places = await store.next_targets(tx, operation, batch)
+    wanted = kept_wish(
+        operation.action, operation.actor, operation.address, operation.id, operation.arguments
+    )
+    action = ACTIONS[operation.action]
+    places = await store.next_targets(tx, operation, min(batch, action.most))
+    ids = sorted(target for _, target in places)
+    if action.kind == "QueueItem":
+        ids = sorted(await lock_versions(tx, ids, ALL_ROWS))
+    first = bumped_rank(operation.created_at) - operation.total + operation.processed
+    changed = await act(tx, wanted, ids, Now(now, first)) if ids else Changed((), (), {})
+    done = _Batch(places, changed)
+    if wanted.dry_run and places:
+        raise _TakenBack(operation, done)
     if places:
-        wanted = _wanted(operation)
-        there = await lock_versions(tx, [target for _, target in places], ALL_ROWS)
-        first = bumped_rank(operation.created_at) - operation.total + operation.processed
-        changed = await act(tx, wanted, sorted(there), Now(now, first))
-        await store.record(tx, operation.id, _fates(places, changed), now=now)
         await audit.record(tx, _deed(operation, wanted, changed), now=now)
-    processed = operation.processed + len(places)
+    return await _write_down(tx, operation, done)
+
+
+async def _write_down(tx: Database, seen: OperationRow, done: _Batch) -> Stepped:
+    """Write what became of the next things, unless another has written that, or ended it."""
+    operation = await store.lock(tx, seen.id)
+    if operation is None or operation.processed != seen.processed:
+        return Stepped(seen.id, seen.action, "RUNNING", seen.processed, seen.total)
+    now = await tx.time()
+    if done.places:
+        await store.record(tx, operation.id, _fates(done.places, done.changed), now=now)
+    processed = operation.processed + len(done.places)
     state = "RUNNING"
-    if not places or processed >= operation.total:
+    if not done.places or processed >= operation.total:
         state = "COMPLETED"
         await store.finish(tx, operation.id, state, now=now)
     return Stepped(operation.id, operation.action, state, processed, operation.total)
-
-
-def _wanted(operation: OperationRow) -> Wanted:
-    said = operation.arguments
-    reason, priority = said.get("reason"), said.get("priority")
-    return Wanted(
-        operation.action,
-        operation.actor,
-        operation.address,
-        reason=None if reason is None else str(reason),
-        priority=None if priority is None else int(str(priority)),
-    )
 
 
 def _fates(places: Sequence[tuple[int, int]], changed: Changed) -> list[Fate]:
@@ -277,3 +262,8 @@ def _deed(operation: OperationRow, wanted: Wanted, changed: Changed) -> Deed:
 async def cancel(tx: Database, operation_id: int, *, actor: str, now: datetime) -> bool:
     """End an operation before its next batch; return whether there was anything left to end. What was done stays."""
     return await store.finish(tx, operation_id, "CANCELED", now=now, because=actor)
+
+
+async def reopen(tx: Database, operation_id: int, *, now: datetime) -> bool:
+    """Let an operation that failed or was cancelled go on where it stopped; return whether there was anything left."""
+    return await store.reopen(tx, operation_id, now=now)

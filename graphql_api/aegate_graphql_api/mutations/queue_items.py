@@ -15,7 +15,8 @@ import strawberry
 from aegate_core.database import Database
 from aegate_core.services import operations
 from aegate_core.services.deliveries import Changed
-from aegate_core.services.operations import Begun, Now
+from aegate_core.services.operations import Begun
+from aegate_core.services.wanted import Now, act
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change, tried
 from aegate_graphql_api.mutations.problems import (
@@ -28,6 +29,7 @@ from aegate_graphql_api.mutations.problems import (
 )
 from aegate_graphql_api.mutations.selection import (
     MOST_AT_ONCE,
+    MOST_TRIED,
     ChangeGuard,
     QueueItemSelection,
     Wish,
@@ -188,7 +190,7 @@ async def _run(context: Context, wish: Wish) -> QueueItemsResult:
             if not begun.is_new:
                 return await _as_before(tx, begun)
         ids = await selected(tx, context, wish)
-        if not guard.dry_run and (guard.as_operation or len(ids) > MOST_AT_ONCE):
+        if guard.as_operation or len(ids) > (MOST_TRIED if guard.dry_run else MOST_AT_ONCE):
             return await _in_background(tx, context, wish, ids, begun)
         if len(ids) > MOST_AT_ONCE:
             return Outcome(_Many(tuple(ids)), "", dry_run=True)
@@ -228,7 +230,7 @@ async def _act(tx: Database, context: Context, wish: Wish, ids: Sequence[int]) -
     """Change those of ``ids`` that the caller sees."""
     here = await there(tx, context, ids, wish.guard)
     # Of now: two bumps of one request have an order.
-    changed = await operations.act(tx, wish.wanted(context), here, Now(await tx.time()))
+    changed = await act(tx, wish.wanted(context), here, Now(await tx.time()))
     absent = dict.fromkeys(set(ids) - set(here), "NOT_FOUND")
     return replace(changed, refused={**changed.refused, **absent})
 
@@ -239,6 +241,8 @@ async def _in_background(
     if wish.guard.version is not None:
         raise invalid("guard.version", "guards one item that is changed at once: leave it out")
     made = begun or await _begin(tx, context, wish)
+    if not made.is_new:
+        return await _as_before(tx, made)
     if wish.selection.ids is None:
         total = await operations.about_found(tx, made.id, await everything(context, wish), context.scope)
         check_count(total, wish.guard)

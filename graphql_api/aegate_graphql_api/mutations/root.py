@@ -9,6 +9,7 @@ from aegate_graphql_api.mutations import (
     entities,
     instances,
     locations,
+    many,
     operations,
     partitions,
     quarantine,
@@ -165,6 +166,23 @@ class Mutation:
     cancel_operation: operations.CancelOperationResult = strawberry.field(
         resolver=operations.cancel_operation,
         description="End an operation before its next batch; what it changed stays changed.",
+        directives=[QUEUE],
+    )
+    reroute_units: many.ManyResult = strawberry.field(
+        resolver=many.reroute_units,
+        description="Ask the routes again about many units, after a route was corrected, say: of a selection, or of "
+        "all that a search and filter find. It goes on by itself, as an Operation.",
+        directives=[QUEUE],
+    )
+    resolve_conflicts: many.ManyResult = strawberry.field(
+        resolver=many.resolve_conflicts,
+        description="Decide about many conflicts in the same way: of a selection, or of all open ones that a search "
+        "and filter find. It goes on by itself, as an Operation.",
+        directives=[QUEUE],
+    )
+    resume_operation: operations.CancelOperationResult = strawberry.field(
+        resolver=operations.resume_operation,
+        description="Let an operation that failed or was cancelled go on behind its last batch.",
         directives=[QUEUE],
     )
     resolve_conflict: troubles.ResolveConflictResult = strawberry.field(

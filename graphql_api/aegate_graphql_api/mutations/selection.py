@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import strawberry
 
 from aegate_core.database import Database
-from aegate_core.services.operations import MOST, Wanted
+from aegate_core.services.operations import MOST
+from aegate_core.services.wanted import Wanted
 from aegate_core.stores.listing import (
     AllOf,
     AnyOf,
@@ -31,8 +32,11 @@ from aegate_graphql_api.schema.queue_item import QueueItemWhere, item_of, items_
 MOST_AT_ONCE = 500
 """Items of one transaction, which holds up the workers of these items. By feel."""
 
-MOST_IDS = 10_000
-"""Ids that a request may name: a body has 1 MiB. More are found by a filter."""
+MOST_TRIED = 5_000
+"""Items that a dry run tries within its request; of more it is an Operation. By feel: the request may take 20 s."""
+
+MOST_IDS = 4_900
+"""Ids that a request may name: its variables have 5,000 values. More are found by a filter."""
 
 
 @strawberry.input(
@@ -43,7 +47,7 @@ class QueueItemSelection:
     """Which items."""
 
     ids: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="Ids of queue items, at most 10,000."
+        default=None, description="Ids of queue items, at most 4,900."
     )
     study_ids: list[strawberry.ID] | None = strawberry.field(
         default=None, description="Ids of studies, at most 500: all their items, for whichever destination."
@@ -72,7 +76,9 @@ class ChangeGuard:
     version: int | None = strawberry.field(
         default=None, description="The version that the one item must have, or nothing is changed."
     )
-    dry_run: bool = strawberry.field(default=False, description="Do nothing, say what would be done.")
+    dry_run: bool = strawberry.field(
+        default=False, description="Do nothing, say what would be done; of more than 5,000 as an Operation."
+    )
     idempotency_key: str | None = strawberry.field(
         default=None,
         description="1 to 128 characters, such as a UUID: asked again with the same one, nothing is done a second "
@@ -96,7 +102,14 @@ class Wish:
     def wanted(self, context: Context) -> Wanted:
         """Return it as the services know it."""
         caller = context.caller
-        return Wanted(self.action, caller.name, caller.address, reason=self.reason, priority=self.priority)
+        return Wanted(
+            self.action,
+            caller.name,
+            caller.address,
+            reason=self.reason,
+            priority=self.priority,
+            dry_run=self.guard.dry_run,
+        )
 
     def check(self) -> None:
         """Raise Refused for what can be told without the database."""
@@ -122,18 +135,19 @@ def check_key(field: str, key: str) -> None:
 async def selected(tx: Database, context: Context, wish: Wish) -> list[int]:
     """Return the ids of what is selected, those that are not there as well; oldest first.
 
-    More than MOST_AT_ONCE stands for all of them, however many; of a dry run all are returned. Raises Refused where
+    More than MOST_AT_ONCE, of a dry run MOST_TRIED, stands for all of them, however many. Raises Refused where
     nothing is found, or not as many as are expected.
     """
     selection, guard = wish.selection, wish.guard
+    most = MOST_TRIED if guard.dry_run else MOST_AT_ONCE
     if selection.ids is not None:
         ids = _numbers("ids", selection.ids, "QueueItem", MOST_IDS)
     else:
-        limit = MOST + 1 if guard.dry_run else MOST_AT_ONCE + 1
+        limit = most + 1
         found = await _filter(context, selection, guard)
         page = await read_page(tx, ITEMS, PageQuery(ITEM_ORDERS["OLDEST"], limit, found), context.scope)
         ids = [int(str(row["id"])) for row in page.rows]
-    if selection.ids is not None or guard.dry_run or len(ids) <= MOST_AT_ONCE:
+    if selection.ids is not None or len(ids) <= most:
         check_count(len(ids), guard)
     return ids
 

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Union, cast
 
 import strawberry
 
 from aegate_core.database import Database
-from aegate_core.dicom.identifiers import parse_resource_key
+from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.resources.values import Level
 from aegate_core.services import deliveries
 from aegate_core.services.deliveries import SendByHand
-from aegate_core.stores.index.list_studies import INSTANCES, SERIES, STUDIES
-from aegate_core.stores.listing import Source
+from aegate_core.services.wanted import Wanted
+from aegate_core.stores.index.list_studies import INSTANCES, SERIES, STUDIES, STUDY_ORDERS
+from aegate_core.stores.listing import EVERYTHING, Filter, Source
 from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
+from aegate_graphql_api.mutations.many import Many, begun, chosen, counted
 from aegate_graphql_api.mutations.problems import (
+    ConflictProblem,
     NotFoundProblem,
     UnavailableProblem,
     ValidationProblem,
     invalid,
 )
-from aegate_graphql_api.mutations.selection import MOST_AT_ONCE, check_key, must_see
+from aegate_graphql_api.mutations.queue_items import OperationStarted
+from aegate_graphql_api.mutations.selection import MOST_AT_ONCE, ChangeGuard, check_key, must_see
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import key_of, number_of
 from aegate_graphql_api.schema.queue_item import QueueItem, load_items
+from aegate_graphql_api.schema.study import StudyWhere, studies_filter
 
 
 @strawberry.type(
@@ -39,11 +45,13 @@ class StudiesSent:
 
     keys: strawberry.Private[tuple[int, ...]]
     dry_run: bool
+    counted: strawberry.Private[int | None] = None
+    """How many there would be, where that was only counted."""
 
     @strawberry.field(description="How many queue items; with dryRun, how many there would be.")
     def count(self) -> int:
         """Count."""
-        return len(self.keys)
+        return len(self.keys) if self.counted is None else self.counted
 
     @strawberry.field(description="The queue items; none with dryRun.")
     async def items(self, info: Info) -> list[QueueItem]:
@@ -55,10 +63,20 @@ class StudiesSent:
 
 
 SendResult = Annotated[
-    Union[StudiesSent, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
+    Union[  # noqa: UP007 - strawberry names a Union
+        StudiesSent,
+        OperationStarted,
+        ValidationProblem,
+        NotFoundProblem,
+        ConflictProblem,
+        UnavailableProblem,
+    ],
     strawberry.union("SendResult"),
 ]
 
+
+MOST_DESTINATIONS = 20
+"""Of one request. By feel: each makes a queue item of each study."""
 
 _DESTINATIONS = "Ids of destinations: the AEs that get them, such as a PACS."
 _KEY = "1 to 128 characters, such as a UUID; the same one sends once, however often it is asked."
@@ -66,13 +84,26 @@ _PRIORITY = "0 to 100, the highest goes first; a point is worth a minute of wait
 _DRY_RUN = "Send nothing, say how many queue items there would be."
 
 
-@strawberry.input(description="Which studies go where, by hand.")
+@strawberry.input(
+    description="Which studies go where, by hand: those of some ids, or all that a search and filter find."
+)
 class SendStudiesInput:
     """Which studies go where."""
 
-    study_ids: list[strawberry.ID] = strawberry.field(description="Ids of studies; one queue item each.")
     destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
     idempotency_key: str = strawberry.field(description=_KEY)
+    study_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Ids of studies, at most 4,900; one queue item each."
+    )
+    search: str | None = strawberry.field(default=None, description="As in studies; instead of studyIds.")
+    where: StudyWhere | None = strawberry.field(
+        default=None, description="As in studies; instead of studyIds, beside search or alone."
+    )
+    expected_count: int | None = strawberry.field(
+        default=None,
+        description="How many studies must match, or nothing is sent; required with search or where, but for a dry "
+        "run.",
+    )
     priority: int = strawberry.field(default=50, description=_PRIORITY)
     dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
 
@@ -81,7 +112,9 @@ class SendStudiesInput:
 class SendSeriesInput:
     """Which series go where."""
 
-    series_ids: list[strawberry.ID] = strawberry.field(description="Ids of series; one queue item each.")
+    series_ids: list[strawberry.ID] = strawberry.field(
+        description="Ids of series, at most 4,900; one queue item each."
+    )
     destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
     idempotency_key: str = strawberry.field(description=_KEY)
     priority: int = strawberry.field(default=50, description=_PRIORITY)
@@ -93,7 +126,7 @@ class SendInstancesInput:
     """Which images go where."""
 
     instance_ids: list[strawberry.ID] = strawberry.field(
-        description="Ids of images (instances); one queue item each."
+        description="Ids of images (instances), at most 4,900; one queue item each."
     )
     destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
     idempotency_key: str = strawberry.field(description=_KEY)
@@ -103,7 +136,18 @@ class SendInstancesInput:
 
 async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
     """Send studies to destinations by hand."""
-    return await _send(info.context, "sendStudies", Level.STUDY, input.study_ids, input)
+    context = info.context
+    if input.study_ids is not None and input.search is None and input.where is None:
+        return await _send(context, "sendStudies", Level.STUDY, input.study_ids, input)
+
+    async def work(tx: Database) -> Outcome:
+        if input.study_ids is not None or (input.search is None and input.where is None):
+            raise invalid("input", "give one of studyIds, or of search and where")
+        found = await studies_filter(context, input.search, input.where)
+        guard = ChangeGuard(expected_count=input.expected_count, dry_run=input.dry_run)
+        return await _many(tx, context, _Many("sendStudies", Level.STUDY, input, guard, found))
+
+    return cast("SendResult", await change(context, "sendStudies", work))
 
 
 async def send_series(info: Info, input: SendSeriesInput) -> SendResult:
@@ -131,6 +175,10 @@ async def _send(
     kind, source = _KINDS[level]
 
     async def work(tx: Database) -> Outcome:
+        if len(ids) * len(input.destination_ids) > MOST_AT_ONCE:
+            numbers = chosen(ids, kind, None, None)
+            guard = ChangeGuard(dry_run=input.dry_run)
+            return await _many(tx, context, _Many(action, level, input, guard, EVERYTHING, numbers))
         request = _request(context.caller.name, level, ids, input)
         await must_see(tx, context, DESTINATIONS, "ae", [str(d) for d in request.destinations])
         await must_see(tx, context, source, "id", request.ids)
@@ -156,21 +204,62 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _request(actor: str, level: Level, ids: Sequence[strawberry.ID], input: _Input) -> SendByHand:
-    if not 1 <= len(ids) * len(input.destination_ids) <= MOST_AT_ONCE:
-        raise invalid(
-            "input",
-            f"what is sent, times destinations, must be 1 to {MOST_AT_ONCE}: send in several requests",
-        )
+@dataclass(frozen=True, slots=True)
+class _Many:
+    """More than is sent in one transaction: ``ids``, or what ``where`` finds."""
+
+    action: str
+    level: Level
+    input: _Input
+    guard: ChangeGuard
+    where: Filter
+    ids: tuple[int, ...] | None = None
+
+
+async def _many(tx: Database, context: Context, many: _Many) -> Outcome:
+    """Begin an operation that sends them; of a dry run say how many there would be, as counted."""
+    input, caller = many.input, context.caller
+    _check(input)
+    destinations = _destinations(input)
+    await must_see(tx, context, DESTINATIONS, "ae", [str(d) for d in destinations])
+    wanted = Wanted(
+        many.action,
+        caller.name,
+        caller.address,
+        priority=input.priority,
+        destinations=tuple(str(d) for d in destinations),
+    )
+    _, source = _KINDS[many.level]
+    guard = replace(many.guard, idempotency_key=input.idempotency_key)
+    asked = Many(wanted, guard, input, source, many.ids, many.where, STUDY_ORDERS["OLDEST_ARRIVAL"])
+    if input.dry_run:
+        total = await counted(tx, context, asked)
+        answer = StudiesSent(keys=(), counted=total * len(destinations), dry_run=True)
+        return Outcome(answer, "", dry_run=True)
+    return await begun(tx, context, asked)
+
+
+def _destinations(input: _Input) -> tuple[ResourceKey, ...]:
+    return tuple(dict.fromkeys(parse_resource_key(key_of(i, "Destination")) for i in input.destination_ids))
+
+
+def _check(input: _Input) -> None:
+    """Raise Refused for what can be told without the database."""
+    if not 1 <= len(input.destination_ids) <= MOST_DESTINATIONS:
+        raise invalid("input.destinationIds", f"must be 1 to {MOST_DESTINATIONS}: send in several requests")
     check_key("input.idempotencyKey", input.idempotency_key)
     if not 0 <= input.priority <= 100:
         raise invalid("input.priority", f"must be 0 to 100, got {input.priority}")
+
+
+def _request(actor: str, level: Level, ids: Sequence[strawberry.ID], input: _Input) -> SendByHand:
+    if not ids:
+        raise invalid("input", "must name what is sent, got nothing: give at least one id")
+    _check(input)
     kind, _ = _KINDS[level]
     return SendByHand(
         ids=tuple(dict.fromkeys(number_of(i, kind) for i in ids)),
-        destinations=tuple(
-            dict.fromkeys(parse_resource_key(key_of(i, "Destination")) for i in input.destination_ids)
-        ),
+        destinations=_destinations(input),
         actor=actor,
         idempotency_key=input.idempotency_key,
         priority=input.priority,

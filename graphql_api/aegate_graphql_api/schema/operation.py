@@ -58,13 +58,14 @@ class OperationResult:
     )
     outcome: OperationOutcome | None = strawberry.field(description="Null: not yet.")
     because: str | None = strawberry.field(
-        description="Why it was left: the state it was in, such as COMPLETED, or NOT_FOUND, IMAGES_REMOVED."
+        description="Why it was left: the state it was in, such as COMPLETED, or NOT_FOUND, IMAGES_REMOVED, "
+        "CONFLICT, INVALID_VALUE; UNCHANGED: it was so already, or no route wants more of it."
     )
 
 
 @strawberry.type(
-    description="A change of many. It is done in batches of 500, each with its audit row, by whichever API process has "
-    "time: it goes on when one of them ends or is killed.",
+    description="A change of many. It is done in batches of at most 500, each with its audit row, by whichever API "
+    "process has time: it goes on when one of them ends or is killed.",
     directives=[QUEUE],
 )
 class Operation(Node):
@@ -86,6 +87,16 @@ class Operation(Node):
     canceled_by: str | None = strawberry.field(description="Who ended it early.")
     error_code: str | None = strawberry.field(
         description="Why it failed, such as INTERNAL: the log of the API tells more."
+    )
+    error_message: str | None = strawberry.field(
+        description="Why it failed, or why its batch has to be tried again, in words."
+    )
+    failures: int = strawberry.field(
+        description="How often in a row its next batch failed; after 12 times it is FAILED."
+    )
+    retry_at: datetime | None = strawberry.field(description="When that batch is tried again.")
+    dry_run: bool = strawberry.field(
+        description="True: each thing is tried and taken back; the results tell what would become of it."
     )
     created_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When its first batch was done.")
@@ -152,6 +163,10 @@ def operation_of(row: Mapping[str, Any]) -> Operation:
         left_count=int(row["refused"]),
         canceled_by=row["canceled_by"],
         error_code=row["error_code"],
+        error_message=row["error_message"],
+        failures=int(row["failures"] or 0),
+        retry_at=moment(row["retry_at"]),
+        dry_run=bool(arguments.get("dryRun")),
         created_at=as_datetime(row["created_at"]),
         started_at=moment(row["started_at"]),
         finished_at=moment(row["finished_at"]),

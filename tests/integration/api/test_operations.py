@@ -192,8 +192,8 @@ async def test_an_operation_whose_batch_the_database_does_not_take_lets_others_g
     await refuse_fates_of_the_only_operation(busy.db)
     whole = (await change(busy, "bumpQueueItems", SCHEDULED, expectedCount=MANY))["operation"]["id"]
     told: set[int] = set()
-    done = [await carry_on(busy.db, operations.BATCH, told) for _ in range(6)]
-    assert done == [False, True, False, True, False, False]
+    done = [await carry_on(busy.db, operations.BATCH, told) for _ in range(3)]
+    assert done == [False, True, True]
     ends = [(await busy.ask(OPERATION, id=id))["operation"] for id in (stuck, whole)]
     assert [(e["state"], e["processed"]) for e in ends] == [("SCHEDULED", 0), ("COMPLETED", MANY)]
     waits = [r.__dict__["event_fields"] for r in caplog.records if "others go first" in r.message]
@@ -201,6 +201,7 @@ async def test_an_operation_whose_batch_the_database_does_not_take_lets_others_g
         (min(told), True)
     ]
     await busy.db.execute(f"DROP TRIGGER refused{'' if busy.db.is_sqlite else ' ON operation_item'}")
+    await busy.db.execute("UPDATE operation SET retry_at = NULL")
     while await carry_on(busy.db, operations.BATCH, told):
         pass
     end = (await busy.ask(OPERATION, id=stuck))["operation"]

@@ -97,7 +97,7 @@ async def test_what_is_not_there_or_not_whole_is_not_sent(api: API) -> None:
         ("sendSeries", [image], "NOT_FOUND"),
         ("sendSeries", ["U2VyaWVzOjk5OTk"], "NOT_FOUND"),
         ("sendInstances", [], "INVALID_VALUE"),
-        ("sendInstances", [image] * 501, "INVALID_VALUE"),
+        ("sendInstances", [image] * 4_901, "INVALID_VALUE"),
     ):
         assert (await send(api, field, ids, [to["ws1"]]))["code"] == code
     async with other.client:

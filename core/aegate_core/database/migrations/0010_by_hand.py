@@ -19,6 +19,11 @@ class Migration(migrations.Migration):
             field=fields.IntField(null=True),
         ),
         ops.AddField(
+            model_name='Operation',
+            name='retry_at',
+            field=fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
+        ),
+        ops.AddField(
             model_name='QuarantinedObject',
             name='release_attempts',
             field=fields.IntField(null=True),

@@ -212,7 +212,7 @@ class Operation(Model):
     action = fields.CharField(max_length=64)
     """The mutation that asked for it, such as ``holdQueueItems``."""
     target_kind = fields.CharField(max_length=32)
-    """What its items name: ``QueueItem`` or ``Study``."""
+    """What its items name: QueueItem, Study, Series, Instance, CloseUnit or Conflict."""
     actor = fields.CharField(max_length=256)
     address = fields.CharField(max_length=64, default="")
     idempotency_key = fields.CharField(max_length=128, null=True)
@@ -234,6 +234,8 @@ class Operation(Model):
     """Why its batch failed last, in words."""
     failures = fields.IntField(null=True)
     """How often in a row its next batch failed."""
+    retry_at = fields.DatetimeField(null=True)
+    """When its batch is tried again."""
     created_at = fields.DatetimeField()
     started_at = fields.DatetimeField(null=True)
     stepped_at = fields.DatetimeField(null=True)

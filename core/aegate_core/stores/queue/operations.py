@@ -38,6 +38,7 @@ class OperationRow:
 
     id: int
     action: str
+    target_kind: str
     actor: str
     address: str
     fingerprint: str
@@ -45,6 +46,9 @@ class OperationRow:
     state: str
     total: int
     processed: int
+    changed: int
+    failures: int
+    """How often in a row its next batch failed."""
     created_at: datetime
     finished_at: datetime | None
 
@@ -59,7 +63,8 @@ class Fate:
 
 
 _COLUMNS = (
-    "id, action, actor, address, fingerprint, arguments, state, total, processed, created_at, finished_at"
+    "id, action, target_kind, actor, address, fingerprint, arguments, state, total, processed, changed, "
+    "failures, created_at, finished_at"
 )
 
 
@@ -67,6 +72,7 @@ def _operation(row: Mapping[str, Any]) -> OperationRow:
     return OperationRow(
         id=int(row["id"]),
         action=row["action"],
+        target_kind=row["target_kind"],
         actor=row["actor"],
         address=row["address"],
         fingerprint=row["fingerprint"],
@@ -74,6 +80,8 @@ def _operation(row: Mapping[str, Any]) -> OperationRow:
         state=row["state"],
         total=int(row["total"]),
         processed=int(row["processed"]),
+        changed=int(row["changed"]),
+        failures=int(row["failures"] or 0),
         created_at=as_datetime(row["created_at"]),
         finished_at=None if row["finished_at"] is None else as_datetime(row["finished_at"]),
     )
@@ -130,6 +138,23 @@ class Found:
     limit: int
 
 
+async def count_found(tx: Database, found: Found, scope: Scope) -> int:
+    """Return how many a filter finds now, at most ``found.limit``."""
+    arguments = Arguments()
+    conditions = (
+        f"({found.source.where})",
+        scope.condition(found.source.belongs, arguments),
+        sql_of(found.where, found.source.columns, arguments),
+    )
+    return int(
+        await tx.fetch_value(
+            f"SELECT count(*) FROM (SELECT 1 AS one FROM {found.source.table} WHERE {' AND '.join(conditions)} "
+            f"LIMIT {arguments.add(found.limit, 'bigint')}) AS counted",
+            *arguments.values,
+        )
+    )
+
+
 async def add_found(tx: Database, operation_id: int, found: Found, scope: Scope) -> int:
     """Say that an operation is about what a filter finds at this instant; return how many that is."""
     arguments = Arguments([operation_id])
@@ -148,15 +173,25 @@ async def add_found(tx: Database, operation_id: int, found: Found, scope: Scope)
     )
 
 
-_TABLES = {"QueueItem": "delivery", "Study": "study"}
+_TABLES = {
+    "QueueItem": "delivery t ON t.id = i.target",
+    "Study": "study t ON t.id = i.target",
+    "Series": "series r ON r.id = i.target JOIN study t ON t.id = r.study_id",
+    "Instance": "instance x ON x.id = i.target JOIN series r ON r.id = x.series_id JOIN study t ON t.id = r.study_id",
+    "CloseUnit": "close_unit u ON u.id = i.target JOIN study t ON t.id = u.study_id",
+    "Conflict": "conflict c ON c.id = i.target JOIN study t ON t.id = c.study_id",
+}
+"""How the partition of what an operation is about is found: that of ``t``."""
 
 
-async def seal(tx: Database, operation_id: int, total: int, target_kind: str) -> None:
+async def seal(tx: Database, operation_id: int, total: int) -> None:
     """Write how many things it is about, and of which partitions they are: by these it is seen."""
-    await tx.execute("UPDATE operation SET total = $2 WHERE id = $1", operation_id, total)
+    kind = await tx.fetch_value(
+        "UPDATE operation SET total = $2 WHERE id = $1 RETURNING target_kind", operation_id, total
+    )
     await tx.execute(
         "INSERT INTO operation_partition (operation_id, partition) SELECT DISTINCT $1::bigint, t.partition "
-        f"FROM operation_item i JOIN {_TABLES[target_kind]} t ON t.id = i.target WHERE i.operation_id = $1::bigint",
+        f"FROM operation_item i JOIN {_TABLES[kind]} WHERE i.operation_id = $1::bigint",
         operation_id,
     )
 
@@ -166,19 +201,49 @@ async def any_open(db: Database) -> bool:
     return await db.fetch_one(f"SELECT id FROM operation WHERE state IN {OPEN} LIMIT 1") is not None
 
 
-async def take(tx: Database) -> OperationRow | None:
-    """Return the operation that waited longest for its next batch, locked; None where all are in others' hands."""
+async def take(tx: Database, *, now: datetime) -> OperationRow | None:
+    """Return the operation that waited longest for its next batch, locked; None where all are in others' hands.
+
+    One whose batch failed waits until its time has come.
+    """
     row = await tx.fetch_one(
-        f"SELECT {_COLUMNS} FROM operation WHERE state IN {OPEN} ORDER BY stepped_at, id LIMIT 1 "
-        "FOR UPDATE SKIP LOCKED"
+        f"SELECT {_COLUMNS} FROM operation WHERE state IN {OPEN} AND (retry_at IS NULL OR retry_at <= $1) "
+        "ORDER BY stepped_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
+        now,
     )
     return None if row is None else _operation(row)
 
 
-async def defer(db: Database, operation_id: int, *, now: datetime) -> None:
-    """Let all others that wait go first."""
-    await db.execute(
-        f"UPDATE operation SET stepped_at = $2 WHERE id = $1 AND state IN {OPEN}", operation_id, now
+async def lock(tx: Database, operation_id: int) -> OperationRow | None:
+    """Return an operation that is open, locked."""
+    row = await tx.fetch_one(
+        f"SELECT {_COLUMNS} FROM operation WHERE id = $1 AND state IN {OPEN} FOR UPDATE", operation_id
+    )
+    return None if row is None else _operation(row)
+
+
+async def defer(tx: Database, operation_id: int, message: str, *, now: datetime, retry_at: datetime) -> None:
+    """Let all others that wait go first, and count that its batch failed."""
+    await tx.execute(
+        "UPDATE operation SET stepped_at = $2, failures = COALESCE(failures, 0) + 1, error_message = $3, "
+        f"retry_at = $4 WHERE id = $1 AND state IN {OPEN}",
+        operation_id,
+        now,
+        message[:256],
+        retry_at,
+    )
+
+
+async def reopen(tx: Database, operation_id: int, *, now: datetime) -> bool:
+    """Let an operation that failed or was cancelled go on behind its last batch; return whether it could."""
+    return bool(
+        await tx.execute(
+            "UPDATE operation SET state = 'SCHEDULED', finished_at = NULL, error_code = NULL, error_message = NULL, "
+            "canceled_by = NULL, failures = 0, retry_at = NULL, stepped_at = $2 "
+            "WHERE id = $1 AND state IN ('FAILED', 'CANCELED') AND processed < total",
+            operation_id,
+            now,
+        )
     )
 
 
@@ -209,7 +274,8 @@ async def record(tx: Database, operation_id: int, fates: Sequence[Fate], *, now:
     counts = [sum(f.outcome == name for f in fates) for name in ("CHANGED", "ASKED", "LEFT")]
     await tx.execute(
         "UPDATE operation SET state = 'RUNNING', processed = processed + $2, changed = changed + $3, "
-        "asked = asked + $4, refused = refused + $5, started_at = COALESCE(started_at, $6), stepped_at = $6 "
+        "asked = asked + $4, refused = refused + $5, started_at = COALESCE(started_at, $6), stepped_at = $6, "
+        "failures = 0, retry_at = NULL, error_message = NULL "
         "WHERE id = $1",
         operation_id,
         len(fates),
@@ -218,20 +284,41 @@ async def record(tx: Database, operation_id: int, fates: Sequence[Fate], *, now:
     )
 
 
-async def finish(
-    tx: Database, operation_id: int, state: str, *, now: datetime, because: str | None = None
+async def finish(  # noqa: PLR0913 - an operation, how it ended, when, and what is told of it
+    tx: Database,
+    operation_id: int,
+    state: str,
+    *,
+    now: datetime,
+    because: str | None = None,
+    message: str | None = None,
 ) -> bool:
     """End an operation that is open; return whether it was. ``because``: who cancelled it, or the code of a failure."""
     return bool(
         await tx.execute(
-            "UPDATE operation SET state = $2, finished_at = $3, error_code = $4, canceled_by = $5 "
+            "UPDATE operation SET state = $2, finished_at = $3, error_code = $4, canceled_by = $5, "
+            "error_message = COALESCE($6::text, error_message) "
             f"WHERE id = $1 AND state IN {OPEN}",
             operation_id,
             state,
             now,
             because[:32] if because and state == "FAILED" else None,
             because[:256] if because and state == "CANCELED" else None,
+            message and message[:256],
         )
+    )
+
+
+async def finish_at_once(tx: Database, operation_id: int, total: int, changed: int, *, now: datetime) -> None:
+    """Write what an operation did that is over in the transaction that made it; the rest was so already."""
+    await tx.execute(
+        "UPDATE operation SET state = 'COMPLETED', total = $2, processed = $2, changed = $3, refused = $4, "
+        "started_at = $5, finished_at = $5 WHERE id = $1",
+        operation_id,
+        total,
+        changed,
+        total - changed,
+        now,
     )
 
 
@@ -253,6 +340,7 @@ OPERATIONS = Source(
         "o.id AS id, o.action AS action, o.target_kind AS target_kind, o.actor AS actor, o.state AS state, "
         "o.arguments AS arguments, o.total AS total, o.processed AS processed, o.changed AS changed, "
         "o.asked AS asked, o.refused AS refused, o.canceled_by AS canceled_by, o.error_code AS error_code, "
+        "o.error_message AS error_message, o.failures AS failures, o.retry_at AS retry_at, "
         "o.created_at AS created_at, o.started_at AS started_at, o.finished_at AS finished_at"
     ),
     table="operation o",
