@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Union, cast
+from typing import Annotated, Union, cast
 
 import strawberry
 
@@ -13,7 +13,6 @@ from aegate_core.stores.index.projections import Projection
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.inputs.specs import ApplicationEntitySpecInput, to_json
 from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
-from aegate_graphql_api.mutations.problems import invalid
 from aegate_graphql_api.mutations.resource_inputs import (
     ANSWERED,
     CHANGED_SPEC,
@@ -28,6 +27,7 @@ from aegate_graphql_api.mutations.resource_inputs import (
     wish_of,
 )
 from aegate_graphql_api.mutations.resource_problems import ResourceProblems
+from aegate_graphql_api.mutations.validating import Judged, validation
 from aegate_graphql_api.permissions import ENTITIES
 from aegate_graphql_api.schema.declared import node_of
 from aegate_graphql_api.schema.resources import ApplicationEntity
@@ -146,20 +146,8 @@ async def validate_application_entity(
 ) -> ApplicationEntityResult:
     """Judge an AE without writing."""
     context = info.context
-    create, update = input.create, input.update
-
-    def asked() -> Asked:
-        if (create is None) == (update is None):
-            raise invalid("input", "give either create or update")
-        verb, argument = (CREATE, "input.create") if create is not None else (UPDATE, "input.update")
-        wish = (
-            _creation(context, create)
-            if create is not None
-            else change_of(context, KIND, cast("Any", update))
-        )
-        return Asked("validateApplicationEntity", verb, replace(wish, dry_run=True), _answer, argument)
-
-    return await _declare(context, asked)
+    judged = Judged("validateApplicationEntity", KIND, lambda create: _creation(context, create), _answer)
+    return await _declare(context, lambda: validation(context, judged, input.create, input.update))
 
 
 async def _switch(

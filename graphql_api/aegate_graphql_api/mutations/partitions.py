@@ -26,6 +26,7 @@ from aegate_graphql_api.mutations.resource_inputs import (
     wish_of,
 )
 from aegate_graphql_api.mutations.resource_problems import ResourceProblems
+from aegate_graphql_api.mutations.validating import Judged, validation
 from aegate_graphql_api.permissions import ENTITIES
 from aegate_graphql_api.schema.declared import node_of
 from aegate_graphql_api.schema.resources import PatientPartition
@@ -76,6 +77,32 @@ class UpdatePatientPartitionInput:
     version: str | None = strawberry.field(default=None, description=VERSION)
     take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
     dry_run: bool = strawberry.field(default=False, description=DRY_RUN)
+
+
+@strawberry.input(description="A patient partition to be judged: either a new one, or a change of one.")
+class ValidatePatientPartitionInput:
+    """A patient partition to be judged."""
+
+    create: CreatePatientPartitionInput | None = strawberry.field(
+        default=None, description="A new one, as in createPatientPartition."
+    )
+    update: UpdatePatientPartitionInput | None = strawberry.field(
+        default=None, description="A change of one, as in updatePatientPartition."
+    )
+
+
+async def validate_patient_partition(
+    info: Info, input: ValidatePatientPartitionInput
+) -> PatientPartitionResult:
+    """Judge a patient partition without writing."""
+    context = info.context
+    judged = Judged(
+        "validatePatientPartition",
+        KIND,
+        lambda create: creation_of(context, KIND, create, create.name),
+        _answer,
+    )
+    return await _declare(context, lambda: validation(context, judged, input.create, input.update))
 
 
 async def create_patient_partition(info: Info, input: CreatePatientPartitionInput) -> PatientPartitionResult:

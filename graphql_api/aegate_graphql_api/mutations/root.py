@@ -18,6 +18,7 @@ from aegate_graphql_api.mutations import (
     sending,
     troubles,
     verification,
+    verification_of_many,
 )
 from aegate_graphql_api.permissions import EITHER, ENTITIES, QUEUE
 
@@ -123,6 +124,18 @@ class Mutation:
     verify_application_entity: verification.VerifyResult = strawberry.field(
         resolver=verification.verify_application_entity,
         description="Ask a device now whether it answers (C-ECHO), how soon, and what it takes of common images.",
+        directives=[EITHER],
+    )
+    verify_image_route: verification_of_many.DevicesResult = strawberry.field(
+        resolver=verification_of_many.verify_image_route,
+        description="Ask all destinations of a route now whether they answer (C-ECHO), at most 20. What it makes "
+        "of an image says explainRouteOfHeader.",
+        directives=[QUEUE],
+    )
+    verify_patient_partition: verification_of_many.DevicesResult = strawberry.field(
+        resolver=verification_of_many.verify_patient_partition,
+        description="Ask all devices whose images belong to a patient partition now whether they answer (C-ECHO), at "
+        "most 20.",
         directives=[EITHER],
     )
     create_image_route: routes.ImageRouteResult = strawberry.field(

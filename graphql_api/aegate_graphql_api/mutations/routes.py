@@ -26,6 +26,7 @@ from aegate_graphql_api.mutations.resource_inputs import (
     wish_of,
 )
 from aegate_graphql_api.mutations.resource_problems import ResourceProblems
+from aegate_graphql_api.mutations.validating import Judged, validation
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.declared import node_of
 from aegate_graphql_api.schema.resources import ImageRoute
@@ -74,6 +75,27 @@ class UpdateImageRouteInput:
     version: str | None = strawberry.field(default=None, description=VERSION)
     take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
     dry_run: bool = strawberry.field(default=False, description=DRY_RUN)
+
+
+@strawberry.input(description="A route to be judged: either a new one, or a change of one.")
+class ValidateImageRouteInput:
+    """A route to be judged."""
+
+    create: CreateImageRouteInput | None = strawberry.field(
+        default=None, description="A new one, as in createImageRoute."
+    )
+    update: UpdateImageRouteInput | None = strawberry.field(
+        default=None, description="A change of one, as in updateImageRoute."
+    )
+
+
+async def validate_image_route(info: Info, input: ValidateImageRouteInput) -> ImageRouteResult:
+    """Judge a route without writing."""
+    context = info.context
+    judged = Judged(
+        "validateImageRoute", KIND, lambda create: creation_of(context, KIND, create, create.name), _answer
+    )
+    return await _declare(context, lambda: validation(context, judged, input.create, input.update))
 
 
 async def create_image_route(info: Info, input: CreateImageRouteInput) -> ImageRouteResult:

@@ -74,7 +74,7 @@ async def verify_application_entity(info: Info, id: strawberry.ID) -> VerifyResu
 
     async def work(tx: Database) -> Outcome:
         key = key_of(id, "ApplicationEntity")
-        await _check(tx, context, key)
+        await check_entity(tx, context, key)
         request = await ask(tx, key, now=context.now)
         return Outcome(request, f"ApplicationEntity:{key}")
 
@@ -84,7 +84,7 @@ async def verify_application_entity(info: Info, id: strawberry.ID) -> VerifyResu
     return await answered(context, found)
 
 
-async def _check(db: Database, context: Context, key: str) -> None:
+async def check_entity(db: Database, context: Context, key: str) -> None:
     """Raise Refused for one that is not there, or not for this caller."""
     caller, ae = context.caller, parse_resource_key(key)
     by_namespace = Permission.AE_EDITOR in caller.permissions and (

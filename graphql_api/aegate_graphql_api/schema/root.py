@@ -9,7 +9,7 @@ from strawberry.types import ExecutionContext
 
 from aegate_graphql_api.guard import Guard
 from aegate_graphql_api.live.root import Subscription
-from aegate_graphql_api.mutations import entities
+from aegate_graphql_api.mutations import entities, partitions, routes
 from aegate_graphql_api.mutations.root import Mutation
 from aegate_graphql_api.permissions import ANYONE, EITHER, ENTITIES, QUEUE
 from aegate_graphql_api.plain_lists import PlainListExecutor
@@ -49,6 +49,17 @@ class Query:
     validate_application_entity = strawberry.field(
         resolver=entities.validate_application_entity,
         description="What creating or changing an Application Entity would answer; nothing is written.",
+        directives=[ENTITIES],
+    )
+    validate_image_route = strawberry.field(
+        resolver=routes.validate_image_route,
+        description="What creating or changing a route would answer; nothing is written. What it makes of an image "
+        "says explainRouteOfHeader, once it is there.",
+        directives=[QUEUE],
+    )
+    validate_patient_partition = strawberry.field(
+        resolver=partitions.validate_patient_partition,
+        description="What creating or changing a patient partition would answer; nothing is written.",
         directives=[ENTITIES],
     )
     locations = strawberry.field(

@@ -330,3 +330,27 @@ async def test_routes_and_partitions_are_changed_the_same_way(folder: Folder) ->
         )
         assert foreign["deletePatientPartition"]["code"] == "NOT_FOUND"
     assert "house.yaml" in folder.files()
+
+
+async def test_routes_and_partitions_are_judged_without_writing(folder: Folder) -> None:
+    before = folder.files()
+    problem = "... on ValidationProblem { code fieldErrors { field } } ... on Problem { code }"
+    judge = f"""{{
+      good: validateImageRoute(input: {{create: {{name: "again", spec: {{from: {{aes: ["ct1"]}}, to: ["pacs"]}}}}}}) {{
+        ... on ImageRouteChanged {{ dryRun imageRoute {{ name }} }} {problem} }}
+      bad: validateImageRoute(input: {{create: {{name: "Again", spec: {{from: {{aes: ["ct1"]}}, to: ["pacs"]}}}}}}) {{
+        {problem} }}
+      neither: validateImageRoute(input: {{}}) {{ {problem} }}
+      house: validatePatientPartition(input: {{create: {{name: "house", spec: {{displayName: "Main"}}}}}}) {{
+        ... on PatientPartitionChanged {{ dryRun patientPartition {{ displayName }} }} {problem} }}
+      gone: validatePatientPartition(input: {{update: {{id: "UGF0aWVudFBhcnRpdGlvbjphL2I", spec: {{}}}}}}) {{
+        {problem} }}
+    }}"""
+    told = await folder.api.ask(judge)
+    assert told["good"] == {"dryRun": True, "imageRoute": {"name": "again"}}
+    assert [e["field"] for e in told["bad"]["fieldErrors"]] == ["input.create.name"]
+    assert told["neither"]["code"] == "INVALID_VALUE"
+    assert told["house"] == {"dryRun": True, "patientPartition": {"displayName": "Main"}}
+    assert told["gone"]["code"] == "NOT_FOUND"
+    assert folder.files() == before
+    assert await folder.api.audit() == []

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.reference import ResourceRef
+from aegate_core.resources.values import Metadata, PatientPartition
 from aegate_core.stores.index.projections import bury_projection
 from aegate_core.stores.queue import upkeep, verifying
 from aegate_graphql_api.context import Context
@@ -15,6 +16,9 @@ from aegate_graphql_api.mutations.verification import ApplicationEntityVerified,
 from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.schema.node import global_id
 from tests.integration.api.clients import API
+from tests.integration.intake.hospital import HOSPITAL
+from tests.integration.intake.hospital import key as resource_key
+from tests.integration.waiting import eventually_async
 
 NOW = datetime.now(UTC)
 SOON = timedelta(milliseconds=200)
@@ -87,3 +91,40 @@ async def test_one_that_is_there_is_asked_and_one_that_was_removed_is_not(empty_
     refused = await empty_api.ask(query, id=id)
     assert refused["verifyApplicationEntity"]["code"] == "NOT_FOUND"
     assert [row["ae"] for row in await db.fetch("SELECT ae FROM verification")] == ["default/ct1"]
+
+
+VERIFY = """mutation($id: ID!) { FIELD(id: $id) { __typename ... on DevicesVerified { allAnswering
+  devices { ae problem verified { isAnswering worker } } } ... on Problem { code } } }"""
+
+
+async def answer_all(api: API, count: int) -> None:
+    """Answer as a worker does, until ``count`` were asked."""
+
+    async def take() -> verifying.Verification | None:
+        return await verifying.take(api.db, "worker-1", now=datetime.now(UTC))
+
+    for _ in range(count):
+        taken = await eventually_async(take)
+        assert taken is not None
+        await verifying.finish(api.db, taken.id, {"associationMs": 1, "echoMs": 1, "error": None})
+
+
+async def test_all_devices_behind_a_route_or_a_partition_are_asked(empty_api: API) -> None:
+    api = empty_api
+    route, partition = global_id("ImageRoute", "default/ct-to-pacs"), "default/default"
+    await api.place.apply(*HOSPITAL, PatientPartition(Metadata(resource_key(partition))))
+    query = VERIFY.replace("FIELD", "verifyImageRoute")
+    found, _ = await asyncio.gather(api.ask(query, id=route), answer_all(api, 1))
+    assert found["verifyImageRoute"]["allAnswering"] is True
+    assert found["verifyImageRoute"]["devices"] == [
+        {"ae": "default/pacs", "problem": None, "verified": {"isAnswering": True, "worker": "worker-1"}}
+    ]
+    query = VERIFY.replace("FIELD", "verifyPatientPartition")
+    asked = api.ask(query, id=global_id("PatientPartition", partition))
+    found, _ = await asyncio.gather(asked, answer_all(api, 4))
+    names = [d["ae"] for d in found["verifyPatientPartition"]["devices"]]
+    assert names == ["default/ct1", "default/pacs", "default/us1", "default/ws1"]
+    assert [a["action"] for a in await api.audit()] == ["verifyImageRoute", "verifyPatientPartition"]
+    for field, kind in (("verifyImageRoute", "ImageRoute"), ("verifyPatientPartition", "PatientPartition")):
+        gone = await api.ask(VERIFY.replace("FIELD", field), id=global_id(kind, "default/none"))
+        assert gone[field]["code"] == "NOT_FOUND"

@@ -101,6 +101,17 @@ async def read_tombstone(db: Database, kind: str, key: ResourceKey) -> Projectio
     return None if row is None else _projection(kind, row)
 
 
+async def entities_of_partition(db: Database, partition: ResourceKey, *, limit: int) -> list[ResourceKey]:
+    """Return the Application Entities whose images belong to a partition, in their order."""
+    rows = await db.fetch(
+        "SELECT namespace, name FROM application_entity WHERE partition = $1 AND deleted_at IS NULL "
+        "ORDER BY namespace, name LIMIT $2",
+        str(partition),
+        limit,
+    )
+    return [ResourceKey(row["namespace"], row["name"]) for row in rows]
+
+
 async def read_locations(db: Database) -> frozenset[str]:
     """Return the codes of all locations."""
     return frozenset(str(row["code"]) for row in await db.fetch("SELECT code FROM location"))
