@@ -163,19 +163,57 @@ async def application_entities(
     return await connection(info.context, listing, entity_of, first=first, after=after)
 
 
+@strawberry.input(description="All that is given must hold.")
+class ImageRouteWhere:
+    """Filter of routes."""
+
+    name: TextFilter | None = strawberry.field(default=None, description="Its name, such as ct-to-pacs.")
+    namespace: TextFilter | None = strawberry.field(
+        default=None, description="The namespace that it is in, such as default."
+    )
+    all_of: Optional[list[ImageRouteWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - as above
+    any_of: Optional[list[ImageRouteWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+
+
+@strawberry.input(description="All that is given must hold.")
+class PatientPartitionWhere:
+    """Filter of patient partitions."""
+
+    name: TextFilter | None = strawberry.field(default=None, description="Its name, such as house-b.")
+    namespace: TextFilter | None = strawberry.field(
+        default=None, description="The namespace that it is in, such as default."
+    )
+    issuer_of_patient_id: TextFilter | None = strawberry.field(
+        default=None,
+        description="Who gives the patient ids of it, such as HOSPITAL-B; null: nobody is named.",
+    )
+    all_of: Optional[list[PatientPartitionWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - as above
+    any_of: Optional[list[PatientPartitionWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+
+
 async def image_routes(
-    info: Info, search: str | None = None, first: First = DEFAULT_FIRST, after: After = None
+    info: Info,
+    search: str | None = None,
+    where: ImageRouteWhere | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
 ) -> Connection[ImageRoute]:
     """List routes by name."""
-    listing = Listing("imageRoutes", ROUTES, BY_NAME, _searched(search, {"name": "name"}), search)
+    parts = AllOf((filter_of(where), _searched(search, {"name": "name"})))
+    listing = Listing("imageRoutes", ROUTES, BY_NAME, parts, (search, where))
     return await connection(info.context, listing, route_of, first=first, after=after)
 
 
 async def partitions(
-    info: Info, search: str | None = None, first: First = DEFAULT_FIRST, after: After = None
+    info: Info,
+    search: str | None = None,
+    where: PatientPartitionWhere | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
 ) -> Connection[PatientPartition]:
     """List patient partitions by name; a namespace's ``default`` exists without being listed."""
-    listing = Listing("partitions", PARTITIONS, BY_NAME, _searched(search, {"name": "name"}), search)
+    parts = AllOf((filter_of(where), _searched(search, {"name": "name"})))
+    listing = Listing("partitions", PARTITIONS, BY_NAME, parts, (search, where))
     return await connection(info.context, listing, partition_of, first=first, after=after)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from aegate_core.dicom.text import search_text
+from aegate_core.resources.values import Metadata, PatientPartition
 from tests import sentinel
 from tests.dicom import uid
 from tests.integration.api.clients import API, BEFORE
+from tests.integration.intake.hospital import HOSPITAL, key
 
 
 async def found(
@@ -117,3 +119,24 @@ async def test_an_index_of_words_follows_what_is_known(api: API) -> None:
     await api.db.execute("DELETE FROM series WHERE study_id = $1", study)
     await api.db.execute("DELETE FROM study WHERE id = $1", study)
     assert (await count("quillonia"), await count("newname")) == (1, 0)
+
+
+async def test_routes_and_partitions_by_filter(api: API) -> None:
+    issuers = {"house": "HOSPITAL-B", "annex": None}
+    houses = (
+        PatientPartition(Metadata(key(name)), issuer_of_patient_id=who) for name, who in issuers.items()
+    )
+    await api.place.apply(*HOSPITAL, *houses)
+
+    async def names(field: str, where: str) -> list[str]:
+        data = await api.ask(f"{{ {field}(where: {where}) {{ nodes {{ name }} }} }}")
+        return [node["name"] for node in data[field]["nodes"]]
+
+    assert await names("imageRoutes", '{name: {startsWith: "CT-"}}') == ["ct-to-pacs"]
+    assert await names("imageRoutes", '{namespace: {eq: "other"}}') == []
+    assert await names("imageRoutes", '{OR: [{name: {contains: "ws"}}, {name: {eq: "ct-to-pacs"}}]}') == [
+        "ct-to-pacs",
+        "us-to-ws",
+    ]
+    assert await names("partitions", '{issuerOfPatientId: {eq: "HOSPITAL-B"}}') == ["house"]
+    assert await names("partitions", "{issuerOfPatientId: {isNull: true}}") == ["annex"]

@@ -45,7 +45,7 @@ PARTITIONS = Source(
     table="patient_partition",
     belongs=(Belongs(Owner.PARTITION, _KEY), Belongs(Owner.NAMESPACE, "namespace")),
     where="deleted_at IS NULL",
-    columns=_COLUMNS,
+    columns=_COLUMNS | {"issuer_of_patient_id": Column("issuer")},
 )
 LOCATIONS = Source(
     select="code, display_name", table="location", columns={"code": Column("code")}, belongs=()
