@@ -35,6 +35,7 @@ from aegate_core.services import pushing
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.pushing import Claim, Ending, Probe, SlotLost
 from aegate_core.services.releasing import index_released
+from aegate_core.services.rewording import reword
 from aegate_core.services.studies import close_due
 from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import open_blobs
@@ -58,6 +59,10 @@ UPKEEP_S = 0.5
 PROBE_S = 1.0
 RETRY_S = 1.0
 RELEASE_S = 1.0
+REWORD_S = 600.0
+"""How often it is asked whether search texts are of older rules: they are after an update alone."""
+REWORD_PAUSE_S = 0.05
+"""Between two batches: on SQLite others write in it."""
 LAST_STEP_S = 5.0
 """How long a step may take after a stop; within `settle`."""
 FORGET_S = 1.0
@@ -171,6 +176,7 @@ class Worker:
             self._loop(self._probe, PROBE_S),
             self._loop(self._verify, POLL_S),
             self._loop(self._index_released, RELEASE_S),
+            self._loop(self._reword, REWORD_S),
             self._loop(self._see, min(self.settings.heartbeat, _SEE).total_seconds()),
             self._loop(self._look_at_blobs, LOOK_AT_BLOBS_S),
             self._loop(self._export.step, EXPORT_S),
@@ -408,6 +414,11 @@ class Worker:
             Exception
         ) as fault:  # one object's fault must not keep others from going out; its tries are counted
             log(QUARANTINE_FAILED, error=fault_text(fault))
+
+    async def _reword(self) -> None:
+        """Make search texts of older rules anew."""
+        while not self._stopping.is_set() and await reword(self.db):
+            await _pause(self._stopping, REWORD_PAUSE_S)
 
     async def _ask(self, due: Probe) -> ProbeAnswer:
         try:

@@ -76,6 +76,8 @@ UNDO = {
         "ALTER TABLE operation DROP COLUMN error_message",
         "ALTER TABLE operation DROP COLUMN failures",
         "ALTER TABLE operation DROP COLUMN retry_at",
+        "ALTER TABLE installation DROP COLUMN search_rules",
+        "ALTER TABLE installation DROP COLUMN reworded_patient",
     ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""

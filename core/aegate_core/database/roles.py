@@ -68,6 +68,7 @@ RIGHTS: Mapping[str, Rights] = {
     | _INDEX
     | _MOVE
     | {"slot": ("UPDATE", "DELETE"), "fencing": CHANGE, "worker_state": ALL}
+    | {"installation": ("UPDATE (search_rules, reworded_patient)",)}
     | {"audit_outbox": ("INSERT", "DELETE"), "audit_collector": ALL, "verification": CHANGE}
     | {"rollup_minute": ("INSERT", "DELETE", *LOCK)},
     "api": AUDIT

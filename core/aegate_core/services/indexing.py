@@ -191,11 +191,12 @@ def _patient_row(said: PatientIdentity) -> PatientRow:
     row = PatientRow(
         said.name_alphabetic, said.name_ideographic, said.name_phonetic, said.birth_date, said.sex
     )
-    row.search_text = _name_search(row)
+    row.search_text = name_search(row)
     return row
 
 
-def _name_search(row: PatientRow) -> str:
+def name_search(row: PatientRow) -> str:
+    """Return a person's search text."""
     return name_text(row.name_alphabetic, row.name_ideographic, row.name_phonetic)
 
 
@@ -215,7 +216,7 @@ async def _update_patients(tx: Database, fresh: Iterable[_Indexed], now: datetim
         if values:
             for name, value in values.items():
                 setattr(old, name, value)
-            values["search_text"] = _name_search(old)
+            values["search_text"] = name_search(old)
             await receiving.update_patient(tx, row_id, values, now=now)
             changed.add(row_id)
     return changed
@@ -239,7 +240,7 @@ async def _describe_studies(
         source = sources[parse_resource_key(study.source_ae)]
         if not study.is_closed or not study.document_type:
             study.document_type = _document_type(study, source)
-        study.search_text = _study_search(study, people[study.patient_row_id], source)
+        study.search_text = study_search(study, people[study.patient_row_id], source)
     await receiving.write_studies(tx, studies.values())
 
 
@@ -268,7 +269,8 @@ def _document_type(study: StudyRow, source: ApplicationEntity) -> str:
     return source.document_type or next(iter(telling or study.modalities), "")
 
 
-def _study_search(study: StudyRow, person: PatientRow, source: ApplicationEntity) -> str:
+def study_search(study: StudyRow, person: PatientRow, source: ApplicationEntity) -> str:
+    """Return a study's search text."""
     return search_text(
         *(study.patient.patient_id, person.name_alphabetic, person.name_ideographic, person.name_phonetic),
         *(study.accession_number, study.study_id, study.description, study.referring_physician),

@@ -168,7 +168,7 @@ async def test_unknown_fields_name_the_nearest(api: API) -> None:
         (
             "mutation($i: SendStudiesInput!) { sendStudies(input: $i) { __typename } }",
             {"i": {}},
-            "Variable '$i': SendStudiesInput needs the field studyIds, got none",
+            "Variable '$i': SendStudiesInput needs the field destinationIds, got none",
         ),
         (
             "query($t: DateTime) { queueItems(where: {createdAt: {range: {from: $t}}}) { nodes { id } } }",

@@ -9,6 +9,16 @@ class Migration(migrations.Migration):
 
     operations = [
         ops.AddField(
+            model_name='Installation',
+            name='reworded_patient',
+            field=fields.BigIntField(null=True),
+        ),
+        ops.AddField(
+            model_name='Installation',
+            name='search_rules',
+            field=fields.IntField(null=True),
+        ),
+        ops.AddField(
             model_name='Operation',
             name='error_message',
             field=fields.CharField(null=True, max_length=256),

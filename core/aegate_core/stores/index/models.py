@@ -75,6 +75,10 @@ class Installation(Model):
 
     id = fields.IntField(primary_key=True)
     mark = fields.CharField(max_length=32)
+    search_rules = fields.IntField(null=True)
+    """By which rules all search texts are made, see `rewording.RULES`; null: some by older ones."""
+    reworded_patient = fields.BigIntField(null=True)
+    """Up to which patient (row id) they are made anew by the next rules."""
 
     class Meta:
         table = "installation"
