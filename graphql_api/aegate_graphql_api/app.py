@@ -106,7 +106,7 @@ def create_app(
     async def to_page(request: Request) -> Response:
         return RedirectResponse("/graphiql")
 
-    app = Starlette(
+    return Starlette(
         routes=[
             Route("/graphql", endpoint.answer, methods=["POST"]),
             WebSocketRoute("/graphql", live.sockets.serve),
@@ -127,8 +127,6 @@ def create_app(
         ],
         exception_handlers={HTTPException: _nothing_here},
     )
-    app.state.metrics = metrics
-    return app
 
 
 def _pages_of_others(policy: Policy) -> list[Middleware]:

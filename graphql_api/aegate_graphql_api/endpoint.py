@@ -63,11 +63,6 @@ class APIMetrics:
         self.requests = Counter(
             "aegate_api_requests", "GraphQL requests by outcome.", ["outcome"], registry=self.registry
         )
-        self.operations_failed = Counter(
-            "aegate_api_operations_failed",
-            "Changes of many that ended as FAILED in this process.",
-            registry=self.registry,
-        )
         self.streams = Gauge(
             "aegate_api_streams", "Open WebSockets and event streams.", registry=self.registry
         )

@@ -147,7 +147,6 @@ async def serve(settings: Settings) -> None:
             limits = StreamLimits(in_all=settings.streams, by_caller=settings.streams_by_caller)
             live = Live(db, authenticator, Rules(settings.policy, accesses), limits)
             app = create_app(db, authenticator, live=live, manifests=manifests)
-            failed = app.state.metrics.operations_failed.inc
             config = server_config(app, settings.grace_s, live)
             config.ssl_context_factory = None if tls is None else tls.factory()
             server = _Server(config, settings, port, live)
@@ -156,9 +155,7 @@ async def serve(settings: Settings) -> None:
                 loop.add_signal_handler(number, server.stop, number)
             tasks = [
                 asyncio.create_task(kept_up("watch", partial(_watch, settings, db, port, accesses))),
-                asyncio.create_task(
-                    kept_up("operate", partial(operate, db, settings.operation_batch, failed))
-                ),
+                asyncio.create_task(kept_up("operate", partial(operate, db, settings.operation_batch))),
             ]
             if manifests is not None:
                 sweep = partial(keep_swept, db, manifests, open_after=settings.open_after, place=Place())

@@ -63,6 +63,11 @@ class WorkerMetrics:
         self.is_database_away = Gauge(
             "aegate_database_away", "1: the database does not answer.", registry=registry
         )
+        self.operations_failed = Gauge(
+            "aegate_operations_failed",
+            "Changes of many that failed within a day, and that nobody resumed.",
+            registry=registry,
+        )
         self.certificate_not_after = Gauge(
             "aegate_client_certificate_not_after_seconds",
             "When the certificate that is shown with push.tls expires, as Unix time; none where there is none.",

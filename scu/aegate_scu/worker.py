@@ -39,7 +39,7 @@ from aegate_core.services.rewording import reword
 from aegate_core.services.studies import close_due
 from aegate_core.stopping import until_stopped
 from aegate_core.stores.blobs import open_blobs
-from aegate_core.stores.queue import breakers, upkeep, verifying
+from aegate_core.stores.queue import breakers, operations, upkeep, verifying
 from aegate_scu.delivering import Delivering, deliver, persist
 from aegate_scu.exporting import AuditExport
 from aegate_scu.metrics import WorkerMetrics
@@ -83,6 +83,9 @@ PROBES = 8
 
 _DOUBTFUL = timedelta(days=1)
 """A clock that went ahead at once by more may be wrong: nothing is removed by it for good. By feel: ages are days."""
+
+_TOLD = timedelta(days=1)
+"""How long an operation that failed is counted: somebody looked by then."""
 
 _SEE = timedelta(seconds=10)
 """How often a worker shows that it lives, and looks at the clock: well within `WORKER_SILENCE`."""
@@ -242,6 +245,7 @@ class Worker:
         if brought := await pushing.bring_back(self.db, self.settings.lease, now=now):
             log(CLOCK_SET_BACK, times=brought)
         self.metrics.troubled(await breakers.in_trouble(self.db))
+        self.metrics.operations_failed.set(await operations.failed_since(self.db, now - _TOLD))
 
     async def _take_up(self) -> None:
         """Claim until there is nothing more, or no thread is free."""

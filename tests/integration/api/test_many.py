@@ -9,6 +9,7 @@ import pytest
 
 from aegate_core.errors import StorageError
 from aegate_core.services import operations
+from aegate_core.stores.queue.operations import failed_since
 from aegate_graphql_api.operating import carry_on
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
@@ -148,6 +149,8 @@ async def test_a_batch_that_always_fails_ends_the_operation_with_words_and_it_ca
     assert failed["state"] == "FAILED"
     assert failed["errorMessage"] == "a batch failed 12 times, last by: the disk is full: make room"
     assert not await carry_on(api.db)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    assert await failed_since(api.db, yesterday) == 1
     other = as_caller(api, STRANGER)
     async with other.client:
         assert (await other.ask(RESUME, id=id))["resumeOperation"]["code"] == "NOT_FOUND"
@@ -156,6 +159,7 @@ async def test_a_batch_that_always_fails_ends_the_operation_with_words_and_it_ca
         True,
         {"state": "SCHEDULED", "failures": 0, "errorMessage": None},
     )
+    assert await failed_since(api.db, yesterday) == 0
     assert (await ended(api, id))["changedCount"] == 2
     assert (await api.ask(RESUME, id=id))["resumeOperation"]["changed"] is False
 

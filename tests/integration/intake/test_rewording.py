@@ -29,7 +29,7 @@ async def test_old_search_texts_are_made_anew_batch_by_batch(place: Place) -> No
     assert any("muller jorg" in person and "muller jorg" in study for person, study in right)
 
     async def made() -> int:
-        return sum(now == then for now, then in zip(await texts(place), right, strict=True))
+        return sum(one == other for one, other in zip(await texts(place), right, strict=True))
 
     await place.db.execute("UPDATE patient SET search_text = name_alphabetic")
     await place.db.execute("UPDATE study SET search_text = 'old'")

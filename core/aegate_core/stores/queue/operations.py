@@ -201,6 +201,15 @@ async def any_open(db: Database) -> bool:
     return await db.fetch_one(f"SELECT id FROM operation WHERE state IN {OPEN} LIMIT 1") is not None
 
 
+async def failed_since(db: Database, since: datetime) -> int:
+    """Return how many operations failed since then, and were not resumed."""
+    return int(
+        await db.fetch_value(
+            "SELECT count(*) FROM operation WHERE state = 'FAILED' AND finished_at > $1", since
+        )
+    )
+
+
 async def take(tx: Database, *, now: datetime) -> OperationRow | None:
     """Return the operation that waited longest for its next batch, locked; None where all are in others' hands.
 
