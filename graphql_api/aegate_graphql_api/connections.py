@@ -30,6 +30,40 @@ T = TypeVar("T")
 
 First = Annotated[int, strawberry.argument(description="How many, 1 to 100.")]
 After = Annotated[str | None, strawberry.argument(description="The endCursor of the page before.")]
+Last = Annotated[
+    int | None,
+    strawberry.argument(
+        description="How many from the end, 1 to 100, instead of first: the page that ends before the cursor before."
+    ),
+]
+Before = Annotated[
+    str | None, strawberry.argument(description="The startCursor of the page behind; goes with last.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which page a caller asks for."""
+
+    first: int
+    after: str | None = None
+    last: int | None = None
+    before: str | None = None
+
+    def check(self) -> None:
+        """Raise RequestRefused for a page that cannot be."""
+        if self.last is None:
+            if self.before is not None:
+                raise RequestRefused("INVALID_VALUE", "before goes with last: give both, or first and after")
+            size, name = self.first, "first"
+        else:
+            if self.after is not None:
+                raise RequestRefused("INVALID_VALUE", "after goes with first: give last and before alone")
+            size, name = self.last, "last"
+        if not 1 <= size <= LONGEST_PAGE:
+            raise RequestRefused(
+                "INVALID_VALUE", f"{name} must be 1 to {LONGEST_PAGE}, got {size}: ask page by page"
+            )
 
 
 @strawberry.enum(description="How far a count can be trusted.")
@@ -94,29 +128,29 @@ class Listing:
 
 
 async def connection(
-    context: Context, listing: Listing, make: Callable[[dict[str, Any]], T], *, first: int, after: str | None
+    context: Context, listing: Listing, make: Callable[[dict[str, Any]], T], *, page: Asked
 ) -> Connection[T]:
     """Return a page of what the caller may see. Raises RequestRefused for a page size or cursor that cannot be."""
-    if not 1 <= first <= LONGEST_PAGE:
-        raise RequestRefused(
-            "INVALID_VALUE", f"first must be 1 to {LONGEST_PAGE}, got {first}: ask page by page"
-        )
+    page.check()
+    backward = page.last is not None
+    cursor = page.before if backward else page.after
     seal = _seal(listing)
     query = PageQuery(
         order=listing.order,
-        first=first,
+        first=page.first if page.last is None else page.last,
         where=listing.where,
-        after=decode_cursor(after, seal, listing.order) if after is not None else None,
+        after=decode_cursor(cursor, seal, listing.order) if cursor is not None else None,
+        backward=backward,
     )
-    page = await read_page(context.db, listing.source, query, context.scope)
-    nodes = [make(row) for row in page.rows]
-    cursors = [_encode(keys, seal, listing.order) for keys in page.keys]
+    found = await read_page(context.db, listing.source, query, context.scope)
+    nodes = [make(row) for row in found.rows]
+    cursors = [_encode(keys, seal, listing.order) for keys in found.keys]
     return Connection(
         nodes=nodes,
         edges=[Edge(cursor=c, node=n) for c, n in zip(cursors, nodes, strict=True)],
         page_info=PageInfo(
-            has_next_page=page.has_next,
-            has_previous_page=after is not None,
+            has_next_page=cursor is not None if backward else found.has_next,
+            has_previous_page=found.has_next if backward else cursor is not None,
             start_cursor=cursors[0] if cursors else None,
             end_cursor=cursors[-1] if cursors else None,
         ),

@@ -231,12 +231,15 @@ def _merged(
 
 def _rows(node: FieldNode, *, pages: bool) -> int:
     """Return how many rows a field may answer with."""
-    for argument in node.arguments or ():
-        if argument.name.value in ("first", "ids"):
-            value = argument.value
-            if isinstance(value, IntValueNode) and len(value.value) < 6:
-                return min(max(int(value.value), 1), LONGEST_PAGE)
-            return LONGEST_PAGE
+    asked = [
+        min(max(int(a.value.value), 1), LONGEST_PAGE)
+        if isinstance(a.value, IntValueNode) and len(a.value.value) < 6
+        else LONGEST_PAGE
+        for a in node.arguments or ()
+        if a.name.value in ("first", "last", "ids")
+    ]
+    if asked:
+        return max(asked)
     return UNPAGED_LIST if pages else 1
 
 

@@ -115,11 +115,13 @@ class PageQuery:
     first: int
     where: Filter = EVERYTHING
     after: tuple[object, ...] | None = None
+    backward: bool = False
+    """The page that ends before ``after``, or is the last one; its rows stand in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows with their key values (for cursors), and whether more follow."""
+    """Rows with their key values (for cursors), and whether more follow; of one read backward, whether more precede."""
 
     rows: tuple[dict[str, object], ...]
     keys: tuple[tuple[object, ...], ...]
@@ -131,6 +133,8 @@ async def read_page(db: Database, source: Source, query: PageQuery, scope: Scope
     sql, values = page_statement(db.dialect, source, query, scope)
     rows = await db.fetch(sql, *values)
     shown = rows[: query.first]
+    if query.backward:
+        shown = shown[::-1]
     keys = tuple(tuple(row[f"key_{n}"] for n in range(len(query.order.keys))) for row in shown)
     return Page(tuple(shown), keys, len(rows) > query.first)
 
@@ -143,7 +147,7 @@ def page_statement(dialect: str, source: Source, query: PageQuery, scope: Scope)
         scope.condition(source.belongs, arguments, is_page=True),
         sql_of(query.where, source.columns, arguments),
     ]
-    direction, sign = ("DESC", "<") if query.order.descending else ("ASC", ">")
+    direction, sign = ("DESC", "<") if query.order.descending is not query.backward else ("ASC", ">")
     keys = query.order.keys
     if query.order.where:
         conditions.append(query.order.where)

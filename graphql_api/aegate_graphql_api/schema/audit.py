@@ -17,7 +17,17 @@ from aegate_core.database import as_datetime, as_json
 from aegate_core.services.audit import Area
 from aegate_core.stores.index.list_audit import AUDIT, AUDIT_ORDERS
 from aegate_core.stores.listing import EVERYTHING, AllOf, AnyOf, Compare, Filter, Op, PageQuery, read_page
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import EITHER, Caller
@@ -114,6 +124,8 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     order_by: AuditOrder = AuditOrder.NEWEST,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[AuditEvent]:
     """List audit rows that the caller may read."""
     parts = [visible(info.context.caller), filter_of(where)]
@@ -127,7 +139,7 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     listing = Listing(
         "auditEvents", AUDIT, AUDIT_ORDERS[order_by.value], AllOf(tuple(parts)), (search, where)
     )
-    return await connection(info.context, listing, event_of, first=first, after=after)
+    return await connection(info.context, listing, event_of, page=Asked(first, after, last, before))
 
 
 def visible(caller: Caller) -> Filter:

@@ -14,7 +14,17 @@ from aegate_core.decisions.moving import NotMovingCode
 from aegate_core.services.studies import OpenUnit, open_units_of
 from aegate_core.stores.index.list_studies import UNIT_ORDER, UNITS
 from aegate_core.stores.listing import AllOf, Compare, Op, read_by
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id
@@ -110,6 +120,8 @@ async def close_units(  # noqa: PLR0913 - a GraphQL field has the arguments that
     where: CloseUnitWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[CloseUnit]:
     """List units, newest first."""
     parts = [await found_of_study(info.context, search, where)]
@@ -119,7 +131,7 @@ async def close_units(  # noqa: PLR0913 - a GraphQL field has the arguments that
         parts.append(Compare("due_at", Op.IS_NULL, not open))
     asked = (outcome, open, search, where)
     listing = Listing("closeUnits", UNITS, UNIT_ORDER, AllOf(tuple(parts)), asked)
-    return await connection(info.context, listing, unit_of, first=first, after=after)
+    return await connection(info.context, listing, unit_of, page=Asked(first, after, last, before))
 
 
 async def load_open(context: Context, keys: list[int]) -> list[dict[int, OpenUnit]]:

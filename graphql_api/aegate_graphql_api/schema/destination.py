@@ -13,7 +13,17 @@ from aegate_core.database import as_datetime
 from aegate_core.decisions.breaker import BreakerState
 from aegate_core.stores.listing import AllOf, AnyOf, read_by
 from aegate_core.stores.queue.list_items import DESTINATION_ORDER, DESTINATIONS, live_counts, slots_in_use
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import ENTITIES, QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, key_of
@@ -106,12 +116,14 @@ class DestinationWhere:
     any_of: Optional[list[DestinationWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
 
 
-async def destinations(
+async def destinations(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
     search: str | None = None,
     where: DestinationWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[Destination]:
     """List destinations by name, also those that are gone."""
     parts = [filter_of(where)]
@@ -119,7 +131,7 @@ async def destinations(
         parts.append(AnyOf((term.compare("text"), term.compare("ae"))))
     asked = (search, where)
     listing = Listing("destinations", DESTINATIONS, DESTINATION_ORDER, AllOf(tuple(parts)), asked)
-    return await connection(info.context, listing, destination_of, first=first, after=after)
+    return await connection(info.context, listing, destination_of, page=Asked(first, after, last, before))
 
 
 async def destination(info: Info, id: strawberry.ID) -> Destination | None:

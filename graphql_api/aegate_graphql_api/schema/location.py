@@ -9,7 +9,17 @@ import strawberry
 
 from aegate_core.stores.index.list_resources import BY_CODE, LOCATIONS
 from aegate_core.stores.listing import AllOf, Compare, Op
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Info
 from aegate_graphql_api.permissions import EITHER
 
@@ -22,13 +32,18 @@ class Location:
     display_name: str = strawberry.field(description="Its name for people, such as Emergency Room.")
 
 
-async def locations(
-    info: Info, starts_with: str | None = None, first: First = DEFAULT_FIRST, after: After = None
+async def locations(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
+    info: Info,
+    starts_with: str | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[Location]:
     """List locations by code."""
     where = AllOf((Compare("code", Op.STARTS_WITH, starts_with),) if starts_with else ())
     listing = Listing("locations", LOCATIONS, BY_CODE, where, starts_with)
-    return await connection(info.context, listing, location_of, first=first, after=after)
+    return await connection(info.context, listing, location_of, page=Asked(first, after, last, before))
 
 
 def location_of(row: Mapping[str, Any]) -> Location:

@@ -12,7 +12,17 @@ import strawberry
 from aegate_core.database import as_datetime, as_json
 from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
 from aegate_core.stores.queue.operations import OPERATION_ORDER, OPERATIONS, RESULT_ORDER, RESULTS
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, number_of
@@ -103,12 +113,14 @@ class Operation(Node):
     finished_at: datetime | None = strawberry.field(description="When it ended, however it did.")
 
     @strawberry.field(description="What became of each thing, in its order.")
-    async def results(
+    async def results(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
         self,
         info: Info,
         outcome: OperationOutcome | None = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> Connection[OperationResult]:
         """Page through the things."""
         where: list[Filter] = [Compare("operation", Op.EQ, self.key)]
@@ -118,17 +130,22 @@ class Operation(Node):
         listing = Listing("operationResults", RESULTS, RESULT_ORDER, AllOf(tuple(where)), asked)
         kind = self.target_kind
         return await connection(
-            info.context, listing, lambda row: _result_of(row, kind), first=first, after=after
+            info.context, listing, lambda row: _result_of(row, kind), page=Asked(first, after, last, before)
         )
 
 
-async def operations(
-    info: Info, state: OperationState | None = None, first: First = DEFAULT_FIRST, after: After = None
+async def operations(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
+    info: Info,
+    state: OperationState | None = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[Operation]:
     """List operations, newest first."""
     where = AllOf(()) if state is None else Compare("state", Op.EQ, state.value)
     listing = Listing("operations", OPERATIONS, OPERATION_ORDER, where, state)
-    return await connection(info.context, listing, operation_of, first=first, after=after)
+    return await connection(info.context, listing, operation_of, page=Asked(first, after, last, before))
 
 
 async def operation(info: Info, id: strawberry.ID) -> Operation | None:

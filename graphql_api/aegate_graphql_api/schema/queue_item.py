@@ -25,7 +25,17 @@ from aegate_core.stores.queue.list_items import (
     ITEMS,
     destination_ids,
 )
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
@@ -203,12 +213,14 @@ class QueueItem(Node):
         )
 
     @strawberry.field(description="What became of each instance.")
-    async def instances(
+    async def instances(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
         self,
         info: Info,
         state: InstanceState | None = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> Connection[DeliveryInstance]:
         """Page through the instances."""
         where: list[Filter] = [Compare("delivery", Op.EQ, self.key)]
@@ -216,15 +228,20 @@ class QueueItem(Node):
             where.append(Compare("state", Op.EQ, state.value))
         asked = (self.key, state)
         listing = Listing("itemInstances", ITEM_INSTANCES, ITEM_INSTANCE_ORDER, AllOf(tuple(where)), asked)
-        return await connection(info.context, listing, instance_of, first=first, after=after)
+        return await connection(info.context, listing, instance_of, page=Asked(first, after, last, before))
 
     @strawberry.field(description="Every transition, newest first.")
     async def history(
-        self, info: Info, first: First = DEFAULT_FIRST, after: After = None
+        self,
+        info: Info,
+        first: First = DEFAULT_FIRST,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> Connection[DeliveryEvent]:
         """Page through the transitions."""
         listing = Listing("history", EVENTS, EVENT_ORDER, Compare("delivery", Op.EQ, self.key), self.key)
-        return await connection(info.context, listing, event_of, first=first, after=after)
+        return await connection(info.context, listing, event_of, page=Asked(first, after, last, before))
 
 
 @strawberry.enum(description="Orders that an index serves.")
@@ -293,11 +310,13 @@ async def queue_items(  # noqa: PLR0913 - a GraphQL field has the arguments that
     order_by: QueueOrder = QueueOrder.NEWEST,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[QueueItem]:
     """List queue items."""
     found = await items_filter(info.context, search, where)
     listing = Listing("queueItems", ITEMS, ITEM_ORDERS[order_by.name], found, (search, where))
-    return await connection(info.context, listing, item_of, first=first, after=after)
+    return await connection(info.context, listing, item_of, page=Asked(first, after, last, before))
 
 
 async def queue_item(info: Info, id: strawberry.ID) -> QueueItem | None:

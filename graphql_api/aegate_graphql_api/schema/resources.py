@@ -13,7 +13,17 @@ from aegate_core.resources.versions import spec_version
 from aegate_core.stores.index.freshness import stale_scopes
 from aegate_core.stores.index.list_resources import BY_NAME, ENTITIES, PARTITIONS, ROUTES
 from aegate_core.stores.listing import AllOf, Filter, Op, read_by
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import ANYONE, EITHER, QUEUE
 from aegate_graphql_api.permissions import ENTITIES as ENTITIES_NEED
@@ -150,17 +160,19 @@ class ApplicationEntityWhere:
     any_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
 
 
-async def application_entities(
+async def application_entities(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
     search: str | None = None,
     where: ApplicationEntityWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[ApplicationEntity]:
     """List AEs by name."""
     parts = AllOf((filter_of(where), _searched(search, {"title": "title", "location": "location_code"})))
     listing = Listing("applicationEntities", ENTITIES, BY_NAME, parts, (search, where))
-    return await connection(info.context, listing, entity_of, first=first, after=after)
+    return await connection(info.context, listing, entity_of, page=Asked(first, after, last, before))
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -191,30 +203,34 @@ class PatientPartitionWhere:
     any_of: Optional[list[PatientPartitionWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
 
 
-async def image_routes(
+async def image_routes(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
     search: str | None = None,
     where: ImageRouteWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[ImageRoute]:
     """List routes by name."""
     parts = AllOf((filter_of(where), _searched(search, {"name": "name"})))
     listing = Listing("imageRoutes", ROUTES, BY_NAME, parts, (search, where))
-    return await connection(info.context, listing, route_of, first=first, after=after)
+    return await connection(info.context, listing, route_of, page=Asked(first, after, last, before))
 
 
-async def partitions(
+async def partitions(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
     search: str | None = None,
     where: PatientPartitionWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[PatientPartition]:
     """List patient partitions by name; a namespace's ``default`` exists without being listed."""
     parts = AllOf((filter_of(where), _searched(search, {"name": "name"})))
     listing = Listing("partitions", PARTITIONS, BY_NAME, parts, (search, where))
-    return await connection(info.context, listing, partition_of, first=first, after=after)
+    return await connection(info.context, listing, partition_of, page=Asked(first, after, last, before))
 
 
 def _searched(search: str | None, prefixes: Mapping[str, str]) -> Filter:

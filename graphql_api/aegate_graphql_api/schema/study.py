@@ -20,7 +20,17 @@ from aegate_core.stores.index.list_studies import (
     STUDY_ORDERS,
 )
 from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
@@ -82,13 +92,18 @@ class Series(Node):
 
     @strawberry.field(description="In the order of their first arrival.")
     async def instances(
-        self, info: Info, first: First = DEFAULT_FIRST, after: After = None
+        self,
+        info: Info,
+        first: First = DEFAULT_FIRST,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> Connection[Instance]:
         """Page through the instances."""
         listing = Listing(
             "instances", INSTANCES, INSTANCE_ORDER, Compare("series", Op.EQ, self.key), self.key
         )
-        return await connection(info.context, listing, instance_of, first=first, after=after)
+        return await connection(info.context, listing, instance_of, page=Asked(first, after, last, before))
 
 
 @strawberry.type(description="A study in a partition.", directives=[QUEUE, PATIENT_DATA])
@@ -189,11 +204,13 @@ async def studies(  # noqa: PLR0913 - a GraphQL field has the arguments that cal
     order_by: StudyOrder = StudyOrder.NEWEST_ARRIVAL,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[Study]:
     """List studies."""
     found = await studies_filter(info.context, search, where)
     listing = Listing("studies", STUDIES, STUDY_ORDERS[order_by.name], found, (search, where))
-    return await connection(info.context, listing, study_of, first=first, after=after)
+    return await connection(info.context, listing, study_of, page=Asked(first, after, last, before))
 
 
 async def studies_filter(context: Context, search: str | None, where: StudyWhere | None) -> Filter:

@@ -13,7 +13,17 @@ from aegate_core.decisions.resolutions import Resolution, choices
 from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.index.list_studies import CONFLICT_ORDER, CONFLICTS, QUARANTINE, QUARANTINE_ORDER
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import (
+    DEFAULT_FIRST,
+    After,
+    Asked,
+    Before,
+    Connection,
+    First,
+    Last,
+    Listing,
+    connection,
+)
 from aegate_graphql_api.context import Info, moment
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id
@@ -121,11 +131,13 @@ async def conflicts(  # noqa: PLR0913 - a GraphQL field has the arguments that c
     where: ConflictWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[Conflict]:
     """List conflicts, newest first; ``resolved`` null: all of them."""
     found = AllOf((_resolved(resolved), await found_of_study(info.context, search, where)))
     listing = Listing("conflicts", CONFLICTS, CONFLICT_ORDER, found, (resolved, search, where))
-    return await connection(info.context, listing, conflict_of, first=first, after=after)
+    return await connection(info.context, listing, conflict_of, page=Asked(first, after, last, before))
 
 
 async def quarantined_objects(  # noqa: PLR0913 - as above
@@ -135,6 +147,8 @@ async def quarantined_objects(  # noqa: PLR0913 - as above
     where: QuarantinedObjectWhere | None = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
+    last: Last = None,
+    before: Before = None,
 ) -> Connection[QuarantinedObject]:
     """List quarantined objects, newest first; ``resolved`` null: all of them."""
     parts = [_resolved(resolved), filter_of(where)]
@@ -144,7 +158,7 @@ async def quarantined_objects(  # noqa: PLR0913 - as above
         parts.append(sources if term.prefix else AnyOf((sources, term.compare("reason"))))
     asked = (resolved, search, where)
     listing = Listing("quarantinedObjects", QUARANTINE, QUARANTINE_ORDER, AllOf(tuple(parts)), asked)
-    return await connection(info.context, listing, quarantined_of, first=first, after=after)
+    return await connection(info.context, listing, quarantined_of, page=Asked(first, after, last, before))
 
 
 def _resolved(resolved: bool | None) -> Filter:

@@ -104,15 +104,15 @@ async def walk_while_it_changes(db: Database, table: Table, order: Order, chance
     stayed = await all_rows(db, table, order)
     seen: list[int] = []
     after: str | None = None
+    backward = chance.random() < 0.5
     while True:
         keys = None if after is None else decode_cursor(after, SEAL, order)
-        page = await read_page(
-            db, table.source, PageQuery(order, chance.randrange(1, 9), after=keys), ALL_ROWS
-        )
+        query = PageQuery(order, chance.randrange(1, 9), after=keys, backward=backward)
+        page = await read_page(db, table.source, query, ALL_ROWS)
         seen += [int(str(k[-1])) for k in page.keys]
         if not page.has_next:
             break
-        after = _encode(page.keys[-1], SEAL, order)
+        after = _encode(page.keys[0 if backward else -1], SEAL, order)
         for _ in range(chance.randrange(4)):
             row = chance.choice(sorted(stayed))
             if chance.random() < 0.3:

@@ -377,3 +377,15 @@ async def counted(url: str) -> dict[str, Any]:
         row = await db.fetch_one("SELECT state, processed FROM operation")
         assert row is not None
         return {**row, **{name: await db.fetch_value(sql) for name, sql in COUNTS.items()}}
+
+
+async def test_a_dry_run_as_an_operation_tells_each_fate_and_changes_nothing(busy: API) -> None:
+    before = await states(busy)
+    started = await change(busy, "holdQueueItems", {"where": {}}, dryRun=True, asOperation=True)
+    assert started["operation"]["total"] == MANY
+    while await carry_on(busy.db, 200):
+        assert await states(busy) == before
+    done = (await busy.ask(OPERATION, id=started["operation"]["id"]))["operation"]
+    assert (done["state"], done["changedCount"], done["leftCount"]) == ("COMPLETED", MANY, 0)
+    assert await states(busy) == before
+    assert [a["action"] for a in await busy.audit()] == ["holdQueueItems"]

@@ -104,3 +104,26 @@ async def test_total_count_stops_at_ten_thousand(empty_api: API) -> None:
         '{ studies(search: "study:1.2.", first: 1) { totalCount { value precision } } }'
     )
     assert data["studies"]["totalCount"] == {"value": 1, "precision": "EXACT"}
+
+
+@pytest.mark.parametrize("order", ["NEWEST_ARRIVAL", "OLDEST_STUDY_DATE"])
+async def test_pages_from_the_end_are_the_list_in_its_order(empty_api: API, order: str) -> None:
+    await insert_studies(empty_api, 11)
+    whole = await walk(empty_api, 100, order)
+    query = """query($last: Int, $before: String, $after: String, $order: StudyOrder!) {
+      studies(last: $last, before: $before, after: $after, orderBy: $order) { nodes { studyInstanceUid }
+        pageInfo { hasNextPage hasPreviousPage startCursor } } }"""
+    for last in (1, 3, 10, 11, 12):
+        found: list[str] = []
+        before: str | None = None
+        while True:
+            page = (await empty_api.ask(query, last=last, before=before, order=order))["studies"]
+            found = [n["studyInstanceUid"] for n in page["nodes"]] + found
+            assert page["pageInfo"]["hasNextPage"] is (before is not None)
+            if not page["pageInfo"]["hasPreviousPage"]:
+                break
+            before = page["pageInfo"]["startCursor"]
+        assert found == whole
+    for wrong in ({"last": 0}, {"last": 101}, {"before": before or "x"}, {"last": 1, "after": "x"}):
+        refused = await empty_api.refused(query, order=order, **wrong)
+        assert refused["extensions"]["code"] == "INVALID_VALUE"
