@@ -64,7 +64,10 @@ async def run(program: Path, served: Served, *words: str, token: str | None = No
 
 async def test_it_finds_holds_and_is_told_what_is_refused(program: Path, api: API, served: Served) -> None:
     first, second = (await api.ask(ITEMS))["queueItems"]["nodes"]
-    assert await run(program, served, "find", "modality:CT") == (0, [f"CT {sentinel.STUDY_DESCRIPTION}: 3 images"])
+    assert await run(program, served, "find", "modality:CT") == (
+        0,
+        [f"CT {sentinel.STUDY_DESCRIPTION}: 3 images"],
+    )
     assert await run(program, served, "hold", first["id"], "being mended") == (
         0,
         [f"{first['id']} is HELD, version 2"],
