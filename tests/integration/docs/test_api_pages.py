@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ async def ask(
 ) -> dict[str, Any]:
     """Return the body of the answer; of a subscription its first message."""
     body = {"query": step.operation, "variables": variables}
-    if not step.operation.lstrip().startswith("subscription"):
+    if not re.search(r"^subscription\b", step.operation, re.MULTILINE):
         answer: dict[str, Any] = (await client.post(url, json=body)).json()
         return answer
     async with client.stream("POST", url, json=body, headers={"Accept": "text/event-stream"}) as stream:
