@@ -46,7 +46,7 @@ in_words(
     "What an audit row is about.",
     name="AuditArea",
     QUEUE="What was done to queue items, destinations and conflicts.",
-    IMAGES="What was received, sent and removed, and who was refused an association.",
+    IMAGES="What was received, sent and removed.",
     ACCESS="Who read patient data.",
     ENTITIES="Changes of Application Entities, routes, partitions and locations; for holders of AE_EDITOR.",
 )(Area)
