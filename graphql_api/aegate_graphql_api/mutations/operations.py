@@ -10,6 +10,7 @@ from aegate_core.database import Database
 from aegate_core.services import operations
 from aegate_core.stores.listing import read_by
 from aegate_core.stores.queue.operations import OPERATIONS
+from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Info
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
@@ -38,11 +39,13 @@ class OperationChanged:
 
 CancelOperationResult = Annotated[
     Union[OperationChanged, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("CancelOperationResult"),
+    strawberry.union(
+        "CancelOperationResult", description="The operation after the change, or why nothing was changed."
+    ),
 ]
 
 
-async def cancel_operation(info: Info, id: strawberry.ID) -> CancelOperationResult:
+async def cancel_operation(info: Info, id: Id) -> CancelOperationResult:
     """End an operation before its next batch."""
     context = info.context
 

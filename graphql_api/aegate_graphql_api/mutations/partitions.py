@@ -10,6 +10,7 @@ import strawberry
 from aegate_core.stores.index.projections import Projection
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.inputs.specs import PatientPartitionSpecInput
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
 from aegate_graphql_api.mutations.resource_inputs import (
     ANSWERED,
@@ -44,7 +45,10 @@ class PatientPartitionChanged:
 
 PatientPartitionResult = Annotated[
     Union[PatientPartitionChanged, ResourceProblems],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("PatientPartitionResult"),
+    strawberry.union(
+        "PatientPartitionResult",
+        description="The patient partition after the change, or why nothing was changed.",
+    ),
 ]
 
 
@@ -54,7 +58,9 @@ class CreatePatientPartitionInput:
 
     name: str = strawberry.field(description="Its name, such as main-house, in lower case.")
     namespace: str = strawberry.field(default="default", description=NAMESPACE)
-    labels: StringMap | None = strawberry.field(default=None, description="Its labels.")
+    labels: StringMap | None = strawberry.field(
+        default=None, description='Its labels: {"department": "radiology"}.'
+    )
     spec: PatientPartitionSpecInput = strawberry.field(
         description="Who issues its patient ids, and how long things are kept."
     )
@@ -67,7 +73,7 @@ class CreatePatientPartitionInput:
 class UpdatePatientPartitionInput:
     """What is to change of a patient partition."""
 
-    id: strawberry.ID = strawberry.field(description="Its id.")
+    id: strawberry.ID = strawberry.field(description="Its id, from an answer of this API.")
     labels: StringMap | None = strawberry.field(default=None, description=LABELS)
     spec: PatientPartitionSpecInput | None = strawberry.field(
         default=None,
@@ -78,7 +84,9 @@ class UpdatePatientPartitionInput:
     dry_run: bool = strawberry.field(default=False, description=DRY_RUN)
 
 
-async def create_patient_partition(info: Info, input: CreatePatientPartitionInput) -> PatientPartitionResult:
+async def create_patient_partition(
+    info: Info, input: Annotated[CreatePatientPartitionInput, ASKED]
+) -> PatientPartitionResult:
     """Create a patient partition."""
     context = info.context
     return await _declare(
@@ -92,7 +100,9 @@ async def create_patient_partition(info: Info, input: CreatePatientPartitionInpu
     )
 
 
-async def update_patient_partition(info: Info, input: UpdatePatientPartitionInput) -> PatientPartitionResult:
+async def update_patient_partition(
+    info: Info, input: Annotated[UpdatePatientPartitionInput, ASKED]
+) -> PatientPartitionResult:
     """Change a patient partition."""
     context = info.context
     return await _declare(
@@ -103,7 +113,9 @@ async def update_patient_partition(info: Info, input: UpdatePatientPartitionInpu
     )
 
 
-async def delete_patient_partition(info: Info, input: ChooseResourceInput) -> PatientPartitionResult:
+async def delete_patient_partition(
+    info: Info, input: Annotated[ChooseResourceInput, ASKED]
+) -> PatientPartitionResult:
     """Delete a patient partition."""
     context = info.context
     return await _declare(

@@ -17,6 +17,7 @@ from aegate_core.stores.index.list_studies import INSTANCES, SERIES, STUDIES
 from aegate_core.stores.listing import Source
 from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     NotFoundProblem,
@@ -38,7 +39,7 @@ class StudiesSent:
     """Queue items made by hand."""
 
     keys: strawberry.Private[tuple[int, ...]]
-    dry_run: bool
+    dry_run: bool = strawberry.field(description="true: nothing was put into the queue.")
 
     @strawberry.field(description="How many queue items; with dryRun, how many there would be.")
     def count(self) -> int:
@@ -56,7 +57,7 @@ class StudiesSent:
 
 SendResult = Annotated[
     Union[StudiesSent, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("SendResult"),
+    strawberry.union("SendResult", description="What was put into the queue, or why nothing was."),
 ]
 
 
@@ -101,17 +102,17 @@ class SendInstancesInput:
     dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
 
 
-async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
+async def send_studies(info: Info, input: Annotated[SendStudiesInput, ASKED]) -> SendResult:
     """Send studies to destinations by hand."""
     return await _send(info.context, "sendStudies", Level.STUDY, input.study_ids, input)
 
 
-async def send_series(info: Info, input: SendSeriesInput) -> SendResult:
+async def send_series(info: Info, input: Annotated[SendSeriesInput, ASKED]) -> SendResult:
     """Send series to destinations by hand."""
     return await _send(info.context, "sendSeries", Level.SERIES, input.series_ids, input)
 
 
-async def send_instances(info: Info, input: SendInstancesInput) -> SendResult:
+async def send_instances(info: Info, input: Annotated[SendInstancesInput, ASKED]) -> SendResult:
     """Send images to destinations by hand."""
     return await _send(info.context, "sendInstances", Level.IMAGE, input.instance_ids, input)
 

@@ -15,6 +15,7 @@ from aegate_core.stores.listing import read_by
 from aegate_core.stores.queue.history import Note
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.limits import LONGEST_PAGE
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     ConflictProblem,
@@ -63,7 +64,9 @@ class ConflictResolved:
 
 ResolveConflictResult = Annotated[
     Union[ConflictResolved, ValidationProblem, NotFoundProblem, ConflictProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("ResolveConflictResult"),
+    strawberry.union(
+        "ResolveConflictResult", description="What the decision did, or why nothing was changed."
+    ),
 ]
 
 LONGEST_REASON = 200
@@ -77,7 +80,9 @@ def _note(context: Context, reason: str | None) -> Note:
     return Note(context.caller.name, context.now, message=reason)
 
 
-async def resolve_conflict(info: Info, input: ResolveConflictInput) -> ResolveConflictResult:
+async def resolve_conflict(
+    info: Info, input: Annotated[ResolveConflictInput, ASKED]
+) -> ResolveConflictResult:
     """Decide about a conflict."""
     context = info.context
 
@@ -138,11 +143,15 @@ class QuarantinedReleased:
 
 ReleaseQuarantinedResult = Annotated[
     Union[QuarantinedReleased, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("ReleaseQuarantinedResult"),
+    strawberry.union(
+        "ReleaseQuarantinedResult", description="What was marked as looked at, or why nothing was changed."
+    ),
 ]
 
 
-async def release_quarantined(info: Info, input: ReleaseQuarantinedInput) -> ReleaseQuarantinedResult:
+async def release_quarantined(
+    info: Info, input: Annotated[ReleaseQuarantinedInput, ASKED]
+) -> ReleaseQuarantinedResult:
     """Say that quarantined objects were looked at."""
     context = info.context
 

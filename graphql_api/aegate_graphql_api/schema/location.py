@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 
@@ -23,7 +23,12 @@ class Location:
 
 
 async def locations(
-    info: Info, starts_with: str | None = None, first: First = DEFAULT_FIRST, after: After = None
+    info: Info,
+    starts_with: Annotated[
+        str | None, strawberry.argument(description="How the code begins, such as E; left out: all.")
+    ] = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
 ) -> Connection[Location]:
     """List locations by code."""
     where = AllOf((Compare("code", Op.STARTS_WITH, starts_with),) if starts_with else ())

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import strawberry
 
 from aegate_core.database import as_datetime, as_json
 from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
 from aegate_core.stores.queue.operations import OPERATION_ORDER, OPERATIONS, RESULT_ORDER, RESULTS
-from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Listing, connection
+from aegate_graphql_api.connections import DEFAULT_FIRST, After, Connection, First, Id, Listing, connection
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import Node, global_id, number_of
@@ -95,7 +95,10 @@ class Operation(Node):
     async def results(
         self,
         info: Info,
-        outcome: OperationOutcome | None = None,
+        outcome: Annotated[
+            OperationOutcome | None,
+            strawberry.argument(description="Those of this outcome alone; left out: all."),
+        ] = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
     ) -> Connection[OperationResult]:
@@ -112,7 +115,12 @@ class Operation(Node):
 
 
 async def operations(
-    info: Info, state: OperationState | None = None, first: First = DEFAULT_FIRST, after: After = None
+    info: Info,
+    state: Annotated[
+        OperationState | None, strawberry.argument(description="Those in this state alone; left out: all.")
+    ] = None,
+    first: First = DEFAULT_FIRST,
+    after: After = None,
 ) -> Connection[Operation]:
     """List operations, newest first."""
     where = AllOf(()) if state is None else Compare("state", Op.EQ, state.value)
@@ -120,7 +128,7 @@ async def operations(
     return await connection(info.context, listing, operation_of, first=first, after=after)
 
 
-async def operation(info: Info, id: strawberry.ID) -> Operation | None:
+async def operation(info: Info, id: Id) -> Operation | None:
     """Return one operation."""
     return cast(
         "Operation | None", await info.context.loader(load_operations).load(number_of(id, "Operation"))
