@@ -111,7 +111,7 @@ class DeliveryEvent:
     )
     to_state: DeliveryState = strawberry.field(description="The state after.")
     actor: str = strawberry.field(
-        description="Who did it: the name of a token or account, or the part of aegate that acted."
+        description="Who did it: the name of a token or account, the route, or the part of aegate that acted."
     )
     code: str | None = strawberry.field(description="Why, for programs; null: nothing special.")
     message: str | None = strawberry.field(description="Why, in words, such as the reason that was given.")

@@ -41,7 +41,7 @@ in_words(
     KEEP_NEWER="Of a SAME_UID_OTHER_CONTENT: leave it so, the newer content counts.",
     KEEP_OLDER="Of a SAME_UID_OTHER_CONTENT: let the older content count, which is what is sent by hand and shown from "
     "then on; queue items keep what they were made with.",
-    KEEP_BOTH="Of a SAME_UID_OTHER_STUDY: leave it so, the image is in both studies.",
+    KEEP_BOTH="Of a SAME_UID_OTHER_STUDY: leave it so, each study keeps its own image of that id.",
 )(Resolution)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from aegate_graphql_api.documents import TrustedDocuments
+from aegate_graphql_api.policy import Policy
 from tests import sentinel
 from tests.integration.api.clients import API
 from tests.integration.api.serving import Served
@@ -80,6 +83,14 @@ async def test_it_finds_holds_and_is_told_what_is_refused(program: Path, api: AP
     )
     states = [(i["id"], i["state"]) for i in (await api.ask(ITEMS))["queueItems"]["nodes"]]
     assert states == [(first["id"], "HELD"), (second["id"], "SCHEDULED")]
+
+
+async def test_a_server_that_runs_trusted_documents_alone_takes_what_the_build_wrote(program: Path) -> None:
+    written = program.parents[1] / "src" / "gql" / "persisted-documents.json"
+    trusted = TrustedDocuments(Policy(documents=written, only_trusted=True))
+    trusted.load()
+    for id, text in json.loads(written.read_text()).items():
+        assert trusted.text_of({"documentId": id}) == text
 
 
 async def test_an_error_keeps_its_code(program: Path, served: Served) -> None:
