@@ -21,8 +21,9 @@ check "format" ruff format --check .
 check "lint" ruff check .
 check "types" mypy
 check "types of the lab" mypy --explicit-package-bases tests/cluster
-check "types of tools" mypy tools/chart tools/images
+check "types of tools" mypy tools/api tools/chart tools/images
 check "generated files of the chart" python -m tools.chart --check
+check "what breaks clients of the API" python -m tools.api check
 check "import floors" lint-imports
 check "layout" python -m pytest -q -p no:cacheprovider tests/unit/test_layout.py
 check "lock files" tools/lock.sh check

@@ -13,7 +13,7 @@ if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
 
 # What comes from npm, by lock files that name no registry; only for the tests that are no list of their own.
 [ $# -eq 0 ] || exit 0
-for lock in tests/*/*/package-lock.json; do
+for lock in tests/*/*/package-lock.json examples/*/package-lock.json; do
   folder=${lock%/*}
   [ "$folder/node_modules/.package-lock.json" -nt "$lock" ] || (cd "$folder" && npm ci --silent)
 done

@@ -24,6 +24,7 @@ from aegate_graphql_api.context import Context, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE, UNPAGED_LIST
 from aegate_graphql_api.permissions import ANYONE
+from aegate_graphql_api.schema.enums import in_words
 
 VERSION = 1
 T = TypeVar("T")
@@ -38,6 +39,20 @@ Last = Annotated[
 ]
 Before = Annotated[
     str | None, strawberry.argument(description="The startCursor of the page behind; goes with last.")
+]
+Search = Annotated[
+    str | None,
+    strawberry.argument(
+        description="As typed into one box: each word must be somewhere in what is searched, part of a word is enough "
+        "(3 characters at least); a field's name before a colon searches that field alone, as in location:ER."
+    ),
+]
+Id = Annotated[strawberry.ID, strawberry.argument(description="Its id, from an answer of this API.")]
+By = strawberry.argument(description="What the rows must fulfil; left out: all rows.")
+Sort = strawberry.argument(description="In which order the rows come.")
+Resolved = Annotated[
+    bool | None,
+    strawberry.argument(description="false: those nobody dealt with yet. true: the others. null: all."),
 ]
 
 
@@ -66,7 +81,11 @@ class Asked:
             )
 
 
-@strawberry.enum(description="How far a count can be trusted.")
+@in_words(
+    "How far a count can be trusted.",
+    EXACT="There are just as many.",
+    AT_LEAST="There are as many and more: counting stopped.",
+)
 class Precision(StrEnum):
     """How far a count can be trusted."""
 
@@ -78,35 +97,49 @@ class Precision(StrEnum):
 class TotalCount:
     """A capped count."""
 
-    value: int
-    precision: Precision
+    value: int = strawberry.field(description="The number, at most 10,000.")
+    precision: Precision = strawberry.field(
+        description="EXACT, or AT_LEAST where there are more than value says."
+    )
 
 
 @strawberry.type(description="Where a page stands.", directives=[ANYONE])
 class PageInfo:
     """Where a page stands."""
 
-    has_next_page: bool
-    has_previous_page: bool
-    start_cursor: str | None
-    end_cursor: str | None
+    has_next_page: bool = strawberry.field(
+        description="true: there are more; ask again with endCursor as after."
+    )
+    has_previous_page: bool = strawberry.field(
+        description="true: the page was asked for with after, so there is something before it."
+    )
+    start_cursor: str | None = strawberry.field(
+        description="The place of the page's first row; null: it has none."
+    )
+    end_cursor: str | None = strawberry.field(
+        description="The place of the page's last row, for the next question's after; null: it has none."
+    )
 
 
 @strawberry.type(description="An item with its cursor.", directives=[ANYONE])
 class Edge(Generic[T]):
     """An item with its cursor."""
 
-    cursor: str
-    node: T
+    cursor: str = strawberry.field(
+        description="The place of this row in the list: as after it gives what follows."
+    )
+    node: T = strawberry.field(description="The row itself.")
 
 
 @strawberry.type(description="A page of a list.", directives=[ANYONE])
 class Connection(Generic[T]):
     """A page of a list."""
 
-    edges: list[Edge[T]]
-    nodes: list[T]
-    page_info: PageInfo
+    edges: list[Edge[T]] = strawberry.field(description="The rows of the page, each with its cursor.")
+    nodes: list[T] = strawberry.field(
+        description="The rows of the page; use these unless you need a cursor for each."
+    )
+    page_info: PageInfo = strawberry.field(description="Whether there is more, and how to ask for it.")
     counter: strawberry.Private[Callable[[], Awaitable[tuple[int, bool]]]]
 
     @strawberry.field(description="How many the whole list has; costs a query of its own.")

@@ -14,12 +14,15 @@ from strawberry.schema_directive import Location
 
 from aegate_core.stores.scope import Scope
 from aegate_graphql_api.permission import Permission
+from aegate_graphql_api.schema.enums import in_words
 
-strawberry.enum(
-    Permission,
-    description="What a token may do. TOKEN: held by every valid one. DICOM_QUEUE: the image queue and its settings "
-    "(read, hold, resume, retry, cancel, priority, send, routes). AE_EDITOR: Application Entities.",
-)
+in_words(
+    "What a token may do.",
+    TOKEN="Held by every valid token: ask who you are.",
+    DICOM_QUEUE="The image queue and its settings: see studies and patients, hold, resume, retry, cancel, send, edit "
+    "routes.",
+    AE_EDITOR="Application Entities, locations and patient partitions: see and change them.",
+)(Permission)
 
 
 @strawberry.schema_directive(
@@ -29,7 +32,7 @@ strawberry.enum(
 class Access:
     """The need of a field, or of all fields of a type that declare nothing themselves."""
 
-    any_of: list[Permission]
+    any_of: list[Permission] = strawberry.field(description="One of these must hold, too.")
 
 
 ANYONE = Access(any_of=[Permission.TOKEN])

@@ -16,7 +16,7 @@ What = str | Callable[[], str]
 """What was waited for: a sentence, or what makes one when it did not come."""
 
 
-def eventually(condition: Callable[[], T], *, deadline_s: float = 10, what: What = "") -> T:
+def eventually(condition: Callable[[], T], *, deadline_s: float = 30, what: What = "") -> T:
     """Return the first true value of ``condition()``. Raises AssertionError when there is none in time."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
@@ -28,16 +28,16 @@ def eventually(condition: Callable[[], T], *, deadline_s: float = 10, what: What
 
 @overload
 async def eventually_async(
-    condition: Callable[[], Awaitable[T]], *, deadline_s: float = 10, what: What = ""
+    condition: Callable[[], Awaitable[T]], *, deadline_s: float = 30, what: What = ""
 ) -> T: ...
 
 
 @overload
-async def eventually_async(condition: Callable[[], T], *, deadline_s: float = 10, what: What = "") -> T: ...
+async def eventually_async(condition: Callable[[], T], *, deadline_s: float = 30, what: What = "") -> T: ...
 
 
 async def eventually_async(
-    condition: Callable[[], Awaitable[T] | T], *, deadline_s: float = 10, what: What = ""
+    condition: Callable[[], Awaitable[T] | T], *, deadline_s: float = 30, what: What = ""
 ) -> T:
     """Return the first true value of ``condition()``, awaited if need be, without blocking the event loop."""
     end = time.monotonic() + deadline_s

@@ -22,7 +22,7 @@ NO_DISTRIBUTION = {"bench", "examples", "tests", "tools"}
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 80
 GENERATED = re.compile(
-    r"(.*/)?requirements.*\.lock|.*/go\.(mod|sum)|graphql_api/schema\.graphql|crds/.*|"
+    r"(.*/)?requirements.*\.lock|.*/go\.(mod|sum)|.*/package-lock\.json|graphql_api/(released/)?schema\.graphql|crds/.*|"
     r"charts/aegate/(values.*|files/((crds|policies)/.*|dashboard.json))|tests/cluster/chart/snapshots/.*|"
     r".*/migrations/.*|.*/static/.*|LICENSE"
 )

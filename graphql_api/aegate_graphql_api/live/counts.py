@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime
+from typing import Annotated
+
+import strawberry
 
 from aegate_core.stores.changes import feed
 from aegate_graphql_api.context import Context, Info
@@ -18,7 +21,13 @@ EVERY_S = 1.0
 
 
 async def dashboard_counts(
-    info: Info, finished_since: datetime | None = None
+    info: Info,
+    finished_since: Annotated[
+        datetime | None,
+        strawberry.argument(
+            description="Count what was finished since then, at most 7 days back; left out: since midnight, UTC."
+        ),
+    ] = None,
 ) -> AsyncGenerator[Dashboard, None]:
     """Tell the counts, and again when they changed, at most once a second."""
     told: Dashboard | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
 
 import strawberry
 
@@ -10,7 +11,7 @@ from aegate_core.stores.index.list_resources import BY_NAME, ENTITIES
 from aegate_core.stores.listing import PageQuery, read_page
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.limits import LONGEST_PAGE
-from aegate_graphql_api.live.following import Resume, deliveries, following, hub_of
+from aegate_graphql_api.live.following import WATCHED, Resume, deliveries, following, hub_of
 from aegate_graphql_api.live.hub import Delivered, Mailbox
 from aegate_graphql_api.live.watching import Watch, one_of
 from aegate_graphql_api.permissions import ENTITIES as ENTITIES_NEED
@@ -52,7 +53,7 @@ class ApplicationEntityUpdate:
 
 
 async def application_entity_status(
-    info: Info, where: EntityWatch | None = None, after: Resume = None
+    info: Info, where: Annotated[EntityWatch | None, WATCHED] = None, after: Resume = None
 ) -> AsyncGenerator[ApplicationEntityUpdate, None]:
     """Tell all AEs, then what changes."""
     watch = _watch(where or EntityWatch())

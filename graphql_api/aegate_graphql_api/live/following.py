@@ -28,6 +28,8 @@ Resume = Annotated[
     ),
 ]
 
+WATCHED = strawberry.argument(description="What is watched; left out: all that you may see.")
+
 
 def hub_of(context: Context) -> Hub:
     """Return the hub. Raises RequestRefused where the operation did not come over a transport of streams."""

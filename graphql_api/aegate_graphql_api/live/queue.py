@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Annotated
 
 import strawberry
 
@@ -10,13 +11,14 @@ from aegate_core.stores.listing import PageQuery, read_page
 from aegate_core.stores.queue.list_items import ITEM_ORDERS, ITEMS
 from aegate_graphql_api.connections import DEFAULT_FIRST, First
 from aegate_graphql_api.context import Context, Info
-from aegate_graphql_api.live.following import Resume, check_first, deliveries, following, hub_of
+from aegate_graphql_api.live.following import WATCHED, Resume, check_first, deliveries, following, hub_of
 from aegate_graphql_api.live.hub import Delivered, Mailbox
 from aegate_graphql_api.live.watching import Watch, one_of
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.change import encode_cursor
+from aegate_graphql_api.schema.delivery_states import DeliveryState
 from aegate_graphql_api.schema.node import global_id, number_of
-from aegate_graphql_api.schema.queue_item import DeliveryState, QueueItem, item_of
+from aegate_graphql_api.schema.queue_item import QueueItem, item_of
 
 KINDS = ("QUEUE_ITEM",)
 
@@ -68,7 +70,10 @@ UNFINISHED = (DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS, DeliveryState.
 
 
 async def queue(
-    info: Info, where: QueueWatch | None = None, first: First = DEFAULT_FIRST, after: Resume = None
+    info: Info,
+    where: Annotated[QueueWatch | None, WATCHED] = None,
+    first: First = DEFAULT_FIRST,
+    after: Resume = None,
 ) -> AsyncGenerator[QueueUpdate, None]:
     """Tell what is in the queue, then what changes."""
     check_first(first)

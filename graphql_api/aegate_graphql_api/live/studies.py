@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Annotated
 
 import strawberry
 
@@ -10,7 +11,7 @@ from aegate_core.stores.index.list_studies import STUDIES, STUDY_ORDERS
 from aegate_core.stores.listing import PageQuery, read_page
 from aegate_graphql_api.connections import DEFAULT_FIRST, First
 from aegate_graphql_api.context import Context, Info
-from aegate_graphql_api.live.following import Resume, check_first, deliveries, following, hub_of
+from aegate_graphql_api.live.following import WATCHED, Resume, check_first, deliveries, following, hub_of
 from aegate_graphql_api.live.hub import Delivered, Mailbox
 from aegate_graphql_api.live.watching import Watch, one_of
 from aegate_graphql_api.permissions import QUEUE
@@ -57,7 +58,10 @@ class StudyUpdate:
 
 
 async def study_arrived(
-    info: Info, where: StudyWatch | None = None, first: First = DEFAULT_FIRST, after: Resume = None
+    info: Info,
+    where: Annotated[StudyWatch | None, WATCHED] = None,
+    first: First = DEFAULT_FIRST,
+    after: Resume = None,
 ) -> AsyncGenerator[StudyUpdate, None]:
     """Tell which studies came last, then what comes."""
     check_first(first)

@@ -12,7 +12,9 @@ from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.services import deliveries, studies
 from aegate_core.stores.index.list_studies import UNITS
 from aegate_core.stores.queue.list_items import DESTINATIONS
+from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.mutations.arguments import Reason
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     NotFoundProblem,
@@ -41,11 +43,13 @@ class DestinationChanged:
 
 DestinationResult = Annotated[
     Union[DestinationChanged, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("DestinationResult"),
+    strawberry.union(
+        "DestinationResult", description="The destination after the change, or why nothing was changed."
+    ),
 ]
 
 
-async def hold_destination(info: Info, id: strawberry.ID, reason: str | None = None) -> DestinationResult:
+async def hold_destination(info: Info, id: Id, reason: Reason = None) -> DestinationResult:
     """Hold all that goes to a destination; what is being sent stops between two instances."""
     actor, now = info.context.caller.name, info.context.now
 
@@ -55,7 +59,7 @@ async def hold_destination(info: Info, id: strawberry.ID, reason: str | None = N
     return await _change(info.context, "holdDestination", id, reason, act)
 
 
-async def resume_destination(info: Info, id: strawberry.ID, reason: str | None = None) -> DestinationResult:
+async def resume_destination(info: Info, id: Id, reason: Reason = None) -> DestinationResult:
     """Let a held destination go on."""
     actor, now = info.context.caller.name, info.context.now
 
@@ -65,7 +69,7 @@ async def resume_destination(info: Info, id: strawberry.ID, reason: str | None =
     return await _change(info.context, "resumeDestination", id, reason, act)
 
 
-async def retry_destination(info: Info, id: strawberry.ID, reason: str | None = None) -> DestinationResult:
+async def retry_destination(info: Info, id: Id, reason: Reason = None) -> DestinationResult:
     """Probe a destination in trouble at once."""
     now = info.context.now
 
@@ -97,17 +101,25 @@ async def _change(
 class Rerouted:
     """What the routes made of it now."""
 
-    outcome: CloseOutcome
+    outcome: CloseOutcome = strawberry.field(description="What came of it.")
     queued: int = strawberry.field(description="New queue items.")
 
 
 RerouteResult = Annotated[
     Union[Rerouted, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("RerouteResult"),
+    strawberry.union("RerouteResult", description="What the routes made of it, or why nothing was changed."),
 ]
 
 
-async def reroute(info: Info, close_unit_id: strawberry.ID) -> RerouteResult:
+async def reroute(
+    info: Info,
+    close_unit_id: Annotated[
+        strawberry.ID,
+        strawberry.argument(
+            description="The id of what is complete and goes nowhere, or not where it should."
+        ),
+    ],
+) -> RerouteResult:
     """Ask the routes again about a unit; enqueue what they now want and no destination has."""
     context = info.context
 

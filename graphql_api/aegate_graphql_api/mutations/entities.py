@@ -12,6 +12,7 @@ from aegate_core.services.manifests import Wish
 from aegate_core.stores.index.projections import Projection
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.inputs.specs import ApplicationEntitySpecInput, to_json
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
 from aegate_graphql_api.mutations.resource_inputs import (
     ANSWERED,
@@ -48,7 +49,10 @@ class ApplicationEntityChanged:
 
 ApplicationEntityResult = Annotated[
     Union[ApplicationEntityChanged, ResourceProblems],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("ApplicationEntityResult"),
+    strawberry.union(
+        "ApplicationEntityResult",
+        description="The Application Entity after the change, or why nothing was changed.",
+    ),
 ]
 
 
@@ -75,7 +79,7 @@ class CreateApplicationEntityInput:
 class UpdateApplicationEntityInput:
     """What is to change of an AE."""
 
-    id: strawberry.ID = strawberry.field(description="Its id.")
+    id: strawberry.ID = strawberry.field(description="Its id, from an answer of this API.")
     labels: StringMap | None = strawberry.field(default=None, description=LABELS)
     spec: ApplicationEntitySpecInput | None = strawberry.field(
         default=None,
@@ -100,7 +104,7 @@ class ValidateApplicationEntityInput:
 
 
 async def create_application_entity(
-    info: Info, input: CreateApplicationEntityInput
+    info: Info, input: Annotated[CreateApplicationEntityInput, ASKED]
 ) -> ApplicationEntityResult:
     """Create an AE."""
     context = info.context
@@ -110,7 +114,7 @@ async def create_application_entity(
 
 
 async def update_application_entity(
-    info: Info, input: UpdateApplicationEntityInput
+    info: Info, input: Annotated[UpdateApplicationEntityInput, ASKED]
 ) -> ApplicationEntityResult:
     """Change an AE."""
     context = info.context
@@ -119,7 +123,9 @@ async def update_application_entity(
     )
 
 
-async def delete_application_entity(info: Info, input: ChooseResourceInput) -> ApplicationEntityResult:
+async def delete_application_entity(
+    info: Info, input: Annotated[ChooseResourceInput, ASKED]
+) -> ApplicationEntityResult:
     """Delete an AE."""
     context = info.context
     return await _declare(
@@ -128,21 +134,27 @@ async def delete_application_entity(info: Info, input: ChooseResourceInput) -> A
 
 
 async def set_application_entity_enabled(
-    info: Info, input: ChooseResourceInput, enabled: bool
+    info: Info,
+    input: Annotated[ChooseResourceInput, ASKED],
+    enabled: Annotated[bool, strawberry.argument(description="true: on. false: off.")],
 ) -> ApplicationEntityResult:
     """Switch an AE on or off."""
     return await _switch(info.context, "setApplicationEntityEnabled", input, {"enabled": enabled})
 
 
 async def set_application_entity_suspended(
-    info: Info, input: ChooseResourceInput, suspended: bool
+    info: Info,
+    input: Annotated[ChooseResourceInput, ASKED],
+    suspended: Annotated[
+        bool, strawberry.argument(description="true: the operator leaves it alone. false: it looks after it.")
+    ],
 ) -> ApplicationEntityResult:
     """Have the operator leave an AE alone, or take it up again."""
     return await _switch(info.context, "setApplicationEntitySuspended", input, {"suspend": suspended})
 
 
 async def validate_application_entity(
-    info: Info, input: ValidateApplicationEntityInput
+    info: Info, input: Annotated[ValidateApplicationEntityInput, ASKED]
 ) -> ApplicationEntityResult:
     """Judge an AE without writing."""
     context = info.context

@@ -10,6 +10,7 @@ from aegate_core.database import Database
 from aegate_core.services import deliveries
 from aegate_core.stores.queue.history import Note
 from aegate_graphql_api.context import Info
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     ConflictProblem,
@@ -59,11 +60,13 @@ class InstancesRetried:
 
 RetryInstancesResult = Annotated[
     Union[InstancesRetried, ValidationProblem, NotFoundProblem, ConflictProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("RetryInstancesResult"),
+    strawberry.union(
+        "RetryInstancesResult", description="Which images are sent again, or why nothing was changed."
+    ),
 ]
 
 
-async def retry_instances(info: Info, input: RetryInstancesInput) -> RetryInstancesResult:
+async def retry_instances(info: Info, input: Annotated[RetryInstancesInput, ASKED]) -> RetryInstancesResult:
     """Send single images of an item again."""
     context = info.context
 

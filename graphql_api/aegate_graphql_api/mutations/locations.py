@@ -36,15 +36,24 @@ class LocationChanged:
     changed: bool = strawberry.field(description="false: it was so already.")
 
 
+Code = Annotated[str, strawberry.argument(description="The code that AEs and routes name, such as ER.")]
 LocationResult = Annotated[
     Union[  # noqa: UP007 - strawberry names a Union
         LocationChanged, ValidationProblem, NotFoundProblem, ForbiddenProblem, UnavailableProblem
     ],
-    strawberry.union("LocationResult"),
+    strawberry.union(
+        "LocationResult", description="The location after the change, or why nothing was changed."
+    ),
 ]
 
 
-async def save_location(info: Info, code: str, display_name: str) -> LocationResult:
+async def save_location(
+    info: Info,
+    code: Code,
+    display_name: Annotated[
+        str, strawberry.argument(description="Its name for people, such as Emergency Room.")
+    ],
+) -> LocationResult:
     """Add a location, or give the one of this code its new name."""
 
     async def work(tx: Database) -> Outcome:
@@ -67,7 +76,7 @@ async def save_location(info: Info, code: str, display_name: str) -> LocationRes
     return cast("LocationResult", await change(info.context, "saveLocation", work))
 
 
-async def remove_location_of(info: Info, code: str) -> LocationResult:
+async def remove_location_of(info: Info, code: Code) -> LocationResult:
     """Remove a location; what names it stays, and says that it is not known."""
 
     async def work(tx: Database) -> Outcome:

@@ -17,6 +17,7 @@ from aegate_core.stores.index.list_studies import CONFLICTS, UNITS
 from aegate_core.stores.listing import AllOf, Compare, Filter, Op, Order, Source
 from aegate_core.stores.queue.operations import Found, count_found
 from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.mutations.arguments import Guard
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     ConflictProblem,
@@ -95,7 +96,9 @@ ManyResult = Annotated[
         ConflictProblem,
         UnavailableProblem,
     ],
-    strawberry.union("ManyResult"),
+    strawberry.union(
+        "ManyResult", description="The operation that does it, how many it would be, or why nothing is done."
+    ),
 ]
 
 
@@ -119,7 +122,9 @@ class Many:
 
 
 async def reroute_units(
-    info: Info, selection: CloseUnitSelection, guard: ChangeGuard | None = None
+    info: Info,
+    selection: Annotated[CloseUnitSelection, strawberry.argument(description="Which units.")],
+    guard: Guard = None,
 ) -> ManyResult:
     """Ask the routes again about many units."""
     context, guard = info.context, guard or ChangeGuard()
@@ -135,10 +140,17 @@ async def reroute_units(
 
 async def resolve_conflicts(
     info: Info,
-    selection: ConflictSelection,
-    resolution: Resolution,
-    reason: str | None = None,
-    guard: ChangeGuard | None = None,
+    selection: Annotated[ConflictSelection, strawberry.argument(description="Which conflicts.")],
+    resolution: Annotated[
+        Resolution,
+        strawberry.argument(
+            description="What is decided; of a conflict that has no such choice nothing changes."
+        ),
+    ],
+    reason: Annotated[
+        str | None, strawberry.argument(description="Why, at most 200 characters; kept with each conflict.")
+    ] = None,
+    guard: Guard = None,
 ) -> ManyResult:
     """Decide about many conflicts in the same way."""
     context, guard = info.context, guard or ChangeGuard()

@@ -11,6 +11,7 @@ from aegate_core.database import Database
 from aegate_core.services import operations
 from aegate_core.stores.listing import read_by
 from aegate_core.stores.queue.operations import OPERATIONS
+from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
@@ -41,11 +42,13 @@ class OperationChanged:
 
 CancelOperationResult = Annotated[
     Union[OperationChanged, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("CancelOperationResult"),
+    strawberry.union(
+        "CancelOperationResult", description="The operation after the change, or why nothing was changed."
+    ),
 ]
 
 
-async def cancel_operation(info: Info, id: strawberry.ID) -> CancelOperationResult:
+async def cancel_operation(info: Info, id: Id) -> CancelOperationResult:
     """End an operation before its next batch."""
     context = info.context
 
@@ -55,7 +58,7 @@ async def cancel_operation(info: Info, id: strawberry.ID) -> CancelOperationResu
     return await _change(context, "cancelOperation", id, end)
 
 
-async def resume_operation(info: Info, id: strawberry.ID) -> CancelOperationResult:
+async def resume_operation(info: Info, id: Id) -> CancelOperationResult:
     """Let an operation that failed or was cancelled go on."""
     context = info.context
 

@@ -10,6 +10,7 @@ import strawberry
 from aegate_core.stores.index.projections import Projection
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.inputs.specs import PatientPartitionSpecInput
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
 from aegate_graphql_api.mutations.resource_inputs import (
     ANSWERED,
@@ -45,7 +46,10 @@ class PatientPartitionChanged:
 
 PatientPartitionResult = Annotated[
     Union[PatientPartitionChanged, ResourceProblems],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("PatientPartitionResult"),
+    strawberry.union(
+        "PatientPartitionResult",
+        description="The patient partition after the change, or why nothing was changed.",
+    ),
 ]
 
 
@@ -55,7 +59,9 @@ class CreatePatientPartitionInput:
 
     name: str = strawberry.field(description="Its name, such as main-house, in lower case.")
     namespace: str = strawberry.field(default="default", description=NAMESPACE)
-    labels: StringMap | None = strawberry.field(default=None, description="Its labels.")
+    labels: StringMap | None = strawberry.field(
+        default=None, description='Its labels: {"department": "radiology"}.'
+    )
     spec: PatientPartitionSpecInput = strawberry.field(
         description="Who issues its patient ids, and how long things are kept."
     )
@@ -68,7 +74,7 @@ class CreatePatientPartitionInput:
 class UpdatePatientPartitionInput:
     """What is to change of a patient partition."""
 
-    id: strawberry.ID = strawberry.field(description="Its id.")
+    id: strawberry.ID = strawberry.field(description="Its id, from an answer of this API.")
     labels: StringMap | None = strawberry.field(default=None, description=LABELS)
     spec: PatientPartitionSpecInput | None = strawberry.field(
         default=None,
@@ -92,7 +98,7 @@ class ValidatePatientPartitionInput:
 
 
 async def validate_patient_partition(
-    info: Info, input: ValidatePatientPartitionInput
+    info: Info, input: Annotated[ValidatePatientPartitionInput, ASKED]
 ) -> PatientPartitionResult:
     """Judge a patient partition without writing."""
     context = info.context
@@ -105,7 +111,9 @@ async def validate_patient_partition(
     return await _declare(context, lambda: validation(context, judged, input.create, input.update))
 
 
-async def create_patient_partition(info: Info, input: CreatePatientPartitionInput) -> PatientPartitionResult:
+async def create_patient_partition(
+    info: Info, input: Annotated[CreatePatientPartitionInput, ASKED]
+) -> PatientPartitionResult:
     """Create a patient partition."""
     context = info.context
     return await _declare(
@@ -119,7 +127,9 @@ async def create_patient_partition(info: Info, input: CreatePatientPartitionInpu
     )
 
 
-async def update_patient_partition(info: Info, input: UpdatePatientPartitionInput) -> PatientPartitionResult:
+async def update_patient_partition(
+    info: Info, input: Annotated[UpdatePatientPartitionInput, ASKED]
+) -> PatientPartitionResult:
     """Change a patient partition."""
     context = info.context
     return await _declare(
@@ -130,7 +140,9 @@ async def update_patient_partition(info: Info, input: UpdatePatientPartitionInpu
     )
 
 
-async def delete_patient_partition(info: Info, input: ChooseResourceInput) -> PatientPartitionResult:
+async def delete_patient_partition(
+    info: Info, input: Annotated[ChooseResourceInput, ASKED]
+) -> PatientPartitionResult:
     """Delete a patient partition."""
     context = info.context
     return await _declare(

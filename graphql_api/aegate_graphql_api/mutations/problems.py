@@ -12,23 +12,26 @@ from aegate_graphql_api.schema.queue_item import QueueItem
 class Problem:
     """Why nothing was changed."""
 
-    message: str
-    code: str
+    message: str = strawberry.field(description="What is wrong and what to do, in a sentence for people.")
+    code: str = strawberry.field(
+        description="What is wrong, for programs: INVALID_VALUE, NOT_FOUND, CONFLICT, FORBIDDEN, MANAGED_ELSEWHERE or "
+        "UNAVAILABLE; more may come."
+    )
 
 
 @strawberry.type(description="What is wrong with one argument.", directives=[ANYONE])
 class FieldError:
     """One argument's error."""
 
-    field: str
-    message: str
+    field: str = strawberry.field(description="Which argument, as a path, such as input.spec.port.")
+    message: str = strawberry.field(description="What is expected of it.")
 
 
 @strawberry.type(description="An argument cannot be used.", directives=[ANYONE])
 class ValidationProblem(Problem):
     """An argument cannot be used."""
 
-    field_errors: list[FieldError]
+    field_errors: list[FieldError] = strawberry.field(description="One for each argument that is wrong.")
 
 
 @strawberry.type(description="There is no such thing.", directives=[ANYONE])
@@ -49,8 +52,12 @@ class UnavailableProblem(Problem):
 class ConflictProblem(Problem):
     """It is not as the caller believed."""
 
-    current: QueueItem | None
-    actual_count: int | None
+    current: QueueItem | None = strawberry.field(
+        description="The item as it is now; null: it is not about one item."
+    )
+    actual_count: int | None = strawberry.field(
+        description="How many match now; null: it is not about expectedCount."
+    )
 
 
 class Refused(Exception):

@@ -14,6 +14,7 @@ from aegate_core.stores.index.list_studies import QUARANTINE
 from aegate_core.stores.listing import read_by
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.limits import LONGEST_PAGE
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     NotFoundProblem,
@@ -57,7 +58,7 @@ class DismissQuarantinedInput:
 class QuarantinedLeft:
     """An object that was left."""
 
-    id: strawberry.ID = strawberry.field(description="Its id.")
+    id: strawberry.ID = strawberry.field(description="The id of the object.")
     because: str = strawberry.field(
         description="WAITING: it is released already; INDEXED: it is among the studies already; REMOVED: its file is "
         "gone; UNKNOWN_SENDER: a check found its file, and nobody knows which device sent it."
@@ -109,15 +110,21 @@ class QuarantinedDismissed(_Done):
 
 ReleaseQuarantinedResult = Annotated[
     Union[QuarantinedReleased, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("ReleaseQuarantinedResult"),
+    strawberry.union(
+        "ReleaseQuarantinedResult", description="What a worker indexes now, or why nothing was changed."
+    ),
 ]
 DismissQuarantinedResult = Annotated[
     Union[QuarantinedDismissed, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - as above
-    strawberry.union("DismissQuarantinedResult"),
+    strawberry.union(
+        "DismissQuarantinedResult", description="What was marked as looked at, or why nothing was changed."
+    ),
 ]
 
 
-async def release_quarantined(info: Info, input: ReleaseQuarantinedInput) -> ReleaseQuarantinedResult:
+async def release_quarantined(
+    info: Info, input: Annotated[ReleaseQuarantinedInput, ASKED]
+) -> ReleaseQuarantinedResult:
     """Let quarantined objects be indexed after all."""
     context = info.context
 
@@ -139,7 +146,9 @@ async def release_quarantined(info: Info, input: ReleaseQuarantinedInput) -> Rel
     return cast("ReleaseQuarantinedResult", await change(context, "releaseQuarantined", work))
 
 
-async def dismiss_quarantined(info: Info, input: DismissQuarantinedInput) -> DismissQuarantinedResult:
+async def dismiss_quarantined(
+    info: Info, input: Annotated[DismissQuarantinedInput, ASKED]
+) -> DismissQuarantinedResult:
     """Say that quarantined objects were looked at."""
     context = info.context
 

@@ -18,6 +18,7 @@ from aegate_core.services.deliveries import Changed
 from aegate_core.services.operations import Begun
 from aegate_core.services.wanted import Now, act
 from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.mutations.arguments import Guard, Reason, Selection
 from aegate_graphql_api.mutations.change import Outcome, change, tried
 from aegate_graphql_api.mutations.problems import (
     ConflictProblem,
@@ -31,7 +32,6 @@ from aegate_graphql_api.mutations.selection import (
     MOST_AT_ONCE,
     MOST_TRIED,
     ChangeGuard,
-    QueueItemSelection,
     Wish,
     check_count,
     everything,
@@ -48,7 +48,7 @@ from aegate_graphql_api.schema.queue_item import QueueItem, load_items
 class ItemLeft:
     """An item that was left as it is."""
 
-    id: strawberry.ID
+    id: strawberry.ID = strawberry.field(description="The id of the item.")
     because: str = strawberry.field(
         description="The state it is in, NOT_FOUND, or IMAGES_REMOVED: retention removed what it has not sent."
     )
@@ -125,49 +125,58 @@ QueueItemsResult = Annotated[
         ConflictProblem,
         UnavailableProblem,
     ],
-    strawberry.union("QueueItemsResult"),
+    strawberry.union(
+        "QueueItemsResult",
+        description="What was changed, an operation that goes on by itself, or why nothing was changed.",
+    ),
 ]
 
 
 async def hold_queue_items(
-    info: Info, selection: QueueItemSelection, reason: str | None = None, guard: ChangeGuard | None = None
+    info: Info, selection: Selection, reason: Reason = None, guard: Guard = None
 ) -> QueueItemsResult:
     """Hold items."""
     return await _run(info.context, Wish("holdQueueItems", selection, guard or ChangeGuard(), reason))
 
 
 async def resume_queue_items(
-    info: Info, selection: QueueItemSelection, reason: str | None = None, guard: ChangeGuard | None = None
+    info: Info, selection: Selection, reason: Reason = None, guard: Guard = None
 ) -> QueueItemsResult:
     """Let held items go on."""
     return await _run(info.context, Wish("resumeQueueItems", selection, guard or ChangeGuard(), reason))
 
 
 async def retry_queue_items(
-    info: Info, selection: QueueItemSelection, reason: str | None = None, guard: ChangeGuard | None = None
+    info: Info, selection: Selection, reason: Reason = None, guard: Guard = None
 ) -> QueueItemsResult:
     """Send failed and cancelled items again, without what was acknowledged."""
     return await _run(info.context, Wish("retryQueueItems", selection, guard or ChangeGuard(), reason))
 
 
 async def cancel_queue_items(
-    info: Info, selection: QueueItemSelection, reason: str | None = None, guard: ChangeGuard | None = None
+    info: Info, selection: Selection, reason: Reason = None, guard: Guard = None
 ) -> QueueItemsResult:
     """Cancel items."""
     return await _run(info.context, Wish("cancelQueueItems", selection, guard or ChangeGuard(), reason))
 
 
 async def set_queue_item_priority(
-    info: Info, selection: QueueItemSelection, priority: int, guard: ChangeGuard | None = None
+    info: Info,
+    selection: Selection,
+    priority: Annotated[
+        int,
+        strawberry.argument(
+            description="0 to 100, the highest goes first; a point is worth a minute of waiting."
+        ),
+    ],
+    guard: Guard = None,
 ) -> QueueItemsResult:
     """Change the priority, 0 to 100."""
     wish = Wish("setQueueItemPriority", selection, guard or ChangeGuard(), priority=priority)
     return await _run(info.context, wish)
 
 
-async def bump_queue_items(
-    info: Info, selection: QueueItemSelection, guard: ChangeGuard | None = None
-) -> QueueItemsResult:
+async def bump_queue_items(info: Info, selection: Selection, guard: Guard = None) -> QueueItemsResult:
     """Put items to the front."""
     return await _run(info.context, Wish("bumpQueueItems", selection, guard or ChangeGuard()))
 

@@ -31,7 +31,7 @@ WAS_DRY_RUN = "true: nothing was changed, this is what would be."
 class ChooseResourceInput:
     """Which resource."""
 
-    id: strawberry.ID = strawberry.field(description="Its id.")
+    id: strawberry.ID = strawberry.field(description="Its id, from an answer of this API.")
     version: str | None = strawberry.field(default=None, description=VERSION)
     take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
 

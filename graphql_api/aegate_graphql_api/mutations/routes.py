@@ -10,6 +10,7 @@ import strawberry
 from aegate_core.stores.index.projections import Projection
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.inputs.specs import ImageRouteSpecInput
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.declaring import CREATE, DELETE, UPDATE, Asked, declare
 from aegate_graphql_api.mutations.resource_inputs import (
     ANSWERED,
@@ -45,7 +46,9 @@ class ImageRouteChanged:
 
 ImageRouteResult = Annotated[
     Union[ImageRouteChanged, ResourceProblems],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("ImageRouteResult"),
+    strawberry.union(
+        "ImageRouteResult", description="The route after the change, or why nothing was changed."
+    ),
 ]
 
 
@@ -55,7 +58,9 @@ class CreateImageRouteInput:
 
     name: str = strawberry.field(description="Its name, such as ct-to-pacs, in lower case.")
     namespace: str = strawberry.field(default="default", description=NAMESPACE)
-    labels: StringMap | None = strawberry.field(default=None, description="Its labels.")
+    labels: StringMap | None = strawberry.field(
+        default=None, description='Its labels: {"department": "radiology"}.'
+    )
     spec: ImageRouteSpecInput = strawberry.field(
         description="What it takes, and where it goes; to is needed."
     )
@@ -66,7 +71,7 @@ class CreateImageRouteInput:
 class UpdateImageRouteInput:
     """What is to change of a route."""
 
-    id: strawberry.ID = strawberry.field(description="Its id.")
+    id: strawberry.ID = strawberry.field(description="Its id, from an answer of this API.")
     labels: StringMap | None = strawberry.field(default=None, description=LABELS)
     spec: ImageRouteSpecInput | None = strawberry.field(
         default=None,
@@ -89,7 +94,9 @@ class ValidateImageRouteInput:
     )
 
 
-async def validate_image_route(info: Info, input: ValidateImageRouteInput) -> ImageRouteResult:
+async def validate_image_route(
+    info: Info, input: Annotated[ValidateImageRouteInput, ASKED]
+) -> ImageRouteResult:
     """Judge a route without writing."""
     context = info.context
     judged = Judged(
@@ -98,7 +105,7 @@ async def validate_image_route(info: Info, input: ValidateImageRouteInput) -> Im
     return await _declare(context, lambda: validation(context, judged, input.create, input.update))
 
 
-async def create_image_route(info: Info, input: CreateImageRouteInput) -> ImageRouteResult:
+async def create_image_route(info: Info, input: Annotated[CreateImageRouteInput, ASKED]) -> ImageRouteResult:
     """Create a route."""
     context = info.context
     return await _declare(
@@ -112,7 +119,7 @@ async def create_image_route(info: Info, input: CreateImageRouteInput) -> ImageR
     )
 
 
-async def update_image_route(info: Info, input: UpdateImageRouteInput) -> ImageRouteResult:
+async def update_image_route(info: Info, input: Annotated[UpdateImageRouteInput, ASKED]) -> ImageRouteResult:
     """Change a route."""
     context = info.context
     return await _declare(
@@ -123,7 +130,7 @@ async def update_image_route(info: Info, input: UpdateImageRouteInput) -> ImageR
     )
 
 
-async def delete_image_route(info: Info, input: ChooseResourceInput) -> ImageRouteResult:
+async def delete_image_route(info: Info, input: Annotated[ChooseResourceInput, ASKED]) -> ImageRouteResult:
     """Delete a route."""
     context = info.context
     return await _declare(

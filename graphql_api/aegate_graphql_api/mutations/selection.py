@@ -27,7 +27,8 @@ from aegate_graphql_api.context import Context
 from aegate_graphql_api.mutations.change import LONGEST_REASON
 from aegate_graphql_api.mutations.problems import conflict, invalid, not_found
 from aegate_graphql_api.schema.node import number_of
-from aegate_graphql_api.schema.queue_item import QueueItemWhere, item_of, items_filter
+from aegate_graphql_api.schema.queue_item import item_of, items_filter
+from aegate_graphql_api.schema.queue_item_where import QueueItemWhere
 
 MOST_AT_ONCE = 500
 """Items of one transaction, which holds up the workers of these items. By feel."""

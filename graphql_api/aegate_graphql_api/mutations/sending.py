@@ -19,6 +19,7 @@ from aegate_core.stores.index.list_studies import INSTANCES, SERIES, STUDIES, ST
 from aegate_core.stores.listing import EVERYTHING, Filter, Source
 from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.many import Many, begun, chosen, counted
 from aegate_graphql_api.mutations.problems import (
@@ -44,7 +45,7 @@ class StudiesSent:
     """Queue items made by hand."""
 
     keys: strawberry.Private[tuple[int, ...]]
-    dry_run: bool
+    dry_run: bool = strawberry.field(description="true: nothing was put into the queue.")
     counted: strawberry.Private[int | None] = None
     """How many there would be, where that was only counted."""
 
@@ -71,7 +72,9 @@ SendResult = Annotated[
         ConflictProblem,
         UnavailableProblem,
     ],
-    strawberry.union("SendResult"),
+    strawberry.union(
+        "SendResult", description="What was put into the queue, or will be, or why nothing was."
+    ),
 ]
 
 
@@ -134,7 +137,7 @@ class SendInstancesInput:
     dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
 
 
-async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
+async def send_studies(info: Info, input: Annotated[SendStudiesInput, ASKED]) -> SendResult:
     """Send studies to destinations by hand."""
     context = info.context
     if input.study_ids is not None and input.search is None and input.where is None:
@@ -150,12 +153,12 @@ async def send_studies(info: Info, input: SendStudiesInput) -> SendResult:
     return cast("SendResult", await change(context, "sendStudies", work))
 
 
-async def send_series(info: Info, input: SendSeriesInput) -> SendResult:
+async def send_series(info: Info, input: Annotated[SendSeriesInput, ASKED]) -> SendResult:
     """Send series to destinations by hand."""
     return await _send(info.context, "sendSeries", Level.SERIES, input.series_ids, input)
 
 
-async def send_instances(info: Info, input: SendInstancesInput) -> SendResult:
+async def send_instances(info: Info, input: Annotated[SendInstancesInput, ASKED]) -> SendResult:
     """Send images to destinations by hand."""
     return await _send(info.context, "sendInstances", Level.IMAGE, input.instance_ids, input)
 

@@ -14,6 +14,7 @@ from aegate_core.stores.index.list_studies import CONFLICTS
 from aegate_core.stores.listing import read_by
 from aegate_core.stores.queue.history import Note
 from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.mutations.arguments import ASKED
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
     ConflictProblem,
@@ -57,7 +58,9 @@ class ConflictResolved:
 
 ResolveConflictResult = Annotated[
     Union[ConflictResolved, ValidationProblem, NotFoundProblem, ConflictProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("ResolveConflictResult"),
+    strawberry.union(
+        "ResolveConflictResult", description="What the decision did, or why nothing was changed."
+    ),
 ]
 
 LONGEST_REASON = 200
@@ -72,7 +75,9 @@ def note_of(context: Context, reason: str | None) -> Note:
     return Note(context.caller.name, context.now, message=reason)
 
 
-async def resolve_conflict(info: Info, input: ResolveConflictInput) -> ResolveConflictResult:
+async def resolve_conflict(
+    info: Info, input: Annotated[ResolveConflictInput, ASKED]
+) -> ResolveConflictResult:
     """Decide about a conflict."""
     context = info.context
 

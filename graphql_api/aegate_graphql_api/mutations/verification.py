@@ -14,6 +14,7 @@ from aegate_core.dicom.identifiers import parse_resource_key
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.stores.index.projections import read_tombstone
 from aegate_core.stores.queue.verifying import WANTED_FOR, Verification, ask, look, newest_sign_of_life
+from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
@@ -64,11 +65,11 @@ VerifyResult = Annotated[
     Union[  # noqa: UP007 - strawberry names a Union
         ApplicationEntityVerified, ValidationProblem, NotFoundProblem, UnavailableProblem
     ],
-    strawberry.union("VerifyResult"),
+    strawberry.union("VerifyResult", description="What the device said, or why it was not asked."),
 ]
 
 
-async def verify_application_entity(info: Info, id: strawberry.ID) -> VerifyResult:
+async def verify_application_entity(info: Info, id: Id) -> VerifyResult:
     """Have a worker ask the device now; answers within five seconds."""
     context = info.context
 

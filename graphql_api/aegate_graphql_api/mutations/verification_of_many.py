@@ -18,6 +18,7 @@ from aegate_core.resources.values import ImageRoute
 from aegate_core.stores.index.list_resources import PARTITIONS, ROUTES
 from aegate_core.stores.index.projections import entities_of_partition, read_tombstone
 from aegate_core.stores.queue.verifying import ask
+from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.change import Outcome, change
 from aegate_graphql_api.mutations.problems import (
@@ -62,13 +63,13 @@ class DevicesVerified:
 
 DevicesResult = Annotated[
     Union[DevicesVerified, ValidationProblem, NotFoundProblem, UnavailableProblem],  # noqa: UP007 - strawberry names a Union
-    strawberry.union("DevicesResult"),
+    strawberry.union("DevicesResult", description="What the devices said, or why none was asked."),
 ]
 
 _Find = Callable[[Database, ResourceKey], Awaitable[Sequence[ResourceKey]]]
 
 
-async def verify_image_route(info: Info, id: strawberry.ID) -> DevicesResult:
+async def verify_image_route(info: Info, id: Id) -> DevicesResult:
     """Ask all destinations of a route."""
     context = info.context
 
@@ -83,7 +84,7 @@ async def verify_image_route(info: Info, id: strawberry.ID) -> DevicesResult:
     return await _verified(context, "verifyImageRoute", "ImageRoute", id, destinations)
 
 
-async def verify_patient_partition(info: Info, id: strawberry.ID) -> DevicesResult:
+async def verify_patient_partition(info: Info, id: Id) -> DevicesResult:
     """Ask all devices of a patient partition."""
     context = info.context
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Optional, cast
+from typing import Annotated, Any, Optional, cast
 
 import strawberry
 
@@ -22,15 +22,19 @@ from aegate_graphql_api.connections import (
     After,
     Asked,
     Before,
+    By,
     Connection,
     First,
     Last,
     Listing,
+    Search,
+    Sort,
     connection,
 )
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import EITHER, Caller
+from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.node import Node, global_id, number_of
 from aegate_graphql_api.schema.scalars import JSON
 from aegate_graphql_api.search import OneOfFilter, TextFilter, TimeFilter, filter_of, terms
@@ -41,13 +45,14 @@ AREAS: Mapping[Permission, tuple[Area, ...]] = {
 }
 """Which rows the holders of a permission may read."""
 
-strawberry.enum(
-    Area,
+in_words(
+    "What an audit row is about.",
     name="AuditArea",
-    description="What an audit row is about. QUEUE: what was done to queue items, destinations and conflicts. IMAGES: "
-    "what was received, sent and removed, and who was refused an association. ACCESS: who read patient data. ENTITIES: "
-    "changes of Application Entities, routes, partitions and locations (for holders of AE_EDITOR).",
-)
+    QUEUE="What was done to queue items, destinations and conflicts.",
+    IMAGES="What was received, sent and removed.",
+    ACCESS="Who read patient data.",
+    ENTITIES="Changes of Application Entities, routes, partitions and locations; for holders of AE_EDITOR.",
+)(Area)
 
 
 @strawberry.type(
@@ -78,7 +83,11 @@ class AuditEvent(Node):
     )
 
 
-@strawberry.enum(description="Orders of the audit; both are stable while rows are added.")
+@in_words(
+    "Orders of the audit; both are stable while rows are added.",
+    NEWEST="What happened last comes first.",
+    OLDEST="What happened first comes first.",
+)
 class AuditOrder(StrEnum):
     """Orders of the audit."""
 
@@ -90,11 +99,17 @@ class AuditOrder(StrEnum):
 class AuditEventWhere:
     """Filter of audit rows."""
 
-    at: TimeFilter | None = strawberry.field(default=None, description="When.")
-    actor: TextFilter | None = strawberry.field(default=None, description="Who.")
-    address: TextFilter | None = strawberry.field(default=None, description="From which network address.")
-    action: TextFilter | None = strawberry.field(default=None, description="What was done.")
-    target: TextFilter | None = strawberry.field(default=None, description="What it was done to.")
+    at: TimeFilter | None = strawberry.field(default=None, description="When it was done.")
+    actor: TextFilter | None = strawberry.field(default=None, description="Who did it, such as night-shift.")
+    address: TextFilter | None = strawberry.field(
+        default=None, description="From which network address, such as 10.1.2.3."
+    )
+    action: TextFilter | None = strawberry.field(
+        default=None, description="What was done, such as holdQueueItems."
+    )
+    target: TextFilter | None = strawberry.field(
+        default=None, description="What it was done to, such as QueueItem:17."
+    )
     outcome: TextFilter | None = strawberry.field(default=None, description="DONE, REFUSED or FAILED.")
     area: OneOfFilter[Area] | None = strawberry.field(default=None, description="What it is about.")
     partition: TextFilter | None = strawberry.field(
@@ -119,9 +134,9 @@ PREFIXES: Mapping[str, tuple[str, Op]] = {
 
 async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    search: str | None = None,
-    where: AuditEventWhere | None = None,
-    order_by: AuditOrder = AuditOrder.NEWEST,
+    search: Search = None,
+    where: Annotated[AuditEventWhere | None, By] = None,
+    order_by: Annotated[AuditOrder, Sort] = AuditOrder.NEWEST,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,

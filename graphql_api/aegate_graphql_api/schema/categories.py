@@ -14,8 +14,8 @@ from aegate_core.database import as_datetime, as_int
 from aegate_graphql_api.context import utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.delivery_states import DeliveryState
 from aegate_graphql_api.schema.destination import StateCount
-from aegate_graphql_api.schema.queue_item import DeliveryState
 from aegate_graphql_api.schema.scalars import JSON
 
 Row = Mapping[str, Any]

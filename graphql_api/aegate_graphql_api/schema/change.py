@@ -19,8 +19,8 @@ from aegate_graphql_api.context import Info, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
 from aegate_graphql_api.permissions import EITHER
+from aegate_graphql_api.schema.delivery_states import DeliveryState
 from aegate_graphql_api.schema.node import global_id
-from aegate_graphql_api.schema.queue_item import DeliveryState
 
 VERSION = 1
 

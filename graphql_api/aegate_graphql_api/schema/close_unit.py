@@ -19,14 +19,17 @@ from aegate_graphql_api.connections import (
     After,
     Asked,
     Before,
+    By,
     Connection,
     First,
     Last,
     Listing,
+    Search,
     connection,
 )
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.node import Node, global_id
 from aegate_graphql_api.schema.of_study import OfStudyWhere, found_of_study
 from aegate_graphql_api.search import OneOfFilter, TimeFilter
@@ -36,9 +39,11 @@ if TYPE_CHECKING:
     from aegate_graphql_api.schema.study import Study
 
 
-@strawberry.enum(
-    description="What a close made of a unit. ROUTED: queued. NO_ROUTE: no route wanted it. STORED: it stays here, by "
-    "its AE's route level, or nothing of it was new."
+@in_words(
+    "What came of a unit when it was complete.",
+    ROUTED="It was put into the queue.",
+    NO_ROUTE="No route wanted it: it is kept and goes nowhere. Correct a route, then reroute.",
+    STORED="It stays here, as its AE's routeLevel None says, or nothing of it was new.",
 )
 class CloseOutcome(StrEnum):
     """Outcomes of a close."""
@@ -49,7 +54,7 @@ class CloseOutcome(StrEnum):
 
 
 @strawberry.type(
-    description="What closes together and is then routed: a study or one of its series, from one AE.",
+    description="What is complete together and then goes on to others: a study or one of its series, from one AE.",
     directives=[QUEUE],
 )
 class CloseUnit(Node):
@@ -57,14 +62,20 @@ class CloseUnit(Node):
 
     key: strawberry.Private[int]
     study_key: strawberry.Private[int]
-    series_instance_uid: str | None
-    source_ae: str
+    series_instance_uid: str | None = strawberry.field(
+        description="DICOM's own id of the series, such as 1.2.826.0.1.3680043.2; null: the unit is the whole study."
+    )
+    source_ae: str = strawberry.field(
+        description="namespace/name of the AE that sent it, such as default/ct1."
+    )
     due_at: datetime | None = strawberry.field(
         description="When it closes if nothing more arrives; null: nothing new."
     )
-    closed_at: datetime | None
+    closed_at: datetime | None = strawberry.field(
+        description="When it was last complete and asked the routes; null: never yet."
+    )
     outcome: CloseOutcome | None = strawberry.field(description="Of the last close.")
-    closes: int
+    closes: int = strawberry.field(description="How often it was complete, such as 2 when images came late.")
 
     @strawberry.field(description="Why it is not complete yet; null when nothing of it waits.")
     async def why_not_moving(
@@ -108,16 +119,31 @@ class CloseUnitWhere(OfStudyWhere):
     last_arrival_at: TimeFilter | None = strawberry.field(
         default=None, description="When an image of it came last."
     )
-    all_of: Optional[list[CloseUnitWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
-    any_of: Optional[list[CloseUnitWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    all_of: Optional[list[CloseUnitWhere]] = strawberry.field(  # noqa: UP045 - strawberry resolves the name later
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[CloseUnitWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 async def close_units(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    outcome: CloseOutcome | None = None,
-    open: bool | None = None,
-    search: str | None = None,
-    where: CloseUnitWhere | None = None,
+    outcome: Annotated[
+        CloseOutcome | None, strawberry.argument(description="Those of this outcome alone; left out: all.")
+    ] = None,
+    open: Annotated[
+        bool | None,
+        strawberry.argument(
+            description="true: those of which something waits to be complete. false: the others. Left out: all."
+        ),
+    ] = None,
+    search: Search = None,
+    where: Annotated[CloseUnitWhere | None, By] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,

@@ -31,13 +31,24 @@ from aegate_graphql_api.schema.categories import (
     sent_lately,
 )
 from aegate_graphql_api.schema.destination import StateCount
+from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.resources import conditions_of
 
 LONGEST_LOOK_BACK = timedelta(days=7)
 LATELY = timedelta(hours=1)
 
 
-@strawberry.enum(description="What is wrong, the gravest first.")
+@in_words(
+    "What is wrong, the gravest first.",
+    DESTINATION_DOWN="An AE does not take what we send; it is asked again and again by itself.",
+    FAILED_ITEMS="Queue items were given up: look at their images, then retry or cancel them.",
+    NO_ROUTE="Something is complete and no route wants it, so it goes nowhere.",
+    ENTITY_NOT_READY="An AE is not as it is configured, such as without a listener.",
+    QUARANTINED="Received objects could not be parsed; they are kept.",
+    CONFLICTS="Received objects do not fit to what was here, and nobody decided about them.",
+    DESTINATION_HELD="A person holds all that goes to an AE.",
+    DESTINATION_GONE="An AE was removed; what waits for it is kept.",
+)
 class TroubleKind(StrEnum):
     """Kinds of trouble, in the order they are shown."""
 
@@ -55,21 +66,25 @@ class TroubleKind(StrEnum):
 class Trouble:
     """A trouble."""
 
-    kind: TroubleKind
-    ae: str | None
-    count: int
-    text: str
-    since: datetime | None
+    kind: TroubleKind = strawberry.field(description="What kind of trouble.")
+    ae: str | None = strawberry.field(
+        description="namespace/name of the AE that it is about; null: it is about several."
+    )
+    count: int = strawberry.field(description="How many things it is about, such as 3 failed items.")
+    text: str = strawberry.field(description="What is wrong, in a sentence for people.")
+    since: datetime | None = strawberry.field(description="Since when; null: not known.")
 
 
 @strawberry.type(description="What an AE sent that is not through yet.", directives=[QUEUE])
 class Arriving:
     """Work that no queue row shows."""
 
-    source_ae: str
+    source_ae: str = strawberry.field(
+        description="namespace/name of the AE that sent it, such as default/ct1."
+    )
     unindexed: int = strawberry.field(description="Acknowledged objects that are not indexed yet.")
     unclosed_units: int = strawberry.field(description="Studies or series that are not complete yet.")
-    oldest: datetime | None
+    oldest: datetime | None = strawberry.field(description="When the oldest of it came.")
 
 
 @strawberry.type(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Optional, cast
+from typing import Annotated, Any, Optional, cast
 
 import strawberry
 
@@ -18,33 +18,40 @@ from aegate_graphql_api.connections import (
     After,
     Asked,
     Before,
+    By,
     Connection,
     First,
+    Id,
     Last,
     Listing,
+    Search,
     connection,
 )
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import ENTITIES, QUEUE
+from aegate_graphql_api.schema.delivery_states import DeliveryState
+from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.node import Node, global_id, key_of
-from aegate_graphql_api.schema.queue_item import DeliveryState
 from aegate_graphql_api.schema.resources import ApplicationEntity, load_entities
 from aegate_graphql_api.search import OneOfFilter, TextFilter, TimeFilter, filter_of, terms
 
-strawberry.enum(
-    BreakerState,
-    name="BreakerState",
-    description="CLOSED: it goes. OPEN: in trouble, probed by C-ECHO. TRIAL: an echo was answered, one delivery may "
-    "try. REJECTED_BY_PEER: it refuses our association.",
+in_words(
+    "Whether a destination takes what we send.",
+    CLOSED="It goes.",
+    OPEN="It is in trouble: nothing is sent, and it is asked again and again whether it answers (C-ECHO, a ping).",
+    TRIAL="It answers again: one delivery may try, and when an image is stored, all others follow.",
+    REJECTED_BY_PEER="It refuses to talk to us, such as for our AE title; it is asked again every five minutes.",
+)(BreakerState)
+
+
+@strawberry.type(
+    description="A connection (association) to a destination that is open now.", directives=[QUEUE]
 )
-
-
-@strawberry.type(description="An association that is open now.", directives=[QUEUE])
 class Slot:
     """A slot in use."""
 
-    n: int
-    worker: str
+    n: int = strawberry.field(description="Its number, from 1 to the destination's maxConnections.")
+    worker: str = strawberry.field(description="The worker process that sends in it; empty: not known.")
     expires_at: datetime = strawberry.field(description="When the lease ends unless the worker renews it.")
 
 
@@ -52,32 +59,53 @@ class Slot:
 class StateCount:
     """A count."""
 
-    state: DeliveryState
-    count: int
+    state: DeliveryState = strawberry.field(description="The state that is counted.")
+    count: int = strawberry.field(description="How many items are in it, such as 12.")
 
 
-@strawberry.type(description="An AE as a receiver.", directives=[QUEUE])
+@strawberry.type(
+    description="An Application Entity as a receiver of images: whether it takes them, and how much waits for it.",
+    directives=[QUEUE],
+)
 class Destination(Node):
     """A destination."""
 
     key: strawberry.Private[int]
     ae: str = strawberry.field(description="namespace/name of the AE.")
     max_connections: int = strawberry.field(description="Studies pushed to it at once, over all workers.")
-    enabled: bool
+    enabled: bool = strawberry.field(
+        description="false: the AE is switched off; nothing is sent to it, and what waits for it stays."
+    )
     gone_at: datetime | None = strawberry.field(description="Since when there is no such AE; its items wait.")
-    invalid_condition: str | None
-    held_at: datetime | None
-    held_by: str | None
-    hold_reason: str | None
-    breaker: BreakerState
-    breaker_since: datetime | None
-    failures_in_row: int
-    last_error: str | None
-    next_probe_at: datetime | None
-    last_used_at: datetime | None
-    last_success_at: datetime | None
+    invalid_condition: str | None = strawberry.field(
+        description="Why it is configured so that nothing can be sent to it, as a condition says; null: it is not."
+    )
+    held_at: datetime | None = strawberry.field(
+        description="Since when a person holds all that goes to it; null: nobody does."
+    )
+    held_by: str | None = strawberry.field(description="Who holds it, by the name of their token or account.")
+    hold_reason: str | None = strawberry.field(
+        description="What they gave as the reason, such as maintenance until 14:00."
+    )
+    breaker: BreakerState = strawberry.field(description="Whether it takes what we send, as was last seen.")
+    breaker_since: datetime | None = strawberry.field(
+        description="Since when it is so; null: it has always gone well."
+    )
+    failures_in_row: int = strawberry.field(description="How many attempts failed since one last went well.")
+    last_error: str | None = strawberry.field(
+        description="What the last attempt failed with, such as a refused connection; kept after it goes again."
+    )
+    next_probe_at: datetime | None = strawberry.field(
+        description="When it is asked again whether it answers; null: that is not due."
+    )
+    last_used_at: datetime | None = strawberry.field(
+        description="When something was last tried to be sent to it; null: never."
+    )
+    last_success_at: datetime | None = strawberry.field(
+        description="When it last took something; null: never."
+    )
 
-    @strawberry.field(description="Associations that are open now.")
+    @strawberry.field(description="Connections (associations) that are open now.")
     async def slots(self, info: Info) -> list[Slot]:
         """Load the slots of all destinations of the answer at once."""
         return cast("list[Slot]", await info.context.loader(load_slots).load(self.key))
@@ -112,14 +140,22 @@ class DestinationWhere:
     last_success_at: TimeFilter | None = strawberry.field(
         default=None, description="When it last took something."
     )
-    all_of: Optional[list[DestinationWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
-    any_of: Optional[list[DestinationWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    all_of: Optional[list[DestinationWhere]] = strawberry.field(  # noqa: UP045 - strawberry resolves the name later
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[DestinationWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 async def destinations(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    search: str | None = None,
-    where: DestinationWhere | None = None,
+    search: Search = None,
+    where: Annotated[DestinationWhere | None, By] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,
@@ -134,7 +170,7 @@ async def destinations(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     return await connection(info.context, listing, destination_of, page=Asked(first, after, last, before))
 
 
-async def destination(info: Info, id: strawberry.ID) -> Destination | None:
+async def destination(info: Info, id: Id) -> Destination | None:
     """Return one destination."""
     return await by_ae(info.context, key_of(id, "Destination"))
 

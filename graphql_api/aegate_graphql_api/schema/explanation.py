@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import strawberry
 
 from aegate_core.dicom.identifiers import parse_resource_key
@@ -22,42 +24,58 @@ from aegate_graphql_api.schema.node import number_of
 class RouteVerdict:
     """A verdict."""
 
-    route: str
-    matches: bool
-    reason: str
-    level: str | None
-    to: list[str]
+    route: str = strawberry.field(description="namespace/name of the route, such as default/ct-to-pacs.")
+    matches: bool = strawberry.field(description="Whether the route wants it.")
+    reason: str = strawberry.field(
+        description="Why it does, or which of its conditions does not hold, in words."
+    )
+    level: str | None = strawberry.field(
+        description="What is sent as one by this route: Study, Series or Image; null: nothing."
+    )
+    to: list[str] = strawberry.field(description="namespace/name of each AE that the route sends to.")
 
 
 @strawberry.type(description="A delivery that a close now would make.", directives=[QUEUE])
 class PlannedDelivery:
     """A planned delivery."""
 
-    destination: str
-    priority: int
-    routes: list[str]
-    instances: int
+    destination: str = strawberry.field(
+        description="namespace/name of the AE that would get it, such as default/pacs."
+    )
+    priority: int = strawberry.field(description="Its priority, 0 to 100; the highest goes first.")
+    routes: list[str] = strawberry.field(
+        description="namespace/name of each route that wants it sent there; it is sent once all the same."
+    )
+    instances: int = strawberry.field(description="How many images would go, such as 120.")
 
 
 @strawberry.type(description="What every route makes of what one AE sent of the study.", directives=[QUEUE])
 class SourceExplanation:
     """One AE's part."""
 
-    source_ae: str
+    source_ae: str = strawberry.field(
+        description="namespace/name of the AE that sent it, such as default/ct1."
+    )
     level: str = strawberry.field(description="The AE's route level; None on the AE wins over every route.")
-    instances: int
-    verdicts: list[RouteVerdict]
-    deliveries: list[PlannedDelivery]
+    instances: int = strawberry.field(description="How many images of it are here, such as 120.")
+    verdicts: list[RouteVerdict] = strawberry.field(
+        description="What each route says, of those that you may see."
+    )
+    deliveries: list[PlannedDelivery] = strawberry.field(
+        description="What would be put into the queue, one for each destination."
+    )
 
 
 @strawberry.type(description="One entry for each AE that sent some of the study.", directives=[QUEUE])
 class RouteExplanation:
     """The explanation."""
 
-    sources: list[SourceExplanation]
+    sources: list[SourceExplanation] = strawberry.field(description="The AEs that sent some of it.")
 
 
-async def explain_route(info: Info, study_id: strawberry.ID) -> RouteExplanation:
+async def explain_route(
+    info: Info, study_id: Annotated[strawberry.ID, strawberry.argument(description="The id of the study.")]
+) -> RouteExplanation:
     """Explain, as if all of the study were new."""
     context, key = info.context, number_of(study_id, "Study")
     if not await read_by(context.db, STUDIES, "id", [key], context.scope):
@@ -119,7 +137,12 @@ class SampleHeaderInput:
     )
 
 
-async def explain_route_of_header(info: Info, header: SampleHeaderInput) -> SourceExplanation:
+async def explain_route_of_header(
+    info: Info,
+    header: Annotated[
+        SampleHeaderInput, strawberry.argument(description="The header, and the AE that would send it.")
+    ],
+) -> SourceExplanation:
     """Explain what the routes would make of one image with this header."""
     context = info.context
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 
@@ -34,7 +34,9 @@ class Location:
 
 async def locations(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    starts_with: str | None = None,
+    starts_with: Annotated[
+        str | None, strawberry.argument(description="How the code begins, such as E; left out: all.")
+    ] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,

@@ -15,7 +15,9 @@ from aegate_graphql_api.permissions import ANYONE
 class Node:
     """Whatever has a global id."""
 
-    id: strawberry.ID
+    id: strawberry.ID = strawberry.field(
+        description="Its id in this API, such as U3R1ZHk6MQ: opaque, stays the same, take it from an answer."
+    )
 
 
 def global_id(kind: str, key: object) -> strawberry.ID:

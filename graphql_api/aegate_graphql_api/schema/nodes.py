@@ -11,6 +11,7 @@ import strawberry
 from aegate_core.stores.index.list_studies import CONFLICTS, INSTANCES, QUARANTINE, SERIES, UNITS
 from aegate_core.stores.listing import Source, read_by
 from aegate_graphql_api.authorisation import declared, forbid
+from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
@@ -76,7 +77,7 @@ KINDS: Mapping[str, tuple[type, Load]] = {
 """Every type with a global id that can be asked for alone; a patient is asked for through a study."""
 
 
-async def node(info: Info, id: strawberry.ID) -> Node | None:
+async def node(info: Info, id: Id) -> Node | None:
     """Return what has this id, or null. Raises RequestRefused FORBIDDEN without its type's permission."""
     kind, _ = parse_id(id)
     known = KINDS.get(kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import strawberry
 
@@ -19,6 +19,7 @@ from aegate_graphql_api.connections import (
     Before,
     Connection,
     First,
+    Id,
     Last,
     Listing,
     connection,
@@ -116,7 +117,10 @@ class Operation(Node):
     async def results(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
         self,
         info: Info,
-        outcome: OperationOutcome | None = None,
+        outcome: Annotated[
+            OperationOutcome | None,
+            strawberry.argument(description="Those of this outcome alone; left out: all."),
+        ] = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
         last: Last = None,
@@ -136,7 +140,9 @@ class Operation(Node):
 
 async def operations(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    state: OperationState | None = None,
+    state: Annotated[
+        OperationState | None, strawberry.argument(description="Those in this state alone; left out: all.")
+    ] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,
@@ -148,7 +154,7 @@ async def operations(  # noqa: PLR0913 - a GraphQL field has the arguments that 
     return await connection(info.context, listing, operation_of, page=Asked(first, after, last, before))
 
 
-async def operation(info: Info, id: strawberry.ID) -> Operation | None:
+async def operation(info: Info, id: Id) -> Operation | None:
     """Return one operation."""
     return cast(
         "Operation | None", await info.context.loader(load_operations).load(number_of(id, "Operation"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import strawberry
@@ -30,60 +29,29 @@ from aegate_graphql_api.connections import (
     After,
     Asked,
     Before,
+    By,
     Connection,
     First,
+    Id,
     Last,
     Listing,
+    Search,
+    Sort,
     connection,
 )
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.delivery_states import DeliveryState, InstanceState
 from aegate_graphql_api.schema.node import Node, global_id, number_of
 from aegate_graphql_api.schema.of_study import anything_of_a_study
+from aegate_graphql_api.schema.queue_item_where import QueueItemWhere, QueueOrder
 from aegate_graphql_api.schema.scalars import JSON, BigInt
 from aegate_graphql_api.schema.study import Study, load_studies
-from aegate_graphql_api.search import (
-    NumberFilter,
-    OneOfFilter,
-    Term,
-    TextFilter,
-    TimeFilter,
-    filter_of,
-    terms,
-)
+from aegate_graphql_api.search import Term, filter_of, terms
 
 if TYPE_CHECKING:
     from aegate_graphql_api.schema.destination import Destination
-
-strawberry.enum(NotMovingCode, name="NotMovingCode", description="Why an item is where it is.")
-
-
-@strawberry.enum(
-    description="COMPLETED, WARNING, FAILED and CANCELED are the end; FAILED and CANCELED can be retried."
-)
-class DeliveryState(StrEnum):
-    """States of a queue item."""
-
-    SCHEDULED = "SCHEDULED"
-    IN_PROGRESS = "IN_PROGRESS"
-    RETRY = "RETRY"
-    HELD = "HELD"
-    COMPLETED = "COMPLETED"
-    WARNING = "WARNING"
-    FAILED = "FAILED"
-    CANCELED = "CANCELED"
-
-
-@strawberry.enum(description="What became of an instance in a delivery.")
-class InstanceState(StrEnum):
-    """States of an instance in a delivery."""
-
-    PENDING = "PENDING"
-    STORED = "STORED"
-    WARNING = "WARNING"
-    DEAD = "DEAD"
-    CANCELED = "CANCELED"
 
 
 @strawberry.type(
@@ -92,52 +60,70 @@ class InstanceState(StrEnum):
 class WhyNotMoving:
     """An answer."""
 
-    code: NotMovingCode
-    text: str
-    next_step: str
-    until: datetime | None
+    code: NotMovingCode = strawberry.field(description="The reason, for programs.")
+    text: str = strawberry.field(description="The reason, in a sentence for people.")
+    next_step: str = strawberry.field(description="What happens by itself, or what a person can do.")
+    until: datetime | None = strawberry.field(description="When it is looked at again; null: no time is set.")
 
 
 @strawberry.type(
-    description="An instance in a delivery, with the peer's own answer.", directives=[QUEUE, PATIENT_DATA]
+    description="An image in a delivery, with what the destination answered.",
+    directives=[QUEUE, PATIENT_DATA],
 )
 class DeliveryInstance:
     """An instance's outcome."""
 
-    arrival_id: str
-    sop_instance_uid: str | None
-    sop_class_uid: str | None
-    state: InstanceState
-    status: int | None = strawberry.field(
-        description="The peer's C-STORE status (PS3.7 C) of the last attempt."
+    arrival_id: str = strawberry.field(
+        description="Which arrival of the image is sent: every time that an image comes is an arrival of its own."
     )
-    status_hex: str | None = strawberry.field(description="The same, as 0xA900.")
+    sop_instance_uid: str | None = strawberry.field(
+        description="DICOM's own id of the image, such as 1.2.826.0.1.3680043.2.1.1."
+    )
+    sop_class_uid: str | None = strawberry.field(
+        description="What kind of object it is, as a UID: 1.2.840.10008.5.1.4.1.1.2 is a CT image."
+    )
+    state: InstanceState = strawberry.field(description="What became of it.")
+    status: int | None = strawberry.field(
+        description="What the destination answered last, as DICOM's number (PS3.7 C); 0 is success; null: nothing."
+    )
+    status_hex: str | None = strawberry.field(description="The same as it stands in manuals, such as 0xA900.")
     explanation: str | None = strawberry.field(
         description="What became of it and what comes of that, in one sentence, by the Standard's meaning of the "
         "status; null: nothing yet."
     )
-    attempts: int
-    error_code: str | None
+    attempts: int = strawberry.field(description="How often it was sent.")
+    error_code: str | None = strawberry.field(
+        description="What it failed with, for programs, such as STATUS_A900 or NO_CONTEXT; null: nothing."
+    )
     available_at: datetime | None = strawberry.field(description="When it is tried again.")
-    finished_at: datetime | None
+    finished_at: datetime | None = strawberry.field(
+        description="When it was sent or given up; null: neither yet."
+    )
     coerced: JSON = strawberry.field(
         description="What we overwrote on the way out: keyword to old and new value."
     )
 
 
-@strawberry.type(description="A transition of an item.", directives=[QUEUE])
+@strawberry.type(description="A step of a queue item from one state to another.", directives=[QUEUE])
 class DeliveryEvent:
     """A transition."""
 
-    at: datetime
-    from_state: DeliveryState | None
-    to_state: DeliveryState
-    actor: str
-    code: str | None
-    message: str | None
+    at: datetime = strawberry.field(description="When it went from the one to the other.")
+    from_state: DeliveryState | None = strawberry.field(
+        description="The state before; null: it was made then."
+    )
+    to_state: DeliveryState = strawberry.field(description="The state after.")
+    actor: str = strawberry.field(
+        description="Who did it: the name of a token or account, the route, or the part of aegate that acted."
+    )
+    code: str | None = strawberry.field(description="Why, for programs; null: nothing special.")
+    message: str | None = strawberry.field(description="Why, in words, such as the reason that was given.")
 
 
-@strawberry.type(description="A unit of work for one destination.", directives=[QUEUE])
+@strawberry.type(
+    description="Something that is to be sent to one destination: a study, a series, or an image.",
+    directives=[QUEUE],
+)
 class QueueItem(Node):
     """A queue item."""
 
@@ -146,31 +132,57 @@ class QueueItem(Node):
     destination_key: strawberry.Private[int]
     destination_ae: str = strawberry.field(description="namespace/name of the AE that it goes to.")
     level: str = strawberry.field(description="Study, Series or Image.")
-    unit_uid: str
-    source_ae: str
-    partition: str
-    location_code: str | None
-    state: DeliveryState
-    priority: int
-    bumped_at: datetime | None
+    unit_uid: str = strawberry.field(
+        description="DICOM's own id of what is sent: of the study, series or image."
+    )
+    source_ae: str = strawberry.field(
+        description="namespace/name of the AE that sent it to us, such as default/ct1."
+    )
+    partition: str = strawberry.field(
+        description="namespace/name of the patient partition that it belongs to."
+    )
+    location_code: str | None = strawberry.field(
+        description="Code of the place where the sending device stands, such as ER; null: none is given."
+    )
+    state: DeliveryState = strawberry.field(description="Where it is on its way.")
+    priority: int = strawberry.field(
+        description="0 to 100, the highest goes first; a point is worth a minute of waiting."
+    )
+    bumped_at: datetime | None = strawberry.field(
+        description="When somebody put it before everything else; null: nobody did."
+    )
     supplementary: bool = strawberry.field(description="Images that came after the study was closed once.")
-    requested_by: str
-    available_at: datetime
-    attempts: int
-    hold_code: str | None
-    held_by: str | None
-    hold_reason: str | None
-    cancel_requested_by: str | None
-    hold_requested_by: str | None
-    instances_total: int
-    instances_done: int
-    instances_failed: int
-    size_bytes: BigInt
-    error_code: str | None
-    error_message: str | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    requested_by: str = strawberry.field(
+        description="What put it into the queue: route:default/ct-to-pacs, or person:NAME."
+    )
+    available_at: datetime = strawberry.field(
+        description="Not sent before then, such as after a failed attempt."
+    )
+    attempts: int = strawberry.field(description="How often it was begun, such as 3.")
+    hold_code: str | None = strawberry.field(
+        description="Why it is held: PERSON, PATIENT_MISMATCH, NEEDS_RECONCILIATION or DESTINATION_GONE; else null."
+    )
+    held_by: str | None = strawberry.field(description="Who holds it; null: no person.")
+    hold_reason: str | None = strawberry.field(description="What they gave as the reason.")
+    cancel_requested_by: str | None = strawberry.field(
+        description="Who cancelled it while it is being sent: it ends between two images."
+    )
+    hold_requested_by: str | None = strawberry.field(
+        description="Who held it while it is being sent: it stops between two images."
+    )
+    instances_total: int = strawberry.field(description="How many images it has, such as 120.")
+    instances_done: int = strawberry.field(description="How many of them the destination took.")
+    instances_failed: int = strawberry.field(description="How many of them were given up.")
+    size_bytes: BigInt = strawberry.field(description="Size of its images together, in bytes.")
+    error_code: str | None = strawberry.field(
+        description="What the last attempt failed with, for programs, such as STATUS_A900; null: nothing."
+    )
+    error_message: str | None = strawberry.field(description="The same in words; null: nothing.")
+    created_at: datetime = strawberry.field(description="When it was put into the queue.")
+    started_at: datetime | None = strawberry.field(description="When sending last began; null: never yet.")
+    finished_at: datetime | None = strawberry.field(
+        description="When it was completed, given up or cancelled; null: none of these yet."
+    )
     version: int = strawberry.field(description="Give it back with a mutation to change this version only.")
 
     @strawberry.field(description="Null when the item is finished and lost nothing.")
@@ -216,7 +228,9 @@ class QueueItem(Node):
     async def instances(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
         self,
         info: Info,
-        state: InstanceState | None = None,
+        state: Annotated[
+            InstanceState | None, strawberry.argument(description="Those in this state alone; left out: all.")
+        ] = None,
         first: First = DEFAULT_FIRST,
         after: After = None,
         last: Last = None,
@@ -244,55 +258,6 @@ class QueueItem(Node):
         return await connection(info.context, listing, event_of, page=Asked(first, after, last, before))
 
 
-@strawberry.enum(description="Orders that an index serves.")
-class QueueOrder(Enum):
-    """Orders of queue items."""
-
-    NEWEST = strawberry.enum_value(
-        "NEWEST", description="Made last comes first. An item's place never changes."
-    )
-    OLDEST = strawberry.enum_value(
-        "OLDEST", description="Made first comes first. An item's place never changes."
-    )
-    LAST_FINISHED = strawberry.enum_value(
-        "LAST_FINISHED",
-        description="Finished items alone, those finished last come first. An item that is retried leaves the list: "
-        "while you page it may be missed, or come again once it is finished anew.",
-    )
-    NEXT = strawberry.enum_value(
-        "NEXT",
-        description="Unfinished items alone, in the order in which workers take them: bumped ones, then by priority "
-        "and age. A change of priority moves an item: while you page it may be missed or come twice.",
-    )
-
-
-@strawberry.input(description="All that is given must hold.")
-class QueueItemWhere:
-    """Filter of queue items."""
-
-    state: OneOfFilter[DeliveryState] | None = None
-    destination: TextFilter | None = None
-    source_ae: TextFilter | None = None
-    partition: TextFilter | None = None
-    location_code: TextFilter | None = None
-    requested_by: TextFilter | None = None
-    priority: NumberFilter | None = None
-    attempts: NumberFilter | None = None
-    created_at: TimeFilter | None = None
-    finished_at: TimeFilter | None = None
-    unit_uid: TextFilter | None = None
-    error_code: TextFilter | None = None
-    hold_code: TextFilter | None = None
-    patient_name: TextFilter | None = None
-    patient_id: TextFilter | None = None
-    accession_number: TextFilter | None = None
-    study_instance_uid: TextFilter | None = None
-    study_date: TextFilter | None = None
-    document_type: TextFilter | None = None
-    all_of: Optional[list[QueueItemWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
-    any_of: Optional[list[QueueItemWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
-
-
 PREFIXES: Mapping[str, tuple[str, Op]] = {
     "patient": ("patient_name", Op.CONTAINS),
     "id": ("patient_id", Op.STARTS_WITH),
@@ -305,9 +270,9 @@ PREFIXES: Mapping[str, tuple[str, Op]] = {
 
 async def queue_items(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    search: str | None = None,
-    where: QueueItemWhere | None = None,
-    order_by: QueueOrder = QueueOrder.NEWEST,
+    search: Search = None,
+    where: Annotated[QueueItemWhere | None, By] = None,
+    order_by: Annotated[QueueOrder, Sort] = QueueOrder.NEWEST,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,
@@ -319,7 +284,7 @@ async def queue_items(  # noqa: PLR0913 - a GraphQL field has the arguments that
     return await connection(info.context, listing, item_of, page=Asked(first, after, last, before))
 
 
-async def queue_item(info: Info, id: strawberry.ID) -> QueueItem | None:
+async def queue_item(info: Info, id: Id) -> QueueItem | None:
     """Return one queue item."""
     return cast("QueueItem | None", await info.context.loader(load_items).load(number_of(id, "QueueItem")))
 

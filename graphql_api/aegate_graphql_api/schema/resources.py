@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Optional, cast
+from typing import Annotated, Any, Optional, cast
 
 import strawberry
 
@@ -18,10 +18,12 @@ from aegate_graphql_api.connections import (
     After,
     Asked,
     Before,
+    By,
     Connection,
     First,
     Last,
     Listing,
+    Search,
     connection,
 )
 from aegate_graphql_api.context import Context, Info, moment
@@ -40,16 +42,20 @@ STALE = (
 )
 
 
-@strawberry.type(description="As metav1.Condition.", directives=[ANYONE])
+@strawberry.type(
+    description="One aspect of how something goes, as a condition of Kubernetes.", directives=[ANYONE]
+)
 class Condition:
     """One aspect of a resource's status."""
 
-    type: str
-    status: str
-    reason: str
-    message: str
-    observed_generation: int | None
-    last_transition_time: datetime | None
+    type: str = strawberry.field(description="Which aspect, such as Ready.")
+    status: str = strawberry.field(description="True, False or Unknown.")
+    reason: str = strawberry.field(description="Why, in one word for programs, such as ListenerStarting.")
+    message: str = strawberry.field(description="Why, in a sentence for people.")
+    observed_generation: int | None = strawberry.field(
+        description="Which generation of the spec it speaks of; older than generation: not yet of the last change."
+    )
+    last_transition_time: datetime | None = strawberry.field(description="When status last changed.")
 
 
 @strawberry.type(
@@ -59,29 +65,53 @@ class Condition:
 class ApplicationEntity(Node):
     """An Application Entity."""
 
-    namespace: str
-    name: str
-    generation: int
-    title: str
-    node: str
-    port: int
-    ability: str
-    enabled: bool
-    location_code: str | None
+    namespace: str = strawberry.field(
+        description="Namespace of the cluster; locally the namespace that its file names, such as default."
+    )
+    name: str = strawberry.field(description="Its name in that namespace, such as ct1; routes name it so.")
+    generation: int = strawberry.field(description="Counts the changes of the spec, from 1.")
+    title: str = strawberry.field(
+        description="AE title, the name by which devices call one another in DICOM, such as CT1."
+    )
+    node: str = strawberry.field(
+        description="Network name or address of the device, such as ct1.example.org or 10.1.2.3."
+    )
+    port: int = strawberry.field(description="TCP port on which the device listens, such as 104 or 11112.")
+    ability: str = strawberry.field(
+        description="What it does with what we send: Push stores it, Print prints it."
+    )
+    enabled: bool = strawberry.field(
+        description="false: it is switched off, with no listener, and nothing is sent to it."
+    )
+    location_code: str | None = strawberry.field(
+        description="Code of the place where it stands, such as ER; null: none is given."
+    )
     partition: str = strawberry.field(description="namespace/name of the patient partition.")
-    route_level: str
-    max_connections: int
-    document_type: str | None
-    comment: str
+    route_level: str = strawberry.field(
+        description="What of it goes on together: Study, Series or Image; None: it stays here."
+    )
+    max_connections: int = strawberry.field(
+        description="How many studies may be sent to it at once, such as 4."
+    )
+    document_type: str | None = strawberry.field(
+        description="Code of the kind of document that its images are, such as XR; null: none is given."
+    )
+    comment: str = strawberry.field(description="What people noted about it.")
     endpoint: str | None = strawberry.field(
         description="Where the device reaches us; null while there is no listener for it."
     )
-    labels: JSON
-    spec: JSON
-    conditions: list[Condition]
+    labels: JSON = strawberry.field(
+        description='Its labels, by which routes may select it: {"department": "radiology"}.'
+    )
+    spec: JSON = strawberry.field(
+        description="All that is configured of it, as in its manifest; an ApplicationEntitySpecInput as it stands."
+    )
+    conditions: list[Condition] = strawberry.field(
+        description="How it goes, one for each aspect; Ready sums them up."
+    )
     source: str = strawberry.field(description="Where it comes from: a file and line locally.")
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When its row here was last written.")
     version: str = strawberry.field(description=VERSION)
     is_fresh: strawberry.Private[bool] = False
 
@@ -95,20 +125,32 @@ class ApplicationEntity(Node):
 class ImageRoute(Node):
     """A route."""
 
-    namespace: str
-    name: str
-    generation: int
-    enabled: bool
-    to: list[str]
-    level: str | None
-    priority: int | None
-    comment: str
-    labels: JSON
-    spec: JSON
-    conditions: list[Condition]
-    source: str
-    created_at: datetime
-    updated_at: datetime
+    namespace: str = strawberry.field(
+        description="Namespace of the cluster; locally the namespace that its file names, such as default."
+    )
+    name: str = strawberry.field(description="Its name in that namespace, such as ct-to-pacs.")
+    generation: int = strawberry.field(description="Counts the changes of the spec, from 1.")
+    enabled: bool = strawberry.field(description="false: it wants nothing.")
+    to: list[str] = strawberry.field(
+        description='Names of the AEs that it sends to, in its own namespace, such as ["pacs"].'
+    )
+    level: str | None = strawberry.field(
+        description="What goes as one, instead of the AE's routeLevel: Study, Series or Image; null: as the AE says."
+    )
+    priority: int | None = strawberry.field(
+        description="Priority of what it sends, 0 to 100, the highest goes first; null: as the receiving AE says."
+    )
+    comment: str = strawberry.field(description="What people noted about it.")
+    labels: JSON = strawberry.field(description='Its labels: {"department": "radiology"}.')
+    spec: JSON = strawberry.field(
+        description="All that is configured of it, as in its manifest; an ImageRouteSpecInput as it stands."
+    )
+    conditions: list[Condition] = strawberry.field(
+        description="How it goes, one for each aspect; Ready sums them up."
+    )
+    source: str = strawberry.field(description="Where it comes from: a file and line locally.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When its row here was last written.")
     version: str = strawberry.field(description=VERSION)
     is_fresh: strawberry.Private[bool] = False
 
@@ -125,16 +167,26 @@ class ImageRoute(Node):
 class PatientPartition(Node):
     """A patient partition."""
 
-    namespace: str
-    name: str
-    generation: int
-    display_name: str | None
-    issuer_of_patient_id: str | None
-    spec: JSON
-    conditions: list[Condition]
-    source: str
-    created_at: datetime
-    updated_at: datetime
+    namespace: str = strawberry.field(
+        description="Namespace of the cluster; locally the namespace that its file names, such as default."
+    )
+    name: str = strawberry.field(description="Its name in that namespace, such as main-house.")
+    generation: int = strawberry.field(description="Counts the changes of the spec, from 1.")
+    display_name: str | None = strawberry.field(
+        description="Its name for people, such as Main House; null: its name."
+    )
+    issuer_of_patient_id: str | None = strawberry.field(
+        description="Who hands out the patient ids in it, such as MAIN_HOUSE; null: none is given."
+    )
+    spec: JSON = strawberry.field(
+        description="All that is configured of it, as in its manifest; a PatientPartitionSpecInput as it stands."
+    )
+    conditions: list[Condition] = strawberry.field(
+        description="How it goes, one for each aspect; Ready sums them up."
+    )
+    source: str = strawberry.field(description="Where it comes from: a file and line locally.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When its row here was last written.")
     version: str = strawberry.field(description=VERSION)
     is_fresh: strawberry.Private[bool] = False
 
@@ -148,22 +200,44 @@ class PatientPartition(Node):
 class ApplicationEntityWhere:
     """Filter of AEs."""
 
-    title: TextFilter | None = None
-    name: TextFilter | None = None
-    namespace: TextFilter | None = None
-    node: TextFilter | None = None
-    port: NumberFilter | None = None
-    ability: TextFilter | None = None
-    location_code: TextFilter | None = None
-    partition: TextFilter | None = None
-    all_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
-    any_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    title: TextFilter | None = strawberry.field(
+        default=None, description="AE title, the name by which devices call one another, such as CT1."
+    )
+    name: TextFilter | None = strawberry.field(default=None, description="Its name, such as ct1.")
+    namespace: TextFilter | None = strawberry.field(
+        default=None, description="Namespace that it is in, such as default."
+    )
+    node: TextFilter | None = strawberry.field(
+        default=None, description="Network name or address of the device."
+    )
+    port: NumberFilter | None = strawberry.field(
+        default=None, description="TCP port on which the device listens, such as 11112."
+    )
+    ability: TextFilter | None = strawberry.field(
+        default=None, description="Push: it stores images. Print: it prints them."
+    )
+    location_code: TextFilter | None = strawberry.field(
+        default=None, description="Code of the place where it stands, such as ER."
+    )
+    partition: TextFilter | None = strawberry.field(
+        default=None, description="namespace/name of its patient partition."
+    )
+    all_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(  # noqa: UP045 - strawberry resolves the name later
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 async def application_entities(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    search: str | None = None,
-    where: ApplicationEntityWhere | None = None,
+    search: Search = None,
+    where: Annotated[ApplicationEntityWhere | None, By] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,
@@ -183,8 +257,16 @@ class ImageRouteWhere:
     namespace: TextFilter | None = strawberry.field(
         default=None, description="The namespace that it is in, such as default."
     )
-    all_of: Optional[list[ImageRouteWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - as above
-    any_of: Optional[list[ImageRouteWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    all_of: Optional[list[ImageRouteWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[ImageRouteWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -199,14 +281,22 @@ class PatientPartitionWhere:
         default=None,
         description="Who gives the patient ids of it, such as HOSPITAL-B; null: nobody is named.",
     )
-    all_of: Optional[list[PatientPartitionWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - as above
-    any_of: Optional[list[PatientPartitionWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    all_of: Optional[list[PatientPartitionWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[PatientPartitionWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 async def image_routes(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    search: str | None = None,
-    where: ImageRouteWhere | None = None,
+    search: Search = None,
+    where: Annotated[ImageRouteWhere | None, By] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,
@@ -220,8 +310,8 @@ async def image_routes(  # noqa: PLR0913 - a GraphQL field has the arguments tha
 
 async def partitions(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    search: str | None = None,
-    where: PatientPartitionWhere | None = None,
+    search: Search = None,
+    where: Annotated[PatientPartitionWhere | None, By] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,

@@ -36,7 +36,9 @@ from aegate_graphql_api.schema.viewer import viewer
 class Query:
     """Root of all questions; every field declares who may ask it."""
 
-    viewer = strawberry.field(resolver=viewer, description="Who asks.", directives=[ANYONE])
+    viewer = strawberry.field(
+        resolver=viewer, description="Who asks, and what they may do.", directives=[ANYONE]
+    )
     node = strawberry.field(
         resolver=nodes.node,
         description="Anything by its id; needs the permission of its type.",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import NewType
 
 import strawberry
 from strawberry.scalars import JSON
+from strawberry.schema.types.base_scalars import DateTimeDefinition
 from strawberry.types.scalar import ScalarDefinition
 
 BigInt = NewType("BigInt", int)
@@ -20,6 +23,10 @@ def _string_map(value: object) -> dict[str, str | None]:
 
 
 SCALARS: Mapping[object, ScalarDefinition] = {
+    datetime: replace(
+        DateTimeDefinition,
+        description="A time with its zone, such as 2026-01-31T08:00:00+00:00 (ISO 8601); answers are in UTC.",
+    ),
     BigInt: strawberry.scalar(
         name="BigInt",
         description="An integer beyond 32 bits, such as a number of bytes; a JSON number.",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Any, Optional, cast
+from typing import Annotated, Any, Optional, cast
 
 import strawberry
 
@@ -25,10 +25,14 @@ from aegate_graphql_api.connections import (
     After,
     Asked,
     Before,
+    By,
     Connection,
     First,
+    Id,
     Last,
     Listing,
+    Search,
+    Sort,
     connection,
 )
 from aegate_graphql_api.context import Context, Info, moment
@@ -41,54 +45,87 @@ from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.search import NumberFilter, Term, TextFilter, TimeFilter, filter_of, terms
 
 
-@strawberry.type(description="A person as known in a partition.", directives=[QUEUE, PATIENT_DATA])
+@strawberry.type(description="A person, as known in one patient partition.", directives=[QUEUE, PATIENT_DATA])
 class Patient(Node):
     """A patient."""
 
-    patient_id: str
-    issuer: str
+    patient_id: str = strawberry.field(
+        description="The hospital's id of the patient, such as 4711; empty: none came."
+    )
+    issuer: str = strawberry.field(
+        description="Who handed the id out, such as MAIN_HOUSE: two hospitals may give one id to two persons."
+    )
     name: str = strawberry.field(description="Alphabetic group, as in DICOM: Family^Given.")
-    name_ideographic: str
-    name_phonetic: str
+    name_ideographic: str = strawberry.field(
+        description="The name in ideographs, as in DICOM, such as 山田^太郎; may be empty."
+    )
+    name_phonetic: str = strawberry.field(
+        description="The name as it is spoken, as in DICOM, such as やまだ^たろう; may be empty."
+    )
     birth_date: str = strawberry.field(description="YYYYMMDD, as in DICOM; may be empty.")
-    sex: str
+    sex: str = strawberry.field(description="M, F or O (other), as in DICOM; may be empty.")
     identified: bool = strawberry.field(
         description="False: arrived without PatientID, belongs to one study alone."
     )
 
 
-@strawberry.type(description="A SOP instance with its current arrival.", directives=[QUEUE, PATIENT_DATA])
+@strawberry.type(
+    description="An image or other object of a series (a SOP instance), as it last came.",
+    directives=[QUEUE, PATIENT_DATA],
+)
 class Instance(Node):
     """An instance."""
 
-    sop_instance_uid: str
-    sop_class_uid: str
-    instance_number: str
-    number_of_frames: int
-    arrival_id: str | None
-    source_ae: str | None
-    received_at: datetime | None
-    transfer_syntax_uid: str | None
-    size_bytes: BigInt | None
-    sha256: str | None
+    sop_instance_uid: str = strawberry.field(
+        description="DICOM's own id of the image, such as 1.2.826.0.1.3680043.2.1.1."
+    )
+    sop_class_uid: str = strawberry.field(
+        description="What kind of object it is, as a UID: 1.2.840.10008.5.1.4.1.1.2 is a CT image."
+    )
+    instance_number: str = strawberry.field(
+        description="Its number in the series, as the device wrote it; may be empty."
+    )
+    number_of_frames: int = strawberry.field(description="How many pictures it holds: 1, or more in a clip.")
+    arrival_id: str | None = strawberry.field(
+        description="Which arrival counts: every time that an image comes is an arrival of its own."
+    )
+    source_ae: str | None = strawberry.field(
+        description="namespace/name of the AE that sent it, such as default/ct1."
+    )
+    received_at: datetime | None = strawberry.field(description="When it came.")
+    transfer_syntax_uid: str | None = strawberry.field(
+        description="How it is encoded, as a UID: 1.2.840.10008.1.2.1 is uncompressed."
+    )
+    size_bytes: BigInt | None = strawberry.field(description="Size of its file in bytes.")
+    sha256: str | None = strawberry.field(description="SHA-256 of its file, as hexadecimal digits.")
     removed_at: datetime | None = strawberry.field(
         description="When retention removed the image; what is known of it stays. Null: it is here."
     )
 
 
-@strawberry.type(description="A series of a study.", directives=[QUEUE, PATIENT_DATA])
+@strawberry.type(
+    description="Images of a study that one device made in one go.", directives=[QUEUE, PATIENT_DATA]
+)
 class Series(Node):
     """A series."""
 
     key: strawberry.Private[int]
-    series_instance_uid: str
-    modality: str
-    series_number: str
-    description: str
-    body_part: str
-    station_name: str
-    instance_count: int
-    size_bytes: BigInt
+    series_instance_uid: str = strawberry.field(
+        description="DICOM's own id of the series, such as 1.2.826.0.1.3680043.2.1."
+    )
+    modality: str = strawberry.field(description="Kind of device that made it, such as CT, MR, US or CR.")
+    series_number: str = strawberry.field(
+        description="Its number in the study, as the device wrote it; may be empty."
+    )
+    description: str = strawberry.field(
+        description="What the device calls it, such as Thorax 5.0; may be empty."
+    )
+    body_part: str = strawberry.field(
+        description="Which part of the body it shows, as the device wrote it, such as CHEST; may be empty."
+    )
+    station_name: str = strawberry.field(description="Name of the device as it wrote it; may be empty.")
+    instance_count: int = strawberry.field(description="How many images of it are known.")
+    size_bytes: BigInt = strawberry.field(description="Size of its files together, in bytes.")
 
     @strawberry.field(description="In the order of their first arrival.")
     async def instances(
@@ -106,31 +143,52 @@ class Series(Node):
         return await connection(info.context, listing, instance_of, page=Asked(first, after, last, before))
 
 
-@strawberry.type(description="A study in a partition.", directives=[QUEUE, PATIENT_DATA])
+@strawberry.type(
+    description="An examination of a patient: all images that were made for it, in series.",
+    directives=[QUEUE, PATIENT_DATA],
+)
 class Study(Node):
     """A study."""
 
     key: strawberry.Private[int]
-    study_instance_uid: str
-    partition: str
-    patient: Patient
-    accession_number: str
-    study_id: str
-    study_date: str
-    study_time: str
-    description: str
-    referring_physician: str
-    modalities: list[str]
-    document_type: str
-    location_code: str | None
+    study_instance_uid: str = strawberry.field(
+        description="DICOM's own id of the study, such as 1.2.826.0.1.3680043.2."
+    )
+    partition: str = strawberry.field(
+        description="namespace/name of the patient partition that it belongs to."
+    )
+    patient: Patient = strawberry.field(description="Whose study it is.")
+    accession_number: str = strawberry.field(
+        description="The number under which the examination was ordered; may be empty."
+    )
+    study_id: str = strawberry.field(description="The device's own number of the study; may be empty.")
+    study_date: str = strawberry.field(
+        description="YYYYMMDD, as the device wrote it, such as 20260131; may be empty."
+    )
+    study_time: str = strawberry.field(
+        description="HHMMSS, as the device wrote it, such as 143000, in the device's own time zone; may be empty."
+    )
+    description: str = strawberry.field(
+        description="What was examined, as the device wrote it, such as CT Thorax; may be empty."
+    )
+    referring_physician: str = strawberry.field(
+        description="Who asked for the examination: Family^Given; may be empty."
+    )
+    modalities: list[str] = strawberry.field(description='Kinds of devices that made it, such as ["CT"].')
+    document_type: str = strawberry.field(
+        description="Code of the kind of document that it is, such as XR; may be empty."
+    )
+    location_code: str | None = strawberry.field(
+        description="Code of the place where the device stands that sent it first, such as ER; null: none is given."
+    )
     source_ae: str = strawberry.field(description="namespace/name of the AE whose image came first.")
-    first_arrival_at: datetime
-    last_arrival_at: datetime
-    series_count: int
-    instance_count: int
-    size_bytes: BigInt
+    first_arrival_at: datetime = strawberry.field(description="When its first image came.")
+    last_arrival_at: datetime = strawberry.field(description="When its last image came.")
+    series_count: int = strawberry.field(description="How many series it has.")
+    instance_count: int = strawberry.field(description="How many images it has, such as 120.")
+    size_bytes: BigInt = strawberry.field(description="Size of its files together, in bytes.")
 
-    @strawberry.field(description="All series.")
+    @strawberry.field(description="All its series.")
     async def series(self, info: Info) -> list[Series]:
         """Load the series of all studies of the answer at once."""
         return cast("list[Series]", await info.context.loader(load_series).load(self.key))
@@ -168,21 +226,51 @@ class StudyOrder(Enum):
 class StudyWhere:
     """Filter of studies."""
 
-    patient_name: TextFilter | None = None
-    patient_id: TextFilter | None = None
-    accession_number: TextFilter | None = None
-    study_instance_uid: TextFilter | None = None
-    study_date: TextFilter | None = None
-    description: TextFilter | None = None
-    modality: TextFilter | None = None
-    document_type: TextFilter | None = None
-    location_code: TextFilter | None = None
-    partition: TextFilter | None = None
-    source_ae: TextFilter | None = None
-    last_arrival_at: TimeFilter | None = None
-    instance_count: NumberFilter | None = None
-    all_of: Optional[list[StudyWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
-    any_of: Optional[list[StudyWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    patient_name: TextFilter | None = strawberry.field(default=None, description="The patient's name.")
+    patient_id: TextFilter | None = strawberry.field(
+        default=None, description="The hospital's id of the patient."
+    )
+    accession_number: TextFilter | None = strawberry.field(
+        default=None, description="The number under which the examination was ordered."
+    )
+    study_instance_uid: TextFilter | None = strawberry.field(
+        default=None, description="DICOM's own id of the study, such as 1.2.826.0.1.3680043.2."
+    )
+    study_date: TextFilter | None = strawberry.field(default=None, description="YYYYMMDD, such as 20260131.")
+    description: TextFilter | None = strawberry.field(
+        default=None, description="What was examined, as the device wrote it, such as CT Thorax."
+    )
+    modality: TextFilter | None = strawberry.field(
+        default=None, description="Kinds of devices that made it, such as CT."
+    )
+    document_type: TextFilter | None = strawberry.field(
+        default=None, description="Code of the kind of document that it is, such as XR."
+    )
+    location_code: TextFilter | None = strawberry.field(
+        default=None, description="Code of the place where the device stands, such as ER."
+    )
+    partition: TextFilter | None = strawberry.field(
+        default=None, description="namespace/name of the patient partition."
+    )
+    source_ae: TextFilter | None = strawberry.field(
+        default=None, description="namespace/name of the AE whose image came first, such as default/ct1."
+    )
+    last_arrival_at: TimeFilter | None = strawberry.field(
+        default=None, description="When its last image came."
+    )
+    instance_count: NumberFilter | None = strawberry.field(
+        default=None, description="How many images it has."
+    )
+    all_of: Optional[list[StudyWhere]] = strawberry.field(  # noqa: UP045 - strawberry resolves the name later
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[StudyWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 PREFIXES: Mapping[str, tuple[str, Op]] = {
@@ -199,9 +287,9 @@ PREFIXES: Mapping[str, tuple[str, Op]] = {
 
 async def studies(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    search: str | None = None,
-    where: StudyWhere | None = None,
-    order_by: StudyOrder = StudyOrder.NEWEST_ARRIVAL,
+    search: Search = None,
+    where: Annotated[StudyWhere | None, By] = None,
+    order_by: Annotated[StudyOrder, Sort] = StudyOrder.NEWEST_ARRIVAL,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,
@@ -221,7 +309,7 @@ async def studies_filter(context: Context, search: str | None, where: StudyWhere
     return AllOf(tuple(parts))
 
 
-async def study(info: Info, id: strawberry.ID) -> Study | None:
+async def study(info: Info, id: Id) -> Study | None:
     """Return one study."""
     return cast("Study | None", await info.context.loader(load_studies).load(number_of(id, "Study")))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Optional, cast
+from typing import Annotated, Any, Optional, cast
 
 import strawberry
 
@@ -18,29 +18,34 @@ from aegate_graphql_api.connections import (
     After,
     Asked,
     Before,
+    By,
     Connection,
     First,
     Last,
     Listing,
+    Resolved,
+    Search,
     connection,
 )
 from aegate_graphql_api.context import Info, moment
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.node import Node, global_id
 from aegate_graphql_api.schema.of_study import OfStudyWhere, found_of_study
 from aegate_graphql_api.schema.scalars import BigInt
 from aegate_graphql_api.schema.study import Study, load_studies
 from aegate_graphql_api.search import TextFilter, TimeFilter, filter_of, terms
 
-strawberry.enum(
-    Resolution,
+in_words(
+    "What may be decided about a conflict; nothing that was received is changed or deleted by it.",
     name="ConflictResolution",
-    description="What may be decided about a conflict; nothing that was received is changed or deleted by it. Of a "
-    "PATIENT_MISMATCH: SEND_AS_IT_IS lets go what is held for it, DO_NOT_SEND cancels that. Of a "
-    "SAME_UID_OTHER_CONTENT: KEEP_NEWER leaves it so, KEEP_OLDER lets the older content count, which is what is sent "
-    "by hand and shown from then on; queue items keep what they were made with. Of a SAME_UID_OTHER_STUDY: KEEP_BOTH "
-    "leaves it so.",
-)
+    SEND_AS_IT_IS="Of a PATIENT_MISMATCH: let go what is held for it.",
+    DO_NOT_SEND="Of a PATIENT_MISMATCH: cancel what is held for it.",
+    KEEP_NEWER="Of a SAME_UID_OTHER_CONTENT: leave it so, the newer content counts.",
+    KEEP_OLDER="Of a SAME_UID_OTHER_CONTENT: let the older content count, which is what is sent by hand and shown from "
+    "then on; queue items keep what they were made with.",
+    KEEP_BOTH="Of a SAME_UID_OTHER_STUDY: leave it so, each study keeps its own image of that id.",
+)(Resolution)
 
 
 @strawberry.type(
@@ -51,15 +56,26 @@ strawberry.enum(
 class Conflict(Node):
     """A conflict."""
 
-    kind: str
-    arrival_id: str
-    other_arrival_id: str | None
-    source_ae: str | None
+    kind: str = strawberry.field(
+        description="SAME_UID_OTHER_CONTENT: an image came again under its id and is another. SAME_UID_OTHER_STUDY: "
+        "its id was of another study before. PATIENT_MISMATCH: its study came before under another patient's id."
+    )
+    arrival_id: str = strawberry.field(
+        description="Which arrival raised it: every time that an image comes is an arrival of its own."
+    )
+    other_arrival_id: str | None = strawberry.field(
+        description="The arrival that it does not fit to; null: none in particular."
+    )
+    source_ae: str | None = strawberry.field(
+        description="namespace/name of the AE that sent it, such as default/ct1."
+    )
     study_key: strawberry.Private[int | None]
-    created_at: datetime
-    resolved_at: datetime | None
-    resolved_by: str | None
-    resolution: str | None
+    created_at: datetime = strawberry.field(description="When it was found.")
+    resolved_at: datetime | None = strawberry.field(
+        description="When somebody decided about it; null: nobody has."
+    )
+    resolved_by: str | None = strawberry.field(description="Who decided.")
+    resolution: str | None = strawberry.field(description="What was decided, such as KEEP_NEWER.")
 
     @strawberry.field(description="What may be decided about it, by resolveConflict; empty: it is resolved.")
     def choices(self) -> list[Resolution]:
@@ -80,15 +96,21 @@ class Conflict(Node):
 class QuarantinedObject(Node):
     """A quarantined object."""
 
-    arrival_id: str
-    source_ae: str
-    reason: str
-    size_bytes: BigInt
-    received_at: datetime
-    created_at: datetime
-    resolved_at: datetime | None
-    resolved_by: str | None
-    resolution: str | None
+    arrival_id: str = strawberry.field(
+        description="Which arrival it is: every time that something comes is an arrival of its own."
+    )
+    source_ae: str = strawberry.field(
+        description="namespace/name of the AE that sent it, such as default/ct1."
+    )
+    reason: str = strawberry.field(description="Why it could not be parsed, in words without patient data.")
+    size_bytes: BigInt = strawberry.field(description="Its size in bytes.")
+    received_at: datetime = strawberry.field(description="When it came.")
+    created_at: datetime = strawberry.field(description="When it was found that it cannot be parsed.")
+    resolved_at: datetime | None = strawberry.field(
+        description="When it was indexed after all, or somebody looked at it; null: it is open."
+    )
+    resolved_by: str | None = strawberry.field(description="Who released it or looked at it.")
+    resolution: str | None = strawberry.field(description="INDEXED, or LOOKED_AT and what they noted.")
     released_at: datetime | None = strawberry.field(
         description="When somebody let it be indexed after all; with resolvedAt null, it waits for a worker."
     )
@@ -104,8 +126,16 @@ class ConflictWhere(OfStudyWhere):
     resolved_at: TimeFilter | None = strawberry.field(
         default=None, description="When it was resolved; null: it is open."
     )
-    all_of: Optional[list[ConflictWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
-    any_of: Optional[list[ConflictWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    all_of: Optional[list[ConflictWhere]] = strawberry.field(  # noqa: UP045 - strawberry resolves the name later
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[ConflictWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -120,15 +150,23 @@ class QuarantinedObjectWhere:
     resolved_at: TimeFilter | None = strawberry.field(
         default=None, description="When it was resolved; null: it is open."
     )
-    all_of: Optional[list[QuarantinedObjectWhere]] = strawberry.field(default=None, name="AND")  # noqa: UP045 - strawberry resolves the name later
-    any_of: Optional[list[QuarantinedObjectWhere]] = strawberry.field(default=None, name="OR")  # noqa: UP045 - as above
+    all_of: Optional[list[QuarantinedObjectWhere]] = strawberry.field(  # noqa: UP045 - strawberry resolves the name later
+        default=None,
+        name="AND",
+        description="All of these must hold, too.",
+    )
+    any_of: Optional[list[QuarantinedObjectWhere]] = strawberry.field(  # noqa: UP045 - as above
+        default=None,
+        name="OR",
+        description="One of these must hold, too.",
+    )
 
 
 async def conflicts(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
-    resolved: bool | None = False,
-    search: str | None = None,
-    where: ConflictWhere | None = None,
+    resolved: Resolved = False,
+    search: Search = None,
+    where: Annotated[ConflictWhere | None, By] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,
@@ -142,9 +180,9 @@ async def conflicts(  # noqa: PLR0913 - a GraphQL field has the arguments that c
 
 async def quarantined_objects(  # noqa: PLR0913 - as above
     info: Info,
-    resolved: bool | None = False,
-    search: str | None = None,
-    where: QuarantinedObjectWhere | None = None,
+    resolved: Resolved = False,
+    search: Search = None,
+    where: Annotated[QuarantinedObjectWhere | None, By] = None,
     first: First = DEFAULT_FIRST,
     after: After = None,
     last: Last = None,

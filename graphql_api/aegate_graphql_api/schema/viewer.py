@@ -15,9 +15,13 @@ from aegate_graphql_api.permissions import ANYONE
 class Viewer:
     """Who asks."""
 
-    name: str
-    permissions: list[Permission]
-    expires_at: datetime | None
+    name: str = strawberry.field(description="The name of the token or account, as the audit has it.")
+    permissions: list[Permission] = strawberry.field(
+        description="What you may do; empty: only ask who you are."
+    )
+    expires_at: datetime | None = strawberry.field(
+        description="When the token ends, as UTC; null: it does not end by itself."
+    )
     partitions: list[str] | None = strawberry.field(
         description="The patient partitions whose patients, studies and queue items are shown, such as "
         '["radiology/main"]; null: all of them.'

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from aegate_core.services.manifests import Manifests
 from aegate_graphql_api.app import create_app
 from aegate_graphql_api.authentication import Authenticator, LocalTokens
 from aegate_graphql_api.live.service import Live
@@ -51,12 +52,15 @@ async def served_api(
     limits: StreamLimits | None = None,
     authenticator: Authenticator | None = None,
     rules: Rules | None = None,
+    manifests: Manifests | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the API's application with uvicorn, as the process does."""
     authenticator = authenticator or LocalTokens(api.tokens)
     live = Live(api.db, authenticator, rules or rules_of(api), limits)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(server_config(create_app(api.db, authenticator, live=live), 2, live))
+        server = uvicorn.Server(
+            server_config(create_app(api.db, authenticator, live=live, manifests=manifests), 2, live)
+        )
         serving = asyncio.create_task(server._serve([listening]))
         await eventually_async(lambda: server.started, what="uvicorn serves")
         try:

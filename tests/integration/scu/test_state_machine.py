@@ -32,7 +32,7 @@ from tests.integration.scu.clinic import entity
 from tests.integration.scu.raw_peer import accepted, command, data, pdu, response
 from tests.state_table import SENT_BY_ACTION, TABLE, Cell
 
-PATIENCE_S = 1
+PATIENCE_S = 2
 SOON_S = 20
 """By far more than the patience that our side has, also on a busy machine."""
 REQUEST, DATA, RELEASE_RQ, ABORT, NOTHING_MORE = 1, 4, 5, 7, 0

@@ -3,47 +3,7 @@
 
 const TOKEN = "aegate-token";
 
-const QUERY = `# Enter a token at the top right: \`aegate token create NAME\` makes one.
-# Then run this: trouble first, and why the newest items are where they are.
-query Overview {
-  viewer {
-    name
-    permissions
-  }
-  dashboard {
-    trouble {
-      kind
-      ae
-      text
-    }
-    counts {
-      state
-      count
-    }
-    unindexed
-    unclosedUnits
-    noRoute
-  }
-  queueItems(first: 20) {
-    totalCount {
-      value
-      precision
-    }
-    nodes {
-      id
-      state
-      destinationAe
-      instancesDone
-      instancesTotal
-      whyNotMoving {
-        code
-        text
-        nextStep
-      }
-    }
-  }
-}
-`;
+const EXAMPLES = ["overview", "find-a-study", "in-trouble", "bring-forward", "watch-the-queue"];
 
 const NO_TOKEN = {
   data: null,
@@ -58,8 +18,43 @@ async function fetcher(operation, options) {
     if (!token()) return NO_TOKEN;
     headers.Authorization = `Bearer ${token()}`;
   }
-  const answer = await fetch("/graphql", { method: "POST", headers, body: JSON.stringify(operation) });
+  const body = JSON.stringify(operation);
+  if (isSubscription(operation, options?.documentAST)) return messages(headers, body);
+  const answer = await fetch("/graphql", { method: "POST", headers, body });
   return answer.json();
+}
+
+function isSubscription({ operationName }, document) {
+  const operations = (document?.definitions ?? []).filter((d) => d.kind === "OperationDefinition");
+  const chosen = operations.find((d) => !operationName || d.name?.value === operationName);
+  return chosen?.operation === "subscription";
+}
+
+// A subscription as server-sent events. GraphiQL ends the loop when its stop button is pressed; that closes the stream.
+async function* messages(headers, body) {
+  const closing = new AbortController();
+  try {
+    const stream = { method: "POST", headers: { ...headers, Accept: "text/event-stream" }, body, signal: closing.signal };
+    const answer = await fetch("/graphql", stream);
+    if (!answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+      yield await answer.json();
+      return;
+    }
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let waiting = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const events = (waiting + value).split("\n\n");
+      waiting = events.pop();
+      for (const event of events) {
+        const data = event.split("\n").find((line) => line.startsWith("data: "));
+        if (data) yield JSON.parse(data.slice("data: ".length));
+      }
+    }
+  } finally {
+    closing.abort();
+  }
 }
 
 // Nothing that was asked or answered is kept: it may name patients.
@@ -73,7 +68,7 @@ const forgetful = {
 
 const root = ReactDOM.createRoot(document.getElementById("graphiql"));
 let shown = 0;
-let query = QUERY;
+let tabs = [];
 
 function show() {
   shown += 1; // another key: the schema is asked for again with the new token; what was typed stays
@@ -81,9 +76,9 @@ function show() {
     React.createElement(GraphiQL, {
       key: shown,
       fetcher,
-      defaultQuery: query,
-      onEditQuery: (typed) => {
-        query = typed;
+      defaultTabs: tabs,
+      onTabChange: (state) => {
+        tabs = state.tabs.map(({ query, variables, headers }) => ({ query, variables, headers }));
       },
       defaultEditorToolsVisibility: "variables",
       isHeadersEditorEnabled: true,
@@ -109,5 +104,11 @@ function tokenBar() {
   document.body.prepend(bar);
 }
 
-tokenBar();
-show();
+async function start() {
+  const texts = EXAMPLES.map(async (name) => (await fetch(`/graphiql/examples/${name}.graphql`)).text());
+  tabs = (await Promise.all(texts)).map((query) => ({ query }));
+  tokenBar();
+  show();
+}
+
+start();

@@ -1,0 +1,60 @@
+"""``python -m tools.api check``: what breaks clients of the last release? ``release``: this schema is the last one."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from graphql import build_schema
+from ruamel.yaml import YAML
+
+from tools.api.changes import badly_deprecated, breaking, faults
+
+FOLDER = Path(__file__).parents[2] / "graphql_api"
+NOW = Path("schema.graphql")
+RELEASED = Path("released/schema.graphql")
+WAIVERS = Path("released/waivers.yaml")
+HEAD = """\
+# What of graphql_api/schema.graphql breaks clients of the last release, whose schema lies here. `make check` prints the
+# lines that have to stand here, each with its reason; a release empties the list. The rules: docs/api/versions.md.
+#
+# - change: "FIELD_REMOVED: Field Query.oldName was removed."
+#   because: announced in 0.2 as deprecated
+"""
+
+
+def waivers(folder: Path) -> dict[str, str]:
+    """Return change to reason."""
+    listed = YAML(typ="safe").load((folder / WAIVERS).read_text()) or []
+    return {str(entry["change"]): str(entry.get("because") or "") for entry in listed}
+
+
+def check(folder: Path) -> list[str]:
+    """Return what is wrong."""
+    released, now = (build_schema((folder / path).read_text()) for path in (RELEASED, NOW))
+    return [*faults(breaking(released, now), waivers(folder)), *badly_deprecated(now)]
+
+
+def release(folder: Path) -> None:
+    """Take the schema of now as the one of the last release, without waivers."""
+    shutil.copyfile(folder / NOW, folder / RELEASED)
+    (folder / WAIVERS).write_text(HEAD)
+
+
+def main(words: list[str]) -> int:
+    """Do what is asked; return the exit code."""
+    if words == ["release"]:
+        release(FOLDER)
+        return 0
+    if words != ["check"]:
+        print("expected check or release", file=sys.stderr)
+        return 2
+    found = check(FOLDER)
+    for line in found:
+        print(line)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
