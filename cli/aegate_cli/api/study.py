@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from enum import StrEnum
 from typing import Annotated, Any
@@ -47,7 +48,8 @@ def find(  # noqa: PLR0913 - a command has the options that people need
     search: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="WORDS…", help="Name, accession number, description…; field:value asks one field."
+            metavar="WORDS…",
+            help="Name, accession number, description…; field:value asks one field; - reads them.",
         ),
     ] = None,
     source: Annotated[str | None, typer.Option("--from", metavar="AE", help="Sent by this AE.")] = None,
@@ -81,13 +83,18 @@ def find(  # noqa: PLR0913 - a command has the options that people need
         where["modality"] = {"eq": modality.upper()}
     api = open_api(server, token_file, ca, data)
     page = api.pages(
-        "studies", limit, search=" ".join(search or []) or None, where=where or None, orderBy=_ORDERS[order]
+        "studies", limit, search=_words(search or []), where=where or None, orderBy=_ORDERS[order]
     )
     if output is Output.JSON:
         print_json(page.nodes)
     else:
         print_table(COLUMNS, (_row(node) for node in page.nodes))
     print_more(page, "studies")
+
+
+def _words(typed: list[str]) -> str | None:
+    """Return what is searched for; - is a line of standard input, which no list of processes shows."""
+    return (sys.stdin.readline().strip() if typed == ["-"] else " ".join(typed)) or None
 
 
 def _row(node: dict[str, Any]) -> tuple[object, ...]:

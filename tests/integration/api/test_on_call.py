@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from tests.integration.api.snapshots import snapshot
 from tests.integration.cli.installations import ROUTE, device
 from tests.integration.intake.hospital import HOSPITAL
 
+PAGE = Path(__file__).parents[3] / "docs/operations/on-call.md"
 ACCESSION = sentinel.ACCESSION_NUMBER
 CT1, US1 = (block(to_manifest(resource), 0) for resource in HOSPITAL[:2])
 
@@ -271,3 +274,26 @@ async def test_a_change_of_many_is_followed_to_its_end(shell: Shell) -> None:
     assert followed.stdout == "o1 COMPLETED: 2 found, 2 changed, 0 being sent, 0 left\n"
     assert await states(shell) == [("default/pacs", "HELD"), ("default/ws1", "HELD")]
     assert "there is no such operation" in (await shell.type("queue", "wait", "o77", code=1)).stderr
+
+
+async def test_the_page_for_people_on_call_does_what_it_shows(shell: Shell, tmp_path: Path) -> None:
+    studies = await shell.shown("study", "find", "--from", "ct1")
+    (item,) = await shell.shown("queue", "list", "--to", "pacs")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    script = "".join(block for block in blocks if "export" not in block)
+    script = script.replace("q17", item["id"]).replace("A4711", studies[0]["studyInstanceUid"])
+    command = [
+        "bash",
+        "-euo",
+        "pipefail",
+        "-c",
+        f'aegate() {{ "{sys.executable}" -m aegate_cli "$@"; }}\n{script}',
+    ]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "no queue items found\n")
+    assert "port: 11112" in (tmp_path / "manifests" / "ct1.yaml").read_text()
+    assert await states(shell) == [
+        ("default/pacs", "SCHEDULED"),
+        ("default/ws1", "SCHEDULED"),
+        ("default/ws1", "SCHEDULED"),
+    ]
