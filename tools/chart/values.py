@@ -294,7 +294,10 @@ API = section(
             "ConfigMap with the key mapping.yaml, the rules from claims to permissions. Must be given.",
         ),
         text("caSecret", "Secret with ca.crt, the authority behind it. Empty: those that everybody trusts."),
-        text("clientId", "The public client as which web pages sign people in; /config.json tells it. Empty: none."),
+        text(
+            "clientId",
+            "The public client as which web pages sign people in; /config.json tells it. Empty: none.",
+        ),
         text("scopes", "What web pages ask for.", "openid"),
     ),
     section(

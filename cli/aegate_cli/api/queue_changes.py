@@ -73,7 +73,7 @@ class Asked:
     ) -> None:
         """Change it and say what came of it; exit code 1 where some were left as they were. Raises AegateError."""
         from aegate_cli.api.place import open_api
-        from aegate_cli.api.queue_selection import Filter, selection_of
+        from aegate_cli.api.queue_selection import Filter, is_counted, selection_of
         from aegate_core.errors import InvalidInput
 
         wanted = Filter(self.to, self.source, self.state or (), self.search)
@@ -86,7 +86,11 @@ class Asked:
         if self.destination is not None:
             self._change_destination(api, as_json=as_json)
             return
-        raise typer.Exit(self._change(api, selection_of(api, self.which or [], wanted), as_json=as_json))
+        selection = selection_of(api, self.which or [], wanted)
+        if self.expect is None and is_counted(selection) and not _finds(api, selection):
+            typer.echo("no queue items found: nothing changed", err=True)
+            return
+        raise typer.Exit(self._change(api, selection, as_json=as_json))
 
     def _change_destination(self, api: Any, *, as_json: bool) -> None:
         from aegate_cli.api.names import find_destination
@@ -139,6 +143,12 @@ class Asked:
             )
         typer.confirm(f"{matched} items are found. {self.verb.capitalize()} them?", abort=True, err=True)
         return matched
+
+
+def _finds(api: Any, selection: Mapping[str, object]) -> bool:
+    """Whether a filter finds anything now."""
+    asked = {"search": selection.get("search"), "where": selection["where"]}
+    return bool(api.pages("queue_items", 1, orderBy="NEWEST", **asked).nodes)
 
 
 def tell_changed(done: Mapping[str, Any], word: str, *, as_json: bool) -> int:

@@ -122,6 +122,8 @@ async def test_a_filter_changes_nothing_until_somebody_agrees(shell: Shell) -> N
     assert "expectedCount is 3, but 2 items match now" in stale.stderr
     tried = await shell.type("queue", "hold", "--state", "scheduled", "--dry-run")
     assert tried.stdout == "2 found: 2 would be held\n"
+    none = await shell.type("queue", "retry", "--state", "failed")
+    assert (none.stdout, none.stderr) == ("", "no queue items found: nothing changed\n")
     assert "expected which items, got none" in (await shell.type("queue", "bump", code=2)).stderr
     both = await shell.type("queue", "bump", "q1", "--to", "pacs", code=2)
     assert "expected items such as q17, or studies and a filter, got both" in both.stderr
