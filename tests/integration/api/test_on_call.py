@@ -23,11 +23,12 @@ from aegate_core.services.manifests.folder import FolderManifests
 from aegate_graphql_api.operating import operate
 from tests import sentinel
 from tests.integration.api.clients import API, writing_to
-from tests.integration.api.serving import served_api
+from tests.integration.api.serving import rules_of, served_api
 from tests.integration.api.snapshots import snapshot
 from tests.integration.cli.installations import ROUTE, device
 from tests.integration.intake.hospital import HOSPITAL
 
+DOCUMENTS = Path(__file__).parents[3] / "cli/aegate_cli/api/documents"
 PAGE = Path(__file__).parents[3] / "docs/operations/on-call.md"
 ACCESSION = sentinel.ACCESSION_NUMBER
 CT1, US1 = (block(to_manifest(resource), 0) for resource in HOSPITAL[:2])
@@ -299,3 +300,17 @@ async def test_the_page_for_people_on_call_does_what_it_shows(shell: Shell, tmp_
         ("default/ws1", "SCHEDULED"),
         ("default/ws1", "SCHEDULED"),
     ]
+
+
+async def test_an_api_of_trusted_documents_takes_the_commands_once_it_has_theirs(
+    api: API, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid_down, token = tmp_path / "documents", tmp_path / "token"
+    laid_down.mkdir()
+    (laid_down / "other.graphql").write_text("query Other { viewer { name } }")
+    monkeypatch.setenv("AEGATE_TOKEN_FILE", str(token))
+    for folder, code in ((laid_down, 1), (DOCUMENTS, 0)):
+        async with served_api(api, rules=rules_of(api, documents=folder, only_trusted=True)) as here:
+            monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
+            said = await Shell(api, token).type("queue", "list", code=code)
+        assert ("lay down the documents of this command" in said.stderr) == bool(code)
