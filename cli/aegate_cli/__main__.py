@@ -6,9 +6,14 @@ Commands import what they need when they run: `aegate version` and shell complet
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
+from aegate_cli.api.ae import ae_app
+from aegate_cli.api.errors import APIError
+from aegate_cli.api.queue import queue_app
+from aegate_cli.api.study import study_app
 from aegate_cli.backup import backup, restore
 from aegate_cli.demo.command import demo
 from aegate_cli.echo import echo
@@ -34,14 +39,23 @@ app = typer.Typer(
 for command in (up, echo, send, sink, fsck, retention, backup, restore, demo, version):
     app.command()(command)
 app.command("validate")(validate_command)
-app.add_typer(token_app, name="token")
+for group, name in ((ae_app, "ae"), (queue_app, "queue"), (study_app, "study"), (token_app, "token")):
+    app.add_typer(group, name=name)
 
 
-def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 done in part or not at all, 2 what was given cannot be used."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, or these arguments.
+
+    Exit codes: 0 done, 1 done in part or not at all, 2 what was given cannot be used.
+
+    Commands that ask the API: 3 it does not answer now, 4 the token does not let them.
+    """
     forbid_core_dumps()
     try:
-        app()
+        app(arguments)
+    except APIError as error:
+        print(f"aegate: {error.message}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except AegateError as error:
         print(f"aegate: {error.message}", file=sys.stderr)
         sys.exit(2)

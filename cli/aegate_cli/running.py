@@ -12,12 +12,13 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
+from aegate_cli.api.place import Address
 from aegate_cli.data_folder import hold_data_folder
 from aegate_cli.first_token import ensure_token
 from aegate_cli.installation import Installation, standing_processes
 from aegate_cli.interrupts import Interrupts
 from aegate_cli.listeners import Listeners
-from aegate_cli.ports import ensure_bindable
+from aegate_cli.ports import Endpoint, ensure_bindable
 from aegate_cli.reconcile import DATABASE_RETRY_S, Reconciler, log_problem
 from aegate_cli.status import ProcessCollector, process_table
 from aegate_cli.supervisor import Supervisor
@@ -115,6 +116,7 @@ class _Run:
         """Start everything, keep it running, stop everything."""
         ensure_usable(await self._reconciler.start(), self._installation)
         ensure_token(self._installation, self._console)
+        address_of(self._installation).write(self._installation.data)
         for spec in standing_processes(self._installation):
             self._supervisor.start(spec)
         self._health.start()
@@ -168,6 +170,14 @@ class _Run:
     def _readiness(self) -> str | None:
         waiting = [v.name for v in self._supervisor.views() if v.state not in ("ready", "degraded")]
         return f"not ready: {', '.join(waiting)}" if waiting else None
+
+
+def address_of(installation: Installation) -> Address:
+    """Return where commands of this machine reach the API."""
+    certificate = installation.way_in.get("AEGATE_HTTP_TLS_CERT")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(installation.http.host, installation.http.host)
+    scheme = "http" if certificate is None else "https"
+    return Address(f"{scheme}://{Endpoint(host, installation.http.port)}/graphql", certificate)
 
 
 def announcement(installation: Installation, health_port: int) -> str:

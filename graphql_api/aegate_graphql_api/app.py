@@ -27,8 +27,10 @@ from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.door import LateRefusals
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
+from aegate_graphql_api.identity.settings import IdentitySettings
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.locations_table import LocationsTable
+from aegate_graphql_api.page_config import page_config
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.policy import Policy
 from aegate_graphql_api.rules import Rules
@@ -100,18 +102,22 @@ def create_app(
     async def measured(request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    async def config(request: Request) -> Response:
+        return JSONResponse(request.app.state.page_config)
+
     async def page(request: Request) -> Response:
         return FileResponse(GRAPHIQL / "index.html", media_type="text/html; charset=utf-8")
 
     async def to_page(request: Request) -> Response:
         return RedirectResponse("/graphiql")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/graphql", endpoint.answer, methods=["POST"]),
             WebSocketRoute("/graphql", live.sockets.serve),
             Route("/import/locations", table.import_, methods=["POST"]),
             Route("/export/locations", table.export, methods=["GET"]),
+            Route("/config.json", config),
             Route("/graphiql", page),
             Mount("/graphiql", StaticFiles(directory=GRAPHIQL)),
             Route("/healthz", healthz),
@@ -127,6 +133,8 @@ def create_app(
         ],
         exception_handlers={HTTPException: _nothing_here},
     )
+    app.state.page_config = page_config(IdentitySettings())
+    return app
 
 
 def _pages_of_others(policy: Policy) -> list[Middleware]:
@@ -137,8 +145,8 @@ def _pages_of_others(policy: Policy) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=policy.origins,
-            allow_methods=["POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "traceparent"],
             expose_headers=["Retry-After"],
         )
     ]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import strawberry
+from graphql import DocumentNode
 from strawberry.dataloader import DataLoader
 
 from aegate_core.database import Database, as_datetime
@@ -38,6 +39,8 @@ class Context:
     """Whether plain lists may be answered past graphql-core; see plain_lists."""
     cost: int | None = None
     """Of the operation, once the document is found good; the guard sets it."""
+    document: DocumentNode | None = None
+    """What was asked, once it is parsed; the guard sets it."""
     guard_s: float = 0.0
     """What parsing and judging the document took of the processor, in seconds; the guard sets it."""
     reading: Reading | None = None

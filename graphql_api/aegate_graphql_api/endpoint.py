@@ -41,6 +41,7 @@ from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.sse import as_event, is_wanted
 from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.schema.root import schema
+from aegate_graphql_api.tracing import OperationSpan
 
 log = Log("api")
 
@@ -113,7 +114,8 @@ class GraphQLEndpoint:
                 operation = self._rules.operation_of(parsed_body(body))
                 if is_wanted(request, operation):
                     return self._live.events(request, operation, caller, await self._now())
-                return as_event(request, await self._answer_to(operation, caller))
+                with self._rules.traces.operation(request.headers.get("traceparent")) as span:
+                    return as_event(request, await self._answer_to(operation, caller, span))
         except Refusal as refusal:
             self._metrics.requests.labels(refusal.code).inc()
             log(REQUEST_REFUSED, reason=refusal.code, caller=caller.name if caller else None)
@@ -123,12 +125,13 @@ class GraphQLEndpoint:
             self._metrics.requests.labels("INTERNAL").inc()
             return _json(fault_body(fault), 500)
 
-    async def _answer_to(self, operation: dict[str, Any], caller: Caller) -> Response:
+    async def _answer_to(self, operation: dict[str, Any], caller: Caller, span: OperationSpan) -> Response:
         began = time.perf_counter()
-        answer, status = await self._execute(operation, caller)
+        answer, status = await self._execute(operation, caller, span)
         self._metrics.seconds.observe(time.perf_counter() - began)
         errors = answer.get("errors")
         outcome = errors[0]["extensions"]["code"] if errors else "OK"
+        span.ended(None if outcome == "OK" else outcome)
         self._metrics.requests.labels(outcome).inc()
         if outcome == "FORBIDDEN":
             log(REQUEST_REFUSED, reason=outcome, caller=caller.name)
@@ -157,7 +160,9 @@ class GraphQLEndpoint:
             )
         return caller
 
-    async def _execute(self, operation: dict[str, Any], caller: Caller) -> tuple[dict[str, Any], int]:
+    async def _execute(
+        self, operation: dict[str, Any], caller: Caller, span: OperationSpan
+    ) -> tuple[dict[str, Any], int]:
         """Run the operation within its time; what it cost is charged however it ends."""
         context = Context(
             self._db,
@@ -179,6 +184,7 @@ class GraphQLEndpoint:
                     return problem_body("TIME_LIMIT", reached.message, time_limit_details(reached)), 200
         finally:
             self._door.charge_operation(caller.name, context.cost, context.guard_s)
+            span.asked(context.document, operation.get("operationName"), context.cost)
 
     async def _run(self, operation: dict[str, Any], context: Context) -> tuple[dict[str, Any], int]:
         try:

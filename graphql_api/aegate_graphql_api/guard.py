@@ -127,6 +127,7 @@ class Guard(SchemaExtension):
             if context.query:
                 self._kept = KEPT.get(context.query, context.context.introspection)
                 context.graphql_document = self._kept[0] if self._kept else parsed(context.query)
+                context.context.document = context.graphql_document
         finally:
             self._count_time()
         yield

@@ -38,11 +38,13 @@ from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.streams import StreamLimits
 from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES
 from aegate_graphql_api.operating import operate
+from aegate_graphql_api.page_config import page_config
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.resources_place import open_manifests
 from aegate_graphql_api.rules import Rules
 from aegate_graphql_api.settings import Settings, settings_from
 from aegate_graphql_api.sweeping import keep_swept
+from aegate_graphql_api.tracing import tracing
 
 PROCESS = "api"
 CHECK_EVERY_S = 5
@@ -142,11 +144,13 @@ async def serve(settings: Settings) -> None:
             open_database(settings.database_url, everywhere=True) as db,
             open_manifests(settings.resources, db) as manifests,
             open_authenticator(settings, db) as authenticator,
+            tracing(settings.traces, db) as traces,
         ):
             accesses = AccessLog(db)
             limits = StreamLimits(in_all=settings.streams, by_caller=settings.streams_by_caller)
-            live = Live(db, authenticator, Rules(settings.policy, accesses), limits)
+            live = Live(db, authenticator, Rules(settings.policy, accesses, traces), limits)
             app = create_app(db, authenticator, live=live, manifests=manifests)
+            app.state.page_config = page_config(settings.identity)
             config = server_config(app, settings.grace_s, live)
             config.ssl_context_factory = None if tls is None else tls.factory()
             server = _Server(config, settings, port, live)

@@ -1,4 +1,4 @@
-"""What a policy makes of operations, by whichever transport they come: trusted documents, the rate, the audit."""
+"""What a policy makes of operations, by whichever transport they come: trusted documents, the rate, audit, traces."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aegate_graphql_api.door import Door
 from aegate_graphql_api.http_requests import checked_operation
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.policy import Policy
+from aegate_graphql_api.tracing import OFF, Traces
 
 
 class Rules:
@@ -17,9 +18,10 @@ class Rules:
     Raises InvalidInput for trusted documents that cannot be used.
     """
 
-    def __init__(self, policy: Policy, accesses: AccessLog) -> None:
+    def __init__(self, policy: Policy, accesses: AccessLog, traces: Traces = OFF) -> None:
         self.policy = policy
         self.accesses = accesses
+        self.traces = traces
         self.door = Door(policy)
         self._documents = TrustedDocuments(policy)
         self._documents.load()

@@ -294,6 +294,11 @@ API = section(
             "ConfigMap with the key mapping.yaml, the rules from claims to permissions. Must be given.",
         ),
         text("caSecret", "Secret with ca.crt, the authority behind it. Empty: those that everybody trusts."),
+        text(
+            "clientId",
+            "The public client as which web pages sign people in; /config.json tells it. Empty: none.",
+        ),
+        text("scopes", "What web pages ask for.", "openid"),
     ),
     section(
         "kubernetesTokens",
@@ -331,6 +336,16 @@ API = section(
         "fastLists",
         "Answer lists of plain fields by generated code, at half the processor time. false: as GraphQL's own executor.",
         default=True,
+    ),
+    section(
+        "traces",
+        "OpenTelemetry traces of operations and of their SQL; no patient data is in them.",
+        text("endpoint", "OTLP over HTTP of a collector: http://collector.monitoring:4318. Empty: none."),
+        text(
+            "headersSecret",
+            "Secret with the key headers, such as authorization=Bearer%20TOKEN, for the collector. Empty: none.",
+        ),
+        integer("percent", "How many of the operations, but for those that a caller traces.", 100, most=100),
     ),
     texts(
         "origins",

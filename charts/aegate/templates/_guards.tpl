@@ -193,6 +193,12 @@ api.proxy.containers must hold one container, got {{ len $api.proxy.containers }
 {{- if and $api.documents.only (not $api.documents.configMap) }}
 api.documents.only needs api.documents.configMap, got none: name the ConfigMap of the trusted documents, or leave only out
 {{- end }}
+{{- if and $api.traces.endpoint (not (regexMatch "^https?://[^/?#\\s]+(/[^?#\\s]*)?$" $api.traces.endpoint)) }}
+api.traces.endpoint must be the URL of OTLP over HTTP such as http://collector.monitoring:4318, got {{ $api.traces.endpoint }}: correct it
+{{- end }}
+{{- if and $api.traces.headersSecret (not $api.traces.endpoint) }}
+api.traces.headersSecret needs api.traces.endpoint, got none: name the collector, or leave the Secret out
+{{- end }}
 {{- range $origin := $api.origins }}
 {{- if not (regexMatch "^https?://([a-z0-9.-]+|\\[[0-9a-f:.]+\\])(:[0-9]{1,5})?$" $origin) }}
 api.origins must be origins such as https://viewer.example.org, without path and wildcard, got {{ $origin }}: correct it

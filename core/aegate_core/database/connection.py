@@ -10,7 +10,7 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -27,6 +27,7 @@ from aegate_core.database.dialect import (
     sqlite_arguments,
     to_sqlite,
 )
+from aegate_core.database.observing import StatementObserver
 from aegate_core.database.tls import tls_of
 from aegate_core.database.trouble import AWAY, translated
 from aegate_core.errors import InvalidValue, SerializationConflict
@@ -181,6 +182,8 @@ class Database:
         self.url = url
         self._place = place_of(url)
         self.dialect = dialect_of(url)
+        self.observer: StatementObserver | None = None
+        """Who is told of each statement that comes through here; those of Tortoise's models do not."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -203,7 +206,7 @@ class Database:
                 ]
             return [dict(r) for r in await connection.fetch(sql, *postgres_arguments(arguments))]
 
-        return await self._run(run)
+        return await self._run(sql, run)
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
         """Return the first row, or None."""
@@ -233,7 +236,7 @@ class Database:
             status = str(await connection.execute(sql, *postgres_arguments(arguments))).rsplit(" ", 1)[-1]
             return int(status) if status.isdigit() else 0
 
-        return await self._run(run)
+        return await self._run(sql, run)
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run one statement for many rows; inside a transaction, or it is not atomic on SQLite."""
@@ -244,9 +247,9 @@ class Database:
             else:
                 await connection.executemany(sql, [postgres_arguments(r) for r in rows])
 
-        await self._run(run)
+        await self._run(sql, run)
 
-    async def _run(self, statement: Callable[[Any], Awaitable[T]]) -> T:
+    async def _run(self, sql: str, statement: Callable[[Any], Awaitable[T]]) -> T:
         """Run a statement; by itself it is a transaction that may lose a race, and is run again then."""
 
         async def once() -> T:
@@ -256,7 +259,8 @@ class Database:
                         return await statement(connection)
 
         alone = not isinstance(self._client, TransactionalDBClient)
-        return await _until_won(once, attempts=ATTEMPTS if alone else 1)
+        with nullcontext() if self.observer is None else self.observer(sql):
+            return await _until_won(once, attempts=ATTEMPTS if alone else 1)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Database]:

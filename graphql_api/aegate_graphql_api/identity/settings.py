@@ -4,6 +4,8 @@ AEGATE_OIDC_ISSUER      https://login.example/realms/hospital, as tokens and the
 AEGATE_OIDC_AUDIENCE    what tokens must be made for: the API's name, or a client's id, at the provider
 AEGATE_OIDC_MAPPING     the file of rules from claims to permissions (`mapping.py`)
 AEGATE_OIDC_CA          PEM file of the authority behind the provider's certificate; the system's without it
+AEGATE_OIDC_CLIENT_ID   the public client as which web pages sign people in; `/config.json` tells it, and
+AEGATE_OIDC_SCOPES      what they ask for; openid
 AEGATE_OIDC_LEEWAY_S    how far the provider's clock and ours may differ; 30
 AEGATE_KUBERNETES_TOKENS  true: tokens of the cluster that we run in count, by its RBAC
 AEGATE_KUBERNETES_AUDIENCE  what those tokens must be made for; aegate.dev
@@ -34,6 +36,10 @@ class OIDCSettings:
     mapping: ClaimMapping
     tls: ssl.SSLContext | None = None
     """What its certificate is verified by; None: the system's authorities."""
+    client_id: str = ""
+    """As which client web pages sign people in; empty: they know by themselves, or there are none."""
+    scopes: str = "openid"
+    """What web pages ask for, with blanks between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,11 @@ def _audience(environ: Mapping[str, str]) -> str:
 
 def _oidc(environ: Mapping[str, str]) -> OIDCSettings | None:
     given = {name: environ.get(name, "") for name in _OIDC}
-    if not any(given.values()):
+    client_id, scopes = (
+        environ.get("AEGATE_OIDC_CLIENT_ID", ""),
+        environ.get("AEGATE_OIDC_SCOPES") or "openid",
+    )
+    if not any((*given.values(), client_id)):
         return None
     if missing := [name for name, value in given.items() if not value]:
         raise InvalidValue(
@@ -97,6 +107,8 @@ def _oidc(environ: Mapping[str, str]) -> OIDCSettings | None:
         Issuer(issuer, audience, int(leeway)),
         read_mapping(Path(mapping)),
         _verifying(Path(authority)) if authority else None,
+        client_id,
+        " ".join(dict.fromkeys(["openid", *scopes.split()])),
     )
 
 

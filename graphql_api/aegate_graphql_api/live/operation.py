@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Any
 
 from graphql import GraphQLError
@@ -17,6 +17,7 @@ from aegate_graphql_api.errors import RequestRefused, present, problem_body, wit
 from aegate_graphql_api.limits import check_variables
 from aegate_graphql_api.rules import Rules
 from aegate_graphql_api.schema.root import schema
+from aegate_graphql_api.tracing import OperationSpan
 
 _NO_SUCH_OPERATION = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 
@@ -40,10 +41,12 @@ async def answers(
     What judging it cost is charged like any other operation's. Raises NotStarted when it may not or cannot be run.
     """
     is_charged = False
+    span = rules.traces.beginning()
     try:
         check_variables(operation.get("variables") or {})
         results = await _started(operation, context, allowed)
     except RequestRefused as refused:
+        _trace(span, operation, context, refused.extensions)
         rules.door.charge_operation(context.caller.name, None, context.guard_s)
         raise NotStarted([_presented(refused, context)]) from refused
     try:
@@ -52,6 +55,7 @@ async def answers(
                 is_charged = True
                 rules.door.charge_operation(context.caller.name, context.cost, context.guard_s)
             errors = [_presented(error, context) for error in getattr(result, "errors", None) or ()]
+            _trace(span, operation, context, errors[0]["extensions"] if errors else None)
             if isinstance(result, PreExecutionError):
                 raise NotStarted(errors)
             answer: dict[str, Any] = {"data": getattr(result, "data", None)}
@@ -67,7 +71,17 @@ async def answers(
     finally:
         if not is_charged:  # ended by the caller before anything came
             rules.door.charge_operation(context.caller.name, context.cost, context.guard_s)
+        _trace(span, operation, context, None)
         await results.aclose()
+
+
+def _trace(
+    span: OperationSpan, operation: Mapping[str, Any], context: Context, said: Mapping[str, Any] | None
+) -> None:
+    """End the span of a subscription's beginning, with its first answer; safe to repeat."""
+    span.asked(context.document, operation.get("operationName"), context.cost)
+    span.ended(None if said is None else str(said["code"]))
+    span.close()
 
 
 async def _started(operation: dict[str, Any], context: Context, allowed: Collection[OperationType]) -> Any:

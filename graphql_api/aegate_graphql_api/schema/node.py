@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 import strawberry
 
 from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.global_ids import decode_id, encode_id
 from aegate_graphql_api.permissions import ANYONE
 
 
@@ -22,19 +20,15 @@ class Node:
 
 def global_id(kind: str, key: object) -> strawberry.ID:
     """Return the id of ``kind`` with ``key``: opaque to callers."""
-    return strawberry.ID(base64.urlsafe_b64encode(f"{kind}:{key}".encode()).decode().rstrip("="))
+    return strawberry.ID(encode_id(kind, key))
 
 
 def parse_id(text: str) -> tuple[str, str]:
     """Return kind and key. Raises RequestRefused NOT_FOUND for what is not one of our ids."""
-    try:
-        decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-        kind, colon, key = decoded.partition(":")
-    except (ValueError, binascii.Error):
-        raise no_such_id() from None
-    if not colon or not kind or not key or "\0" in key:
+    found = decode_id(text)
+    if found is None:
         raise no_such_id()
-    return kind, key
+    return found
 
 
 def key_of(text: str, kind: str) -> str:

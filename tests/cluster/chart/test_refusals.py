@@ -77,6 +77,8 @@ WRONG = [
     # The API.
     ((*API, "api.documents.only=true"), "api.documents.only needs api.documents.configMap, got none"),
     ((*API, "api.origins={https://*.example.org}"), "got https://*.example.org: correct it"),
+    ((*API, "api.traces.endpoint=collector:4318"), "api.traces.endpoint must be the URL of OTLP over HTTP"),
+    ((*API, "api.traces.headersSecret=s"), "api.traces.headersSecret needs api.traces.endpoint, got none"),
     ((*API, "api.limits.atOnce=0"), "'/api/limits/atOnce': minimum: got 0, want 1"),
     (("api.enabled=true",), "api.tokensSecret must name a Secret with the key tokens.json: aegate token create NAME"),
     ((*API, "api.ingress.enabled=true"), "needs api.proxy.containers, got none: the API knows"),

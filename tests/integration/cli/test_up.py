@@ -15,6 +15,7 @@ from pydicom.data import get_testdata_file
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from aegate_graphql_api.tokens import list_tokens
 from tests.integration.cli.installations import QUICK, ROUTE, Up, aegate, device, installation
 from tests.integration.peers import run_dcmtk, store_scp
 from tests.integration.processes import is_listening, stop
@@ -193,11 +194,20 @@ def test_children_end_with_a_killed_supervisor_and_the_folder_is_free(tmp_path: 
 def test_sigterm_stops_all_and_leaves_nothing(tmp_path: Path) -> None:
     with installation(tmp_path, {"ct1.yaml": device("ct1")}) as up:
         pids = [up.pid_of(name) for name in ("listener", "indexer", "worker", "api")]
+        listed = [aegate("ae", "list", "--data", up.data) for _ in range(2)]
         assert stop(up.child, timeout_s=40) == 0
         assert not any(_is_alive(pid) for pid in pids)
         stopped = {e["process"]: e["code"] for e in up.events("child.stopped")}
         assert stopped == {"listener": 0, "indexer": 0, "worker": 0, "api": 0}
         assert up.events("child.killed") == []
+    assert [(said.returncode, said.stderr) for said in listed] == [(0, ""), (0, "")]
+    assert "default/ct1" in listed[1].stdout
+    kept = up.data / "run" / "command-line.token"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert [t.name for t in list_tokens(up.data / "run" / "tokens.json")] == ["first", "command-line"]
+    stopped_said = aegate("ae", "list", "--data", up.data)
+    assert stopped_said.returncode == 3
+    assert f"expected an `aegate up` on the data folder {up.data}, got none that runs" in stopped_said.stderr
 
 
 def test_signals_at_once_are_one_wish_and_a_later_one_ends_at_once(tmp_path: Path) -> None:

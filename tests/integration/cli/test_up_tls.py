@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from tests.integration.cli.installations import QUICK, ROUTE, Up, device, installation
+from tests.integration.cli.installations import QUICK, ROUTE, Up, aegate, device, installation
 from tests.integration.identities import Authority
 from tests.integration.peers import run_dcmtk, store_scp
 from tests.integration.processes import free_port
@@ -100,7 +100,10 @@ def test_a_certificate_that_is_replaced_is_served_without_a_restart(
     listener = f"  listener: {{port: {port}, tls: {{secretName: er}}}}\n"
     other = certified(tmp_path / "other")
     authority.issue(tmp_path / "hospital" / "secrets" / "er")
-    with installation(tmp_path, {"ct1.yaml": device("ct1", more=listener)}) as up:
+    server = authority.folder / "server"
+    more = ("--http-tls-cert", str(server / "tls.crt"), "--http-tls-key", str(server / "tls.key"))
+    with installation(tmp_path, {"ct1.yaml": device("ct1", more=listener)}, more=more) as up:
+        assert "default/ct1" in aegate("ae", "list", "--data", up.data).stdout
         call = ("-aet", "CT1", "-aec", "AEGATE", "localhost", str(port))
         assert run_dcmtk("echoscu", *tls_options(authority, "client"), *call).returncode == 0
         assert run_dcmtk("echoscu", *tls_options(other, "client"), *call).returncode != 0

@@ -30,7 +30,8 @@ def test_the_wheels_validate_by_the_crds_of_the_repository(tmp_path: Path) -> No
     carried = {file.name: file.read_bytes() for file in (site / "aegate_core" / "crds").iterdir()}
     assert carried == {file.name: file.read_bytes() for file in (ROOT / "crds").glob("*.yaml")}
     environ = {**os.environ, "PYTHONPATH": str(site)}
-    command = [sys.executable, "-m", "aegate_cli", "validate", ROOT / "examples"]
+    manifests = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "examples" / "hospital"]
+    command = [sys.executable, "-m", "aegate_cli", "validate", *manifests]
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (
         0,

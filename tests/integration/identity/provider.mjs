@@ -1,4 +1,5 @@
 // An OpenID provider of a certified library, for the tests: client credentials give access tokens as JWTs (RFC 9068).
+// People sign in at pages, too: a client with redirect_uris is a page's, and who signs in is the client of that name.
 // Its settings come as JSON in the first argument; beside OpenID it answers /-/rotate, /-/seen and /-/public-key.
 import { generateKeyPairSync, webcrypto } from "node:crypto";
 import http from "node:http";
@@ -7,7 +8,7 @@ globalThis.crypto ??= webcrypto; // Node 18
 const { default: Provider } = await import("oidc-provider");
 
 const settings = JSON.parse(process.argv[2]); // {issuer, audiences: {resource: audience}, clients: {id: {secret, claims, ttl}}}
-const seen = { jwks: 0, discovery: 0 };
+const seen = { jwks: 0, discovery: 0, token: 0 };
 
 function newKey(alg) {
   const kind = alg === "ES256" ? ["ec", { namedCurve: "P-256" }] : ["rsa", { modulusLength: 2048 }];
@@ -22,18 +23,34 @@ let provider = newProvider();
 function newProvider() {
   const made = new Provider(settings.issuer, {
     jwks: { keys },
-    clients: Object.entries(settings.clients).map(([client_id, { secret }]) => ({
-      client_id,
-      client_secret: secret,
-      grant_types: ["client_credentials"],
-      response_types: [],
-      redirect_uris: [],
-    })),
+    clients: Object.entries(settings.clients).map(([client_id, { secret, redirect_uris }]) =>
+      redirect_uris
+        ? {
+            client_id,
+            token_endpoint_auth_method: "none",
+            grant_types: ["authorization_code", "refresh_token"],
+            response_types: ["code"],
+            redirect_uris,
+          }
+        : {
+            client_id,
+            client_secret: secret,
+            grant_types: ["client_credentials"],
+            response_types: [],
+            redirect_uris: [],
+          },
+    ),
+    clientBasedCORS: (_, origin, client) => (client.redirectUris ?? []).some((uri) => new URL(uri).origin === origin),
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    ttl: { Grant: 3600, Interaction: 600, Session: 3600 },
     features: {
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: settings.pages },
+      revocation: { enabled: true },
       clientCredentials: { enabled: true },
       resourceIndicators: {
         enabled: true,
+        defaultResource: () => Object.keys(settings.audiences)[0],
+        useGrantedResource: () => true,
         getResourceServerInfo: (_, resource, client) => ({
           scope: "api",
           audience: settings.audiences[resource],
@@ -43,7 +60,7 @@ function newProvider() {
         }),
       },
     },
-    extraTokenClaims: (_, token) => settings.clients[token.clientId].claims,
+    extraTokenClaims: (_, token) => settings.clients[token.accountId ?? token.clientId].claims,
   });
   return made.callback();
 }
@@ -62,6 +79,7 @@ http
       return;
     }
     seen.jwks += pathname === "/jwks";
+    seen.token += pathname === "/token" && request.method === "POST";
     seen.discovery += pathname === "/.well-known/openid-configuration";
     provider(request, response);
   })

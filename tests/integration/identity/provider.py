@@ -57,6 +57,10 @@ class Provider:
         counts: dict[str, int] = httpx.get(f"{self.issuer}/-/seen", timeout=30).json()
         return counts
 
+    def grants(self) -> int:
+        """Return how often a token was asked for."""
+        return self.seen()["token"]
+
     def jwks(self) -> list[dict[str, str]]:
         """Return the public keys."""
         keys: list[dict[str, str]] = httpx.get(f"{self.issuer}/jwks", timeout=30).json()["keys"]
@@ -64,13 +68,17 @@ class Provider:
 
 
 @contextmanager
-def provider(folder: Path, *, port: int = 0) -> Iterator[Provider]:
-    """Run one; at the end of the block it is gone."""
+def provider(
+    folder: Path, *, port: int = 0, pages: Mapping[str, Mapping[str, object]] | None = None
+) -> Iterator[Provider]:
+    """Run one; at the end of the block it is gone. ``pages``: clients that are web pages, and sign people in."""
     issuer = f"http://127.0.0.1:{port or free_port()}"
     settings = {
         "issuer": issuer,
         "audiences": AUDIENCES,
-        "clients": {name: {"secret": SECRET, **person} for name, person in PEOPLE.items()},
+        "clients": {name: {"secret": SECRET, **person} for name, person in PEOPLE.items()}
+        | dict(pages or {}),
+        "pages": pages is not None,
     }
     command = ["node", str(FOLDER / "provider.mjs"), json.dumps(settings)]
     with process(command, log=folder / "provider.log"):

@@ -11,6 +11,7 @@ import httpx
 
 from aegate_core.health import ProcessState, read_state
 from aegate_graphql_api.tokens import create_token
+from tests.integration.cli.installations import aegate
 from tests.integration.identities import Authority
 from tests.integration.identity.provider import MAPPING, provider
 from tests.integration.processes import process
@@ -62,6 +63,19 @@ def test_people_come_in_over_tls(sqlite_template: Path, tmp_path: Path) -> None:
             }
             assert ask(local).json()["data"]["viewer"]["name"] == "local"
             assert ask(token[:-4] + "AAAA").status_code == 401
+            (tmp_path / "token").write_text(local)
+            command = (
+                "ae",
+                "list",
+                "--server",
+                f"https://localhost:{ready.port}",
+                "--token-file",
+                tmp_path / "token",
+            )
+            assert aegate(*command, "--ca", served.ca).stderr == "no Application Entities found\n"
+            untrusted = aegate(*command)
+            assert untrusted.returncode == 3
+            assert "expected a certificate for https://localhost:" in untrusted.stderr
             before = ssl.get_server_certificate(("localhost", ready.port))
             authority.issue(tmp_path / "served")
             eventually(lambda: ssl.get_server_certificate(("localhost", ready.port)) != before, deadline_s=60)

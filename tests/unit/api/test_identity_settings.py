@@ -12,6 +12,7 @@ from aegate_graphql_api.identity.chain import Chain
 from aegate_graphql_api.identity.issuer import Issuer, is_safe
 from aegate_graphql_api.identity.mapping import read_mapping, together
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
+from aegate_graphql_api.page_config import page_config
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
 
@@ -34,6 +35,11 @@ def test_nothing_set_is_local_tokens_alone() -> None:
     assert identity_from({"AEGATE_OIDC_ISSUER": "", "AEGATE_HTTP_TLS_CERT": ""}) == IdentitySettings()
 
 
+def test_a_client_of_pages_needs_a_provider() -> None:
+    with pytest.raises(InvalidValue, match="go together, got no AEGATE_OIDC_ISSUER"):
+        identity_from({"AEGATE_OIDC_CLIENT_ID": "viewer"})
+
+
 def test_a_provider_with_its_mapping(tmp_path: Path) -> None:
     found = identity_from(environ(tmp_path, AEGATE_OIDC_LEEWAY_S="5", AEGATE_HTTP_BEHIND_PROXY="true"))
     assert found.oidc is not None
@@ -44,6 +50,19 @@ def test_a_provider_with_its_mapping(tmp_path: Path) -> None:
     assert found.oidc.mapping.name == "sub"
     grant = found.oidc.mapping.grant({"groups": ["x", "a"]})
     assert (grant.permissions, grant.reach.partitions) == ({Permission.DICOM_QUEUE}, {"a/main"})
+
+
+def test_pages_are_told_how_to_sign_people_in_and_no_more(tmp_path: Path) -> None:
+    paths = {"graphql": "graphql", "websocket": "graphql"}
+    assert page_config(identity_from({})) == {**paths, "oidc": None}
+    assert page_config(identity_from(environ(tmp_path))) == {**paths, "oidc": None}
+    given = environ(tmp_path, AEGATE_OIDC_CLIENT_ID="viewer", AEGATE_OIDC_SCOPES="offline_access  openid")
+    told = {
+        "issuer": "https://login.test/realms/h",
+        "clientId": "viewer",
+        "scopes": ["openid", "offline_access"],
+    }
+    assert page_config(identity_from(given)) == {**paths, "oidc": told}
 
 
 @pytest.mark.parametrize(

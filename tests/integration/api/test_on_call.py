@@ -1,0 +1,316 @@
+"""An operator on call with nothing but the `aegate` command, a served API, and tokens that may and may not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegate_cli.__main__ import main
+from aegate_core.resources.manifest_of import to_manifest
+from aegate_core.resources.yaml_text import block
+from aegate_core.services.manifests.folder import FolderManifests
+from aegate_graphql_api.operating import operate
+from tests import sentinel
+from tests.integration.api.clients import API, writing_to
+from tests.integration.api.serving import rules_of, served_api
+from tests.integration.api.snapshots import snapshot
+from tests.integration.cli.installations import ROUTE, device
+from tests.integration.intake.hospital import HOSPITAL
+
+DOCUMENTS = Path(__file__).parents[3] / "cli/aegate_cli/api/documents"
+PAGE = Path(__file__).parents[3] / "docs/operations/on-call.md"
+ACCESSION = sentinel.ACCESSION_NUMBER
+CT1, US1 = (block(to_manifest(resource), 0) for resource in HOSPITAL[:2])
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run(arguments: list[str]) -> Said:
+    """Run the command in this process: a new one for each would take most of the time."""
+    stdout, stderr = StringIO(), StringIO()
+    with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return Said(int(ended.value.code or 0), stdout.getvalue(), stderr.getvalue())
+
+
+@dataclass
+class Shell:
+    """Where the operator types."""
+
+    api: API
+    token: Path
+
+    async def type(self, *arguments: str | Path, token: str | None = None, code: int = 0) -> Said:
+        """Run a command; its exit code must be ``code``, and its standard error without patient data."""
+        self.token.write_text((token or self.api.both) + "\n")
+        said = await asyncio.to_thread(run, [str(a) for a in arguments])
+        assert said.code == code, said
+        sentinel.assert_absent(said.stderr, f"what aegate {arguments[0]} says")
+        return said
+
+    async def shown(self, *arguments: str, **more: Any) -> Any:
+        """Return what a command prints as JSON."""
+        return json.loads((await self.type(*arguments, "-o", "json", **more)).stdout)
+
+
+@pytest.fixture
+async def shell(api: API, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shell]:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    (folder / "ct1.yaml").write_text(CT1)
+    served = writing_to(api, FolderManifests(folder, api.db))
+    async with served_api(served, manifests=served.manifests) as here:
+        monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
+        monkeypatch.setenv("AEGATE_TOKEN_FILE", str(tmp_path / "token"))
+        yield Shell(served, tmp_path / "token")
+
+
+async def states(shell: Shell) -> list[tuple[str, str]]:
+    items = await shell.shown("queue", "list", "--all")
+    return sorted((item["destinationAe"], item["state"]) for item in items)
+
+
+async def test_the_queue_is_listed_held_resumed_retried_and_bumped(shell: Shell) -> None:
+    listed = await shell.type("queue", "list", "--order", "oldest")
+    lines = listed.stdout.splitlines()
+    assert lines[0].split()[:5] == ["item", "state", "from", "to", "accession"]
+    to_pacs = next(line.split()[0] for line in lines if " default/pacs " in line)
+    assert re.fullmatch(r"q\d+", to_pacs)
+    assert listed.stderr == ""
+
+    assert (await shell.type("queue", "hold", to_pacs, "--reason", "look")).stdout == "1 found: 1 held\n"
+    held = await shell.shown("queue", "list", "--state", "held", "--to", "PACS")
+    assert [(i["holdReason"], i["whyNotMoving"]["code"]) for i in held] == [("look", "HELD")]
+    again = await shell.type("queue", "hold", to_pacs, code=1)
+    assert again.stdout == "1 found: 0 held, 1 left as they were\n"
+    assert again.stderr == f"{to_pacs} left: HELD\n"
+    assert (await shell.type("queue", "resume", "--to", "pacs", "--yes")).stdout == "1 found: 1 resumed\n"
+    assert await states(shell) == [("default/pacs", "SCHEDULED"), ("default/ws1", "SCHEDULED")]
+
+    assert (await shell.type("queue", "bump", to_pacs)).stdout == "1 found: 1 bumped\n"
+    first = await shell.shown("queue", "list", "--order", "next", "--limit", "1")
+    assert [(i["destinationAe"], i["bumpedAt"] is not None) for i in first] == [("default/pacs", True)]
+
+    await shell.api.db.execute("UPDATE delivery SET state = 'FAILED', error_code = 'REFUSED'")
+    retried = await shell.type("queue", "retry", "--state", "failed", "--from", "ct1", "--expect", "1")
+    assert retried.stdout == "1 found: 1 retried\n"
+    assert await states(shell) == [("default/pacs", "SCHEDULED"), ("default/ws1", "FAILED")]
+
+
+async def test_a_filter_changes_nothing_until_somebody_agrees(shell: Shell) -> None:
+    before = await snapshot(shell.api.db)
+    refused = await shell.type("queue", "hold", "--state", "scheduled", code=2)
+    assert "the filter finds 2 items and nobody can be asked: give --expect 2" in refused.stderr
+    stale = await shell.type("queue", "hold", "--state", "scheduled", "--expect", "3", code=1)
+    assert "expectedCount is 3, but 2 items match now" in stale.stderr
+    tried = await shell.type("queue", "hold", "--state", "scheduled", "--dry-run")
+    assert tried.stdout == "2 found: 2 would be held\n"
+    none = await shell.type("queue", "retry", "--state", "failed")
+    assert (none.stdout, none.stderr) == ("", "no queue items found: nothing changed\n")
+    assert "expected which items, got none" in (await shell.type("queue", "bump", code=2)).stderr
+    both = await shell.type("queue", "bump", "q1", "--to", "pacs", code=2)
+    assert "expected items such as q17, or studies and a filter, got both" in both.stderr
+    assert await snapshot(shell.api.db) == before
+
+
+async def test_a_destination_is_held_and_let_go_by_its_name(shell: Shell) -> None:
+    assert (await shell.type("queue", "hold", "--destination", "PACS")).stdout == "default/pacs held\n"
+    twice = await shell.type("queue", "hold", "--destination", "default/pacs")
+    assert twice.stdout == "default/pacs was so already: nothing changed\n"
+    (item,) = await shell.shown("queue", "list", "--to", "pacs")
+    explained = await shell.type("queue", "explain", item["id"])
+    assert "held by both since" in explained.stdout
+    assert (await shell.type("queue", "resume", "--destination", "pacs")).stdout == "default/pacs resumed\n"
+    absent = await shell.type("queue", "hold", "--destination", "nowhere", code=1)
+    assert absent.stderr.startswith("aegate: there is no destination of this name")
+
+
+async def test_studies_are_found_sent_and_explained_by_what_people_call_them(shell: Shell) -> None:
+    found = await shell.shown("study", "find", "quillonia", "--modality", "ct")
+    assert [(s["instanceCount"], s["sourceAe"]) for s in found] == [(3, "default/ct1")]
+    uid = found[0]["studyInstanceUid"]
+    table = await shell.type("study", "find", "quillonia", "--limit", "1")
+    name = table.stdout.splitlines()[1].split()[0]
+    assert (
+        table.stderr == "1 of 2 studies shown, there are more: narrow it, or raise --limit (1000 at most)\n"
+    )
+    assert re.fullmatch(r"s\d+", name)
+    assert (await shell.type("study", "find", "nobody-of-this-name")).stderr == "no studies found\n"
+
+    several = await shell.type("study", "send", ACCESSION, "--to", "ws1", code=1)
+    assert re.search(r"several studies are meant: write one of s\d+ \(from default/", several.stderr)
+    narrowed = await shell.type("study", "send", f"ct1/{ACCESSION}", "--to", "ws1", "--dry-run")
+    assert narrowed.stdout == "1 queue items would be made, to default/ws1\n"
+    sent = [await shell.shown("study", "send", uid, "--to", "WS1", "--key", "k") for _ in range(2)]
+    assert sent[0] == sent[1]
+    assert [item["destinationAe"] for item in sent[0]["items"]] == ["default/ws1"]
+    assert len(await states(shell)) == 3
+
+    explained = (await shell.type("queue", "explain", uid)).stdout
+    assert re.search(r"^queue     q\d+ to default/ws1 SCHEDULED 0/3", explained, re.MULTILINE)
+    assert "route     default/ct-to-pacs fits what default/ct1 sent → default/pacs" in explained
+    assert "route     default/us-to-ws does not fit what default/ct1 sent" in explained
+    assert (await shell.type("queue", "explain", "A-no-such", code=1)).stderr.startswith(
+        "aegate: there is no such study"
+    )
+    assert (await shell.type("queue", "bump", uid, "--to", "ws1", "--yes")).stdout == "1 found: 1 bumped\n"
+
+
+async def test_what_a_token_may_not_do_is_said_and_changes_nothing(shell: Shell) -> None:
+    before = await snapshot(shell.api.db)
+    for arguments, permission in (
+        (("queue", "list"), "DICOM_QUEUE"),
+        (("queue", "hold", "q1"), "DICOM_QUEUE"),
+        (("study", "find"), "DICOM_QUEUE"),
+    ):
+        refused = await shell.type(*arguments, token=shell.api.editor, code=4)
+        assert permission in refused.stderr
+        assert "ask for a token that has it" in refused.stderr
+    assert "AE_EDITOR" in (await shell.type("ae", "list", token=shell.api.queue, code=4)).stderr
+    unknown = await shell.type("queue", "list", token="aegate_nobody", code=4)
+    assert "the token is not valid" in unknown.stderr
+    assert await snapshot(shell.api.db) == before
+
+
+async def test_an_ae_goes_out_as_a_manifest_and_comes_back(shell: Shell, tmp_path: Path) -> None:
+    kept, manifest = tmp_path / "manifests" / "ct1.yaml", tmp_path / "ct1.yaml"
+    listed = (await shell.type("ae", "list")).stdout.splitlines()
+    assert listed[0].split()[:4] == ["name", "title", "node", "port"]
+    assert listed[1].split()[:4] == ["default/ct1", "CT1", "127.0.0.1", "104"]
+    printed = (await shell.type("ae", "get", "CT1")).stdout
+    manifest.write_text(printed)
+    same = await shell.type("ae", "apply", "-f", manifest)
+    assert (same.stdout, same.stderr) == ("ApplicationEntity default/ct1 unchanged\n", "")
+
+    manifest.write_text(printed.replace("port: 104", "port: 11112"))
+    tried = await shell.type("ae", "apply", "-f", manifest, "--dry-run")
+    assert tried.stdout == "ApplicationEntity default/ct1 changed\n"
+    assert kept.read_text() == CT1
+    manifest.write_text(manifest.read_text() + "---" + device("mr1") + "---" + ROUTE)
+    done = await shell.type("ae", "apply", "-f", manifest)
+    assert done.stdout == (
+        "ApplicationEntity default/ct1 changed\nApplicationEntity default/mr1 created\n"
+        "ImageRoute default/to-pacs created\n"
+    )
+    assert kept.read_text() == CT1.replace("port: 104", "port: 11112")
+    written = "".join(file.read_text() for file in kept.parent.iterdir() if file != kept)
+    assert "title: MR1" in written
+    assert "kind: ImageRoute" in written
+
+
+async def test_what_a_file_leaves_out_stays_until_it_is_pruned(shell: Shell, tmp_path: Path) -> None:
+    kept, manifest = tmp_path / "manifests" / "us1.yaml", tmp_path / "us1.yaml"
+    kept.write_text(US1)
+    manifest.write_text(device("us1"))
+    stays = await shell.type("ae", "apply", "-f", manifest)
+    assert stays.stdout == "ApplicationEntity default/us1 unchanged\n"
+    assert stays.stderr.endswith(
+        ": not in the file, and stays without --prune: spec.routeLevel, spec.study.maxAgeSeconds\n"
+    )
+    assert kept.read_text() == US1
+    pruned = await shell.type("ae", "apply", "-f", manifest, "--prune")
+    assert (pruned.stdout, pruned.stderr) == ("ApplicationEntity default/us1 changed\n", "")
+    assert "port: 104" in kept.read_text()
+    assert "routeLevel" not in kept.read_text()
+    assert "maxAgeSeconds" not in kept.read_text()
+
+
+async def test_what_cannot_be_applied_is_said_with_its_line_and_changes_nothing(
+    shell: Shell, tmp_path: Path
+) -> None:
+    kept, manifest = tmp_path / "manifests" / "ct1.yaml", tmp_path / "wrong.yaml"
+    manifest.write_text(device("ct1", 70000))
+    wrong = await shell.type("ae", "apply", "-f", manifest, code=2)
+    assert "wrong.yaml:9: ApplicationEntity default/ct1 spec.port: expected" in wrong.stderr
+    assert "nothing was changed: 1 problems, each named above" in wrong.stderr
+    manifest.write_text(device("ct1", 105).replace("name: ct1", 'name: ct1\n  resourceVersion: "1"'))
+    stale = await shell.type("ae", "apply", "-f", manifest, code=1)
+    assert "ApplicationEntity default/ct1 refused: it is not as it was" in stale.stderr
+    manifest.write_text(device("ct9").replace("title: CT9", "title: ANOTHER"))
+    named = await shell.type("ae", "apply", "-f", manifest, code=2)
+    assert "wrong.yaml" in named.stderr
+    manifest.write_text(device("ct1", 105))
+    forbidden = await shell.type("ae", "apply", "-f", manifest, token=shell.api.queue, code=4)
+    assert "AE_EDITOR" in forbidden.stderr
+    assert kept.read_text() == CT1
+
+
+async def test_what_git_owns_is_named_and_left_alone(shell: Shell, tmp_path: Path) -> None:
+    kept, manifest = tmp_path / "manifests" / "ct1.yaml", tmp_path / "changed.yaml"
+    owned = CT1.replace("name: ct1", "name: ct1\n  labels: {aegate.dev/managed-in: git}")
+    kept.write_text(owned)
+    manifest.write_text(owned.replace("port: 104", "port: 105"))
+    for more in ((), ("--take-over",)):
+        refused = await shell.type("ae", "apply", "-f", manifest, *more, code=1)
+        assert "ApplicationEntity default/ct1 refused: git owns" in refused.stderr
+        assert "change it there" in refused.stderr
+    assert kept.read_text() == owned
+
+
+async def test_a_change_of_many_is_followed_to_its_end(shell: Shell) -> None:
+    begun = await shell.api.ask(
+        "mutation { holdQueueItems(selection: {where: {state: {eq: SCHEDULED}}}, "
+        "guard: {expectedCount: 2, asOperation: true}) { ... on OperationStarted { operation { id } } } }"
+    )
+    assert begun["holdQueueItems"]["operation"]["id"]
+    working = asyncio.create_task(operate(shell.api.db, 1))
+    followed = await shell.type("queue", "wait", "o1")
+    working.cancel()
+    assert followed.stdout == "o1 COMPLETED: 2 found, 2 changed, 0 being sent, 0 left\n"
+    assert await states(shell) == [("default/pacs", "HELD"), ("default/ws1", "HELD")]
+    assert "there is no such operation" in (await shell.type("queue", "wait", "o77", code=1)).stderr
+
+
+async def test_the_page_for_people_on_call_does_what_it_shows(shell: Shell, tmp_path: Path) -> None:
+    studies = await shell.shown("study", "find", "--from", "ct1")
+    (item,) = await shell.shown("queue", "list", "--to", "pacs")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    script = "".join(block for block in blocks if "export" not in block)
+    script = script.replace("q17", item["id"]).replace("A4711", studies[0]["studyInstanceUid"])
+    command = [
+        "bash",
+        "-euo",
+        "pipefail",
+        "-c",
+        f'aegate() {{ "{sys.executable}" -m aegate_cli "$@"; }}\n{script}',
+    ]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "no queue items found\n")
+    assert "port: 11112" in (tmp_path / "manifests" / "ct1.yaml").read_text()
+    assert await states(shell) == [
+        ("default/pacs", "SCHEDULED"),
+        ("default/ws1", "SCHEDULED"),
+        ("default/ws1", "SCHEDULED"),
+    ]
+
+
+async def test_an_api_of_trusted_documents_takes_the_commands_once_it_has_theirs(
+    api: API, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid_down, token = tmp_path / "documents", tmp_path / "token"
+    laid_down.mkdir()
+    (laid_down / "other.graphql").write_text("query Other { viewer { name } }")
+    monkeypatch.setenv("AEGATE_TOKEN_FILE", str(token))
+    for folder, code in ((laid_down, 1), (DOCUMENTS, 0)):
+        async with served_api(api, rules=rules_of(api, documents=folder, only_trusted=True)) as here:
+            monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
+            said = await Shell(api, token).type("queue", "list", code=code)
+        assert ("lay down the documents of this command" in said.stderr) == bool(code)

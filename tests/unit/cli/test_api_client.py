@@ -1,0 +1,174 @@
+"""What the commands that ask the API send, and what they make of answers that are none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import graphql
+import pytest
+
+from aegate_cli.api.client import API, document
+from aegate_cli.api.errors import APIError, APIForbidden, APIUnreachable
+from aegate_cli.api.names import id_of, name_of, named, short
+from aegate_cli.api.outcomes import problem_of
+from aegate_cli.api.place import open_api
+from aegate_cli.api.shown import printable
+from aegate_core.errors import AegateError, InvalidInput
+from aegate_graphql_api.global_ids import decode_id, encode_id
+
+ROOT = Path(__file__).parents[3]
+DOCUMENTS = ROOT / "cli/aegate_cli/api/documents"
+NAMES = sorted(file.stem for file in DOCUMENTS.glob("*.graphql"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_document_is_one_that_the_api_answers(name: str) -> None:
+    schema = graphql.build_schema((ROOT / "graphql_api/schema.graphql").read_text())
+    parsed = graphql.parse(document(name))
+    assert graphql.validate(schema, parsed) == []
+    (operation,) = parsed.definitions
+    assert isinstance(operation, graphql.OperationDefinitionNode)
+    assert operation.name is not None
+    assert operation.name.value.startswith("Aegate")
+
+
+@contextmanager
+def answering(status: int, body: str, **headers: str) -> Iterator[tuple[str, list[str]]]:
+    """Answer every POST with this, and keep the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/graphql", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, "<html>a portal</html>", "got status 200 with something else"),
+        (200, "[]", "got status 200 with something else"),
+        (502, "", "got status 502 with something else"),
+        (200, "{}", "got status 200 without data"),
+        (200, '{"data": null, "errors": ["?"]}', "an error without a text"),
+    ],
+)
+def test_what_is_no_answer_of_the_api_is_said_to_be_none(status: int, body: str, said: str) -> None:
+    with answering(status, body) as (url, _), pytest.raises(APIUnreachable) as raised:
+        API(url, "t").ask("destinations", where={}, first=1)
+    assert said in raised.value.message
+
+
+def test_a_token_follows_no_redirect_and_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(200, "{}") as (elsewhere, heard), answering(307, "", Location=elsewhere) as (url, asked):
+        monkeypatch.setenv("http_proxy", elsewhere)
+        with pytest.raises(APIUnreachable, match="got status 307"):
+            API(url, "t").ask("operation", id="x")
+        assert (asked, heard) == (["/graphql"], [])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "exit_code"),
+    [
+        ("FORBIDDEN", APIForbidden, 4),
+        ("UNAUTHENTICATED", APIForbidden, 4),
+        ("RATE_LIMITED", APIUnreachable, 3),
+        ("TIME_LIMIT", APIUnreachable, 3),
+        ("NOT_FOUND", APIError, 1),
+        ("INVALID_QUERY", APIError, 1),
+        ("BAD_SEARCH", InvalidInput, None),
+    ],
+)
+def test_each_code_of_the_api_has_its_kind(code: str, kind: type[AegateError], exit_code: int | None) -> None:
+    body = json.dumps({"data": None, "errors": [{"message": "no: do this", "extensions": {"code": code}}]})
+    with answering(200, body) as (url, _), pytest.raises(kind, match="^no: do this") as raised:
+        API(url, "t").ask("operation", id="x")
+    assert getattr(raised.value, "exit_code", None) == exit_code
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "http://aegate.example.org",
+        "ftp://aegate.example.org",
+        "aegate.example.org",
+        "https://me:secret@aegate.example.org",
+        "https://aegate.example.org/?a=b",
+        "https://aegate.example.org:99999",
+        "",
+    ],
+)
+def test_a_token_goes_nowhere_where_somebody_may_read_it(server: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    with pytest.raises(InvalidInput, match="--server must be an https URL"):
+        open_api(server, tmp_path / "token", None, None)
+
+
+def test_a_server_may_have_a_path_and_needs_a_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("aegate_t\n")
+    assert (
+        open_api("https://a.example.org/pacs/", file, None, None).url == "https://a.example.org/pacs/graphql"
+    )
+    assert open_api("https://a.example.org/graphql", file, None, None).token == "aegate_t"
+    assert "aegate_t" not in repr(open_api("https://a.example.org", file, None, None))
+    with pytest.raises(APIForbidden, match="--token-file"):
+        open_api("https://a.example.org", None, None, None)
+    for text in ("", "two words", "line\nline"):
+        file.write_text(text)
+        with pytest.raises(InvalidInput, match="must hold one token"):
+            open_api("https://a.example.org", file, None, None)
+    with pytest.raises(InvalidInput, match="No such file"):
+        open_api("https://a.example.org", tmp_path / "absent", None, None)
+    file.write_text("t")
+    with pytest.raises(InvalidInput, match="--ca must be a PEM file"):
+        open_api("https://a.example.org", file, file, None)
+
+
+def test_a_short_name_is_of_one_kind_and_a_number_alone_of_none() -> None:
+    assert id_of("q17", "QueueItem") == encode_id("QueueItem", 17)
+    assert id_of(encode_id("QueueItem", 17), "QueueItem") == encode_id("QueueItem", 17)
+    assert [id_of(text, "QueueItem") for text in ("17", "s17", "q0", "q01", "q", "Q17")] == [None] * 6
+    assert id_of(encode_id("Study", 1), "QueueItem") is None
+    assert (short(encode_id("Study", 4)), short("anything")) == ("s4", "anything")
+    assert [decode_id(text) for text in ("", "!", encode_id("", 1), encode_id("Study", "\0"))] == [None] * 4
+
+
+def test_an_ae_is_found_by_name_and_by_title() -> None:
+    assert (name_of("CT 1.A"), named("CT_1")) == ("ct-1-a", {"matches": "*/ct-1"})
+    assert named("radiology/ct1") == {"eq": "radiology/ct1"}
+    for text in ("", "*", "a/b/c", "ct?", "é"):
+        with pytest.raises(InvalidInput):
+            named(text)
+
+
+def test_who_owns_a_resource_is_told_with_the_way_out() -> None:
+    problem = {"code": "MANAGED_ELSEWHERE", "message": "", "manager": "kubectl", "fields": ["spec.port"]}
+    can = problem_of({**problem, "canTakeOver": True})
+    assert str(can) == "kubectl owns spec.port: change it there, or force it with --take-over"
+    cannot = problem_of({**problem, "canTakeOver": False})
+    assert str(cannot) == "kubectl owns spec.port: change it there: a change by this command would be undone"
+
+
+def test_nothing_that_a_header_holds_moves_the_terminal() -> None:
+    assert printable("A\x1b]0;x\x07\u202e\nB") == "A?]0;x???B"
