@@ -111,7 +111,7 @@ class PageInfo:
         description="true: there are more; ask again with endCursor as after."
     )
     has_previous_page: bool = strawberry.field(
-        description="true: the page was asked for with after, so there is something before it."
+        description="true: there are some before it; ask again with startCursor as before."
     )
     start_cursor: str | None = strawberry.field(
         description="The place of the page's first row; null: it has none."
@@ -135,11 +135,16 @@ class Edge(Generic[T]):
 class Connection(Generic[T]):
     """A page of a list."""
 
-    edges: list[Edge[T]] = strawberry.field(description="The rows of the page, each with its cursor.")
+    @strawberry.field(description="The rows of the page, each with its cursor.")
+    def edges(self) -> list[Edge[T]]:
+        """Give each row its cursor, only when asked."""
+        return [Edge(cursor=c, node=n) for c, n in zip(self.cursors(), self.nodes, strict=True)]
+
     nodes: list[T] = strawberry.field(
         description="The rows of the page; use these unless you need a cursor for each."
     )
     page_info: PageInfo = strawberry.field(description="Whether there is more, and how to ask for it.")
+    cursors: strawberry.Private[Callable[[], list[str]]]
     counter: strawberry.Private[Callable[[], Awaitable[tuple[int, bool]]]]
 
     @strawberry.field(description="How many the whole list has; costs a query of its own.")
@@ -177,16 +182,19 @@ async def connection(
     )
     found = await read_page(context.db, listing.source, query, context.scope)
     nodes = [make(row) for row in found.rows]
-    cursors = [_encode(keys, seal, listing.order) for keys in found.keys]
+
+    def cursor_of(keys: Sequence[object]) -> str:
+        return _encode(keys, seal, listing.order)
+
     return Connection(
         nodes=nodes,
-        edges=[Edge(cursor=c, node=n) for c, n in zip(cursors, nodes, strict=True)],
         page_info=PageInfo(
             has_next_page=cursor is not None if backward else found.has_next,
             has_previous_page=found.has_next if backward else cursor is not None,
-            start_cursor=cursors[0] if cursors else None,
-            end_cursor=cursors[-1] if cursors else None,
+            start_cursor=cursor_of(found.keys[0]) if found.keys else None,
+            end_cursor=cursor_of(found.keys[-1]) if found.keys else None,
         ),
+        cursors=lambda: [cursor_of(keys) for keys in found.keys],
         counter=lambda: count(context.db, listing.source, listing.where, context.scope),
     )
 
