@@ -35,6 +35,8 @@ REFUSALS_A_SECOND = 20
 LATE_S = 1.0
 MOST_LATE = 200
 """Answers that wait at the same time; further ones end their connection instead."""
+LOOK_FOR_CREDIT_S = 0.05
+"""How often a stream without credit looks again, at most: others of its caller may have been quicker."""
 KEPT = 10_000
 """Callers and addresses that are remembered, each; the one not seen for longest is forgotten, and begins anew."""
 
@@ -117,6 +119,19 @@ class Door:
             waste = min(max(0.0, guard_s * 1000 - 1), MOST_WASTE_MS) * self._rate / WASTE_MS
             least = self._rate / (MISTAKES_A_SECOND if cost is None else OPERATIONS_A_SECOND)
             self._buckets.take(caller, max(least, cost or 0) + waste, time.monotonic())
+
+    async def charge_message(self, caller: str, cost_of_row: int) -> None:
+        """Take the price of a message of one row, as soon as the caller has any credit. What comes meanwhile waits."""
+        if self._buckets is None:
+            return
+        while (wait_s := self._buckets.seconds_until_credit(caller, time.monotonic())) > 0:  # noqa: ASYNC110 - time gives it
+            await asyncio.sleep(max(wait_s, LOOK_FOR_CREDIT_S))
+        self._buckets.take(caller, cost_of_row, time.monotonic())
+
+    def charge_rows(self, caller: str, cost: int) -> None:
+        """Take the price of the further rows that a message had."""
+        if self._buckets is not None and cost:
+            self._buckets.take(caller, cost, time.monotonic())
 
     def _refuse_without_credit(self, caller: str) -> None:
         if self._buckets is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,9 @@ from aegate_graphql_api.operating import carry_on
 from aegate_graphql_api.reach import Reach
 from aegate_graphql_api.schema.node import global_id
 from aegate_graphql_api.tokens import create_token
-from tests.integration.api.clients import fill
+from tests.integration.api.clients import API, fill
 from tests.integration.api.many_items import copy_item
-from tests.integration.api.serving import Served, served_api
+from tests.integration.api.serving import Served, rules_of, served_api
 from tests.integration.api.test_live import watching
 from tests.integration.api.test_operations import MANY, SCHEDULED, change
 
@@ -118,3 +119,23 @@ async def test_ids_of_others_are_as_if_they_were_not_there(served: Served) -> No
 async def _fill(served: Served) -> None:
     await fill(served.api.place)
     await copy_item(served.api.db, MANY - 2)
+
+
+async def test_a_costly_stream_is_told_later_and_all_that_happened_until_then(empty_api: API) -> None:
+    await fill(empty_api.place)
+    document = """subscription($where: QueueWatch) {
+      queue(where: $where, first: 1) { snapshot left nodes { id state priority sourceAe destinationAe partition } } }"""
+    where = {"destinations": ["default/pacs"]}
+    # To begin costs 10, and there is 4: the rate takes three seconds to bring the rest.
+    async with (
+        served_api(empty_api, rules=rules_of(empty_api, rate=2)) as served,
+        watching(served, document, where=where) as messages,
+    ):
+        assert (await anext(messages))["queue"]["snapshot"] is True
+        await empty_api.db.execute("UPDATE delivery SET priority = 1")
+        told = asyncio.ensure_future(anext(messages))
+        await asyncio.wait({told}, timeout=0.5)
+        assert not told.done()
+        await empty_api.db.execute("UPDATE delivery SET priority = 2")
+        update = (await told)["queue"]
+        assert (update["snapshot"], [n["priority"] for n in update["nodes"]]) == (False, [2])

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
+import pytest
+
 from aegate_graphql_api.door import KEPT, Buckets, Door
+from aegate_graphql_api.http_requests import Refusal
+from aegate_graphql_api.live.operation import rows_of
 from aegate_graphql_api.policy import Policy
 
 
@@ -38,3 +45,30 @@ def test_a_pause_of_the_process_costs_a_caller_no_more_than_the_worst_document()
         door.charge_operation("a", 1, guard_s=0.25)
     with door.admitted("a"):
         pass
+
+
+async def test_a_stream_without_credit_waits_and_pays_what_it_tells() -> None:
+    door = Door(Policy(rate=1_000))
+    door.charge_rows("a", 2_100)
+    began = time.monotonic()
+    await door.charge_message("a", 500)
+    assert 0.1 <= time.monotonic() - began < 5
+    with pytest.raises(Refusal) as refused, door.admitted("a"):
+        pass
+    assert refused.value.code == "RATE_LIMITED"
+    with door.admitted("b"):
+        pass
+
+
+async def test_without_a_rate_no_stream_waits() -> None:
+    door = Door(Policy(rate=0))
+    door.charge_rows("a", 10**9)
+    async with asyncio.timeout(1):
+        await door.charge_message("a", 10**9)
+
+
+def test_rows_of_a_message_are_those_of_its_lists() -> None:
+    assert rows_of({"queue": {"nodes": [{"instances": [1, 2]}, {}], "left": ["x"], "cursor": "c"}}) == 3
+    assert rows_of({"queue": {"nodes": []}}) == 1
+    assert rows_of({"dashboard": None}) == 1
+    assert rows_of(None) == 1
