@@ -67,6 +67,12 @@ class APIMetrics:
         self.streams = Gauge(
             "aegate_api_streams", "Open WebSockets and event streams.", registry=self.registry
         )
+        self.failing_tasks = Gauge(
+            "aegate_api_task_failing",
+            "1: a task in the background failed, and has not lasted for a minute since.",
+            ["task"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "aegate_api_request_seconds", "Time from the parsed body to the answer.", registry=self.registry
         )

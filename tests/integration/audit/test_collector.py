@@ -98,8 +98,12 @@ async def test_each_kind_of_row_arrives_as_a_message_of_the_standards_schema(
             Deed("retention", "remove-images", "Study:999", area=Area.IMAGES),
             Deed("listener", "acceptAssociation", CT1, address="10.1.1.1", detail=CALLS, area=Area.IMAGES),
             Deed("listener", "endAssociation", CT1, detail=CALLS | {"instances": 3}, area=Area.IMAGES),
-            Deed("listener", "endAssociation", CT1, "FAILED", detail=CALLS | {"how": "idle"}, area=Area.IMAGES),
-            Deed("worker", "callAssociation", CT1, "FAILED", detail={"error": "CONNECT: x"}, area=Area.IMAGES),
+            Deed(
+                "listener", "endAssociation", CT1, "FAILED", detail=CALLS | {"how": "idle"}, area=Area.IMAGES
+            ),
+            Deed(
+                "worker", "callAssociation", CT1, "FAILED", detail={"error": "CONNECT: x"}, area=Area.IMAGES
+            ),
         ):
             await record(here.db, deed, now=NOW)
         with server.running():
