@@ -37,6 +37,8 @@ MOST_LATE = 200
 """Answers that wait at the same time; further ones end their connection instead."""
 LOOK_FOR_CREDIT_S = 0.05
 """How often a stream without credit looks again, at most: others of its caller may have been quicker."""
+READ_ANYWAY_BYTES = 64 * 1024
+"""Of the body of a refused request: it lies in memory already, and its connection may be used again."""
 KEPT = 10_000
 """Callers and addresses that are remembered, each; the one not seen for longest is forgotten, and begins anew."""
 
@@ -169,24 +171,39 @@ class LateRefusals:
             await self._app(scope, receive, send)
             return
         address = str((scope.get("client") or ("",))[0])
+        is_large = _length(scope) > READ_ANYWAY_BYTES
 
         async def perhaps_late(message: Message) -> None:
             if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
-                message = await self._delayed(address, message)
+                message = await self._delayed(address, message, is_large=is_large)
             await send(message)
 
         await self._app(scope, receive, perhaps_late)
 
-    async def _delayed(self, address: str, start: Message) -> Message:
+    async def _delayed(self, address: str, start: Message, *, is_large: bool) -> Message:
         now = time.monotonic()
         self._buckets.take(address, 1, now)
         if not self._buckets.seconds_until_credit(address, now):
             return start
         if self._waiting >= MOST_LATE:
-            return {**start, "headers": [*start["headers"], (b"connection", b"close")]}
+            return _last(start)
         self._waiting += 1
         try:
             await asyncio.sleep(LATE_S)
         finally:
             self._waiting -= 1
-        return start
+        # What is left of a body that nobody wants would have to be read before the next request of the connection.
+        return _last(start) if is_large else start
+
+
+def _last(start: Message) -> Message:
+    """Return the beginning of an answer after which the connection ends."""
+    return {**start, "headers": [*start["headers"], (b"connection", b"close")]}
+
+
+def _length(scope: Scope) -> int:
+    """Return how long the body is said to be; 0 where that is not said."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
