@@ -78,6 +78,22 @@ def test_an_indexer_that_removes_the_empty_folder_costs_no_line(tmp_path: Path) 
         assert lines(tmp_path) == [b"two"]
 
 
+def test_a_spool_that_is_gone_is_not_made_anew_and_what_it_holds_is_given_away_later(tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    with closing(SpoolFolder(root, "p1")):
+        journal = Journal(root, "p1")
+        assert journal.write(b"one\n")
+        root.rename(tmp_path / "away")
+        with pytest.raises(FileNotFoundError):
+            journal.turn()
+        assert journal.write(b"two\n") is False
+        assert not root.exists()
+        (tmp_path / "away").rename(root)
+        journal.turn()
+        assert lines(root) == [b"one"]
+        assert journal.write(b"three\n")
+
+
 def test_it_takes_no_more_than_its_bound_and_more_again_when_there_is_room(tmp_path: Path) -> None:
     with closing(SpoolFolder(tmp_path, "p1")):
         journal = Journal(tmp_path, "p1", most_bytes=30)

@@ -45,10 +45,6 @@ class Journal:
         self._is_dirty = False
         self._waiting = 0
         """Bytes in files that are done, as last looked at."""
-        for path in entries(self.folder):
-            if path.suffix == OPEN:
-                with contextlib.suppress(OSError):
-                    path.rename(path.with_suffix(DONE))
         self._look()
 
     @property
@@ -91,6 +87,7 @@ class Journal:
             self._is_dirty = False
             if is_due:
                 path, self._file = self.folder / self._name, -1
+                self._name = ""
                 self._waiting += self._size
                 self._size = 0
         # Not under the lock: a disk that is busy keeps no association waiting.
@@ -118,14 +115,20 @@ class Journal:
             self._file = self._make()
 
     def _make(self) -> int:
-        self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        for folder in (self.folder.parent, self.folder):
+            folder.mkdir(
+                mode=0o750, exist_ok=True
+            )  # not the root: a spool that is gone is not made anew beside it
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         return os.open(self.folder / self._name, flags, 0o640)
 
     def _look(self) -> None:
+        """Count what waits; what was left open, by a life before or by a spool that was away, waits too from now on."""
         waiting = 0
-        for path in entries(self.folder):
+        for path in list(entries(self.folder)):
             with contextlib.suppress(OSError):
+                if path.suffix == OPEN and path.name != self._name:
+                    path = path.rename(path.with_suffix(DONE))
                 waiting += path.stat().st_size if path.suffix == DONE else 0
         self._waiting = waiting
 
