@@ -17,7 +17,7 @@ class Area(StrEnum):
     QUEUE = "QUEUE"
     """What people and the upkeep did to queue items, destinations, conflicts."""
     IMAGES = "IMAGES"
-    """What was received, sent and removed."""
+    """Associations, accepted and refused, and what was received, sent and removed."""
     ACCESS = "ACCESS"
     """Who read patient data."""
     ENTITIES = "ENTITIES"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Annotated
 
 import strawberry
 
@@ -17,7 +18,7 @@ from aegate_core.stores.queue.operations import OPERATION_ORDER, OPERATIONS
 from aegate_graphql_api.connections import DEFAULT_FIRST, First
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.errors import RequestRefused
-from aegate_graphql_api.live.following import check_first, following, hub_of, refresh
+from aegate_graphql_api.live.following import WATCHED, check_first, following, hub_of, refresh
 from aegate_graphql_api.live.hub import Delivered
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import number_of
@@ -54,7 +55,7 @@ class OperationUpdate:
 
 
 async def operations(
-    info: Info, where: OperationWatch | None = None, first: First = DEFAULT_FIRST
+    info: Info, where: Annotated[OperationWatch | None, WATCHED] = None, first: First = DEFAULT_FIRST
 ) -> AsyncGenerator[OperationUpdate, None]:
     """Tell which operations go on, then how far they get."""
     check_first(first)
