@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ MOST_WASTE_MS = 20
 REFUSALS_A_SECOND = 20
 """Of one address, before they come late."""
 LATE_S = 1.0
+"""How late at the least; twice as late at the most."""
 MOST_LATE = 200
 """Answers that wait at the same time; further ones end their connection instead."""
 LOOK_FOR_CREDIT_S = 0.05
@@ -106,6 +108,10 @@ class Door:
             self._inside[caller] -= 1
             if not self._inside[caller]:
                 del self._inside[caller]
+
+    def check_again(self, caller: str) -> None:
+        """Raise Refusal 429 where others of ``caller`` used up its credit since this one was let in."""
+        self._refuse_without_credit(caller)
 
     def charge_body(self, caller: str, size_bytes: int) -> None:
         """Take the price of reading a body."""
@@ -189,7 +195,8 @@ class LateRefusals:
             return _last(start)
         self._waiting += 1
         try:
-            await asyncio.sleep(LATE_S)
+            # Spread: a hundred that were refused together would come again together, and keep everybody else waiting.
+            await asyncio.sleep(LATE_S * (1 + random.random()))
         finally:
             self._waiting -= 1
         # What is left of a body that nobody wants would have to be read before the next request of the connection.
