@@ -2,7 +2,7 @@
 # The longer recipes are the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench-api faults crash steps powerloss migration load load-operator indexers large outage stops fuzz fuzz-api attackers silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
+.PHONY: help demo test bench-api faults crash steps powerloss migration load load-operator indexers large outage stops fuzz fuzz-api attackers storm bench-live silence proofs proofs-selftest cluster cluster-down cluster-status test-cluster test-cluster-full check chart images fmt lock clean
 
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard */pyproject.toml)
@@ -46,6 +46,14 @@ fuzz-api: .venv/.all  ## documents made from the schema, against a real API: SEC
 attackers: .venv/.all  ## a good client of the API beside N=100 that send rubbish, with a token and without: SECONDS=20
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.attackers --connections $(or $(N),100) --seconds $(or $(SECONDS),20) $(if $(DATABASE),--database $(DATABASE))
+
+storm: .venv/.all  ## N=1000 subscribers come back from a replica that stops to the other one: nobody misses a change
+	@tools/peers.sh
+	@$(BIN)/python -m tests.proofs.storm --clients $(or $(N),1000)
+
+bench-live: .venv/.all  ## how long from a change to its subscribers, p50 and p99: N=2000 RATE=100 DATABASE=sqlite
+	@tools/peers.sh
+	@$(BIN)/python -m bench.graphql.live --subscribers $(or $(N),2000) --rate $(or $(RATE),100) $(if $(DATABASE),--database $(DATABASE))
 
 load: .venv/.all  ## eight devices, three receivers, one of them flapping: rates, memory, what is lost: N=10000 DATABASE=sqlite
 	@tools/peers.sh

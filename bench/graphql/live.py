@@ -167,8 +167,14 @@ async def measure(url: str, root: Path, options: argparse.Namespace) -> None:
         await asyncio.gather(*watching, return_exceptions=True)
         late = sorted(seen.late_s)
         print(f"{changes} changes in {took:.1f} s, {seen.messages} messages, {len(late)} items told")
+        each = options.subscribers / options.destinations
         print(
-            f"from commit to client: median {late[len(late) // 2]:.3f} s, p99 {late[int(len(late) * 0.99)]:.3f} s"
+            f"load: {options.subscribers} subscribers on one process, {options.rate} changes a second, each of which "
+            f"concerns {each:.0f} of them, for {options.seconds:g} s; subscribers on the same machine"
+        )
+        print(
+            f"from change to client: p50 {late[len(late) // 2]:.3f} s, p99 {late[int(len(late) * 0.99)]:.3f} s, "
+            f"worst {late[-1]:.3f} s"
         )
         print(
             f"API: {used / took:.2f} of a core, {peak_rss_bytes(pid) >> 20} MiB at most, {empty_bytes >> 20} at first"

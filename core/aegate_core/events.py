@@ -93,6 +93,12 @@ ASSOCIATION_ACCEPTED = _event(
 ASSOCIATION_REJECTED = _event(
     "association.rejected", W, "association rejected", "reason calling called peer result source diagnostic"
 )
+AUDIT_LINE_UNREADABLE = _event(
+    "audit.line.unreadable", W, "a line of a listener's journal is no record of an association", "file error"
+)
+AUDIT_RECORDS_MISSED = _event(
+    "audit.records.missed", W, "what happened to associations could not be kept for the audit", "count"
+)
 ASSOCIATION_ENDED = _event(
     "association.ended", I, "association ended", "association ae peer how instances size_bytes seconds"
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 class Step(StrEnum):
     """What has just been done, in the order of an image's way; then retention, backup and restore; a bucket's;
-    a resource's; a released object's."""
+    a resource's; a released object's; an association's record."""
 
     WRITTEN = "WRITTEN"
     FSYNCED = "FSYNCED"
@@ -48,6 +48,8 @@ class Step(StrEnum):
     INTENT_RECORDED = "INTENT_RECORDED"
     RESOURCE_CHANGED = "RESOURCE_CHANGED"
     RELEASE_TAKEN = "RELEASE_TAKEN"
+    RECORD_WRITTEN = "RECORD_WRITTEN"
+    RECORDS_COMMITTED = "RECORDS_COMMITTED"
 
 
 _ASKED = os.environ.get("AEGATE_DIE_AT", "")

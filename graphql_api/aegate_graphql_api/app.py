@@ -28,6 +28,7 @@ from aegate_graphql_api.door import LateRefusals
 from aegate_graphql_api.endpoint import APIMetrics, GraphQLEndpoint
 from aegate_graphql_api.errors import problem_body
 from aegate_graphql_api.identity.settings import IdentitySettings
+from aegate_graphql_api.kept_up import Tasks
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.locations_table import LocationsTable
 from aegate_graphql_api.page_config import page_config
@@ -83,11 +84,13 @@ def create_app(
 ) -> Starlette:
     """Return the application over an open database; ``live``, with rules of its own, for who ends its streams.
 
-    Resources are changed in ``manifests``. Raises InvalidInput for trusted documents that cannot be used.
+    Resources are changed in ``manifests``; ``state.tasks`` keeps what the process does in the background. Raises
+    InvalidInput for trusted documents that cannot be used.
     """
     live = live or Live(db, authenticator, Rules(policy or Policy(), AccessLog(db)))
     policy = live.rules.policy
     metrics = APIMetrics()
+    tasks = Tasks(metrics.failing_tasks)
     endpoint = GraphQLEndpoint(db, authenticator, metrics, live, manifests)
     table = LocationsTable(db, endpoint)
     metrics.streams.set_function(lambda: live.streams.count)
@@ -97,7 +100,9 @@ def create_app(
 
     async def readyz(request: Request) -> Response:
         trouble = await database_trouble(db)
-        return PlainTextResponse((trouble or "ok") + "\n", status_code=503 if trouble else 200)
+        # What fails in the background keeps nobody from asking: it is said, and we stay ready.
+        said = trouble or (f"ok: {failing}" if (failing := tasks.trouble()) else "ok")
+        return PlainTextResponse(said + "\n", status_code=503 if trouble else 200)
 
     async def measured(request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -134,6 +139,7 @@ def create_app(
         exception_handlers={HTTPException: _nothing_here},
     )
     app.state.page_config = page_config(IdentitySettings())
+    app.state.tasks = tasks
     return app
 
 

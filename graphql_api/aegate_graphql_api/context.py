@@ -41,6 +41,8 @@ class Context:
     """Of the operation, once the document is found good; the guard sets it."""
     document: DocumentNode | None = None
     """What was asked, once it is parsed; the guard sets it."""
+    cost_of_row: int = 1
+    """Of a row that a subscription tells, with all that is selected of it; the guard sets it."""
     guard_s: float = 0.0
     """What parsing and judging the document took of the processor, in seconds; the guard sets it."""
     reading: Reading | None = None

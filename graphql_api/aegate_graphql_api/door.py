@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -33,8 +34,13 @@ MOST_WASTE_MS = 20
 REFUSALS_A_SECOND = 20
 """Of one address, before they come late."""
 LATE_S = 1.0
+"""How late at the least; twice as late at the most."""
 MOST_LATE = 200
 """Answers that wait at the same time; further ones end their connection instead."""
+LOOK_FOR_CREDIT_S = 0.05
+"""How often a stream without credit looks again, at most: others of its caller may have been quicker."""
+READ_ANYWAY_BYTES = 64 * 1024
+"""Of the body of a refused request: it lies in memory already, and its connection may be used again."""
 KEPT = 10_000
 """Callers and addresses that are remembered, each; the one not seen for longest is forgotten, and begins anew."""
 
@@ -103,6 +109,10 @@ class Door:
             if not self._inside[caller]:
                 del self._inside[caller]
 
+    def check_again(self, caller: str) -> None:
+        """Raise Refusal 429 where others of ``caller`` used up its credit since this one was let in."""
+        self._refuse_without_credit(caller)
+
     def charge_body(self, caller: str, size_bytes: int) -> None:
         """Take the price of reading a body."""
         if self._buckets is not None:
@@ -117,6 +127,19 @@ class Door:
             waste = min(max(0.0, guard_s * 1000 - 1), MOST_WASTE_MS) * self._rate / WASTE_MS
             least = self._rate / (MISTAKES_A_SECOND if cost is None else OPERATIONS_A_SECOND)
             self._buckets.take(caller, max(least, cost or 0) + waste, time.monotonic())
+
+    async def charge_message(self, caller: str, cost_of_row: int) -> None:
+        """Take the price of a message of one row, as soon as the caller has any credit. What comes meanwhile waits."""
+        if self._buckets is None:
+            return
+        while (wait_s := self._buckets.seconds_until_credit(caller, time.monotonic())) > 0:  # noqa: ASYNC110 - time gives it
+            await asyncio.sleep(max(wait_s, LOOK_FOR_CREDIT_S))
+        self._buckets.take(caller, cost_of_row, time.monotonic())
+
+    def charge_rows(self, caller: str, cost: int) -> None:
+        """Take the price of the further rows that a message had."""
+        if self._buckets is not None and cost:
+            self._buckets.take(caller, cost, time.monotonic())
 
     def _refuse_without_credit(self, caller: str) -> None:
         if self._buckets is None:
@@ -154,24 +177,40 @@ class LateRefusals:
             await self._app(scope, receive, send)
             return
         address = str((scope.get("client") or ("",))[0])
+        is_large = _length(scope) > READ_ANYWAY_BYTES
 
         async def perhaps_late(message: Message) -> None:
             if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
-                message = await self._delayed(address, message)
+                message = await self._delayed(address, message, is_large=is_large)
             await send(message)
 
         await self._app(scope, receive, perhaps_late)
 
-    async def _delayed(self, address: str, start: Message) -> Message:
+    async def _delayed(self, address: str, start: Message, *, is_large: bool) -> Message:
         now = time.monotonic()
         self._buckets.take(address, 1, now)
         if not self._buckets.seconds_until_credit(address, now):
             return start
         if self._waiting >= MOST_LATE:
-            return {**start, "headers": [*start["headers"], (b"connection", b"close")]}
+            return _last(start)
         self._waiting += 1
         try:
-            await asyncio.sleep(LATE_S)
+            # Spread: a hundred that were refused together would come again together, and keep everybody else waiting.
+            await asyncio.sleep(LATE_S * (1 + random.random()))
         finally:
             self._waiting -= 1
-        return start
+        # What is left of a body that nobody wants would have to be read before the next request of the connection.
+        return _last(start) if is_large else start
+
+
+def _last(start: Message) -> Message:
+    """Return the beginning of an answer after which the connection ends."""
+    return {**start, "headers": [*start["headers"], (b"connection", b"close")]}
+
+
+def _length(scope: Scope) -> int:
+    """Return how long the body is said to be; 0 where that is not said."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0

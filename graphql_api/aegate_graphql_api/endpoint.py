@@ -67,6 +67,12 @@ class APIMetrics:
         self.streams = Gauge(
             "aegate_api_streams", "Open WebSockets and event streams.", registry=self.registry
         )
+        self.failing_tasks = Gauge(
+            "aegate_api_task_failing",
+            "1: a task in the background failed, and has not lasted for a minute since.",
+            ["task"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "aegate_api_request_seconds", "Time from the parsed body to the answer.", registry=self.registry
         )
@@ -110,6 +116,7 @@ class GraphQLEndpoint:
             caller = await self.caller_of(request)
             with self._door.admitted(caller.name):
                 body = await read_body(request, self._policy.body_s)
+                self._door.check_again(caller.name)
                 self._door.charge_body(caller.name, len(body))
                 operation = self._rules.operation_of(parsed_body(body))
                 if is_wanted(request, operation):

@@ -141,7 +141,8 @@ class Guard(SchemaExtension):
         weights = verdict.weights
         if weights and not verdict.errors:
             largest = max(weights.values(), key=lambda weight: weight.cost)
-            context.context.cost = weights.get(context._provided_operation_name, largest).cost
+            weight = weights.get(context._provided_operation_name, largest)
+            context.context.cost, context.context.cost_of_row = weight.cost, weight.each
         self._count_time()
         yield
 

@@ -72,6 +72,8 @@ class Weight:
     cost: int = 0
     root_fields: int = 0
     fields: int = 0
+    each: int = 0
+    """Its cost where each of its fields answers with one row: what a stream pays for a row that it tells."""
     pages: bool = False
     """Whether it asks for nodes or edges: what it is selected from is a connection."""
     introspects: bool = False
@@ -84,6 +86,7 @@ class Weight:
             min(self.cost + other.cost, _COUNTED_TO),
             min(self.root_fields + other.root_fields, _COUNTED_TO),
             min(self.fields + other.fields, _COUNTED_TO),
+            min(self.each + other.each, _COUNTED_TO),
             self.pages or other.pages,
             self.introspects or other.introspects,
         )
@@ -164,7 +167,9 @@ class _Scales:
                 total = total.beside(self.selection(node.selection_set, level + 1))
             elif isinstance(node, FragmentSpreadNode):
                 total = total.beside(self._fragment(node.name.value, level))
-        return total.beside(Weight(min(leaves, 1), aliases, leaves, leaves, leaves)) if leaves else total
+        return (
+            total.beside(Weight(min(leaves, 1), aliases, leaves, leaves, leaves, leaves)) if leaves else total
+        )
 
     def _field(self, node: FieldNode, level: int) -> Weight:
         below = self.selection(node.selection_set, level + 1)
@@ -174,6 +179,7 @@ class _Scales:
             cost=min(1 + below.cost * _rows(node, pages=below.pages), _COUNTED_TO),
             root_fields=1,
             fields=min(1 + below.fields, _COUNTED_TO),
+            each=min(1 + below.cost, _COUNTED_TO),
             pages=node.name.value in ("nodes", "edges"),
             introspects=below.introspects or node.name.value in ("__schema", "__type"),
         )

@@ -33,7 +33,7 @@ from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
 from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
-from aegate_graphql_api.kept_up import kept_up
+from aegate_graphql_api.kept_up import Tasks
 from aegate_graphql_api.live.service import Live
 from aegate_graphql_api.live.streams import StreamLimits
 from aegate_graphql_api.live.websocket import MAX_FRAME_BYTES
@@ -157,13 +157,15 @@ async def serve(settings: Settings) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.stop, number)
+            kept: Tasks = app.state.tasks
+            watch = partial(_watch, settings, db, port, accesses, kept)
             tasks = [
-                asyncio.create_task(kept_up("watch", partial(_watch, settings, db, port, accesses))),
-                asyncio.create_task(kept_up("operate", partial(operate, db, settings.operation_batch))),
+                asyncio.create_task(kept.keep("watch", watch)),
+                asyncio.create_task(kept.keep("operate", partial(operate, db, settings.operation_batch))),
             ]
             if manifests is not None:
                 sweep = partial(keep_swept, db, manifests, open_after=settings.open_after, place=Place())
-                tasks.append(asyncio.create_task(kept_up("sweep", sweep)))
+                tasks.append(asyncio.create_task(kept.keep("sweep", sweep)))
             try:
                 async with Watchdog(PROCESS).watching():
                     await server._serve([listening])
@@ -176,7 +178,7 @@ async def serve(settings: Settings) -> None:
                         await accesses.flush(now=await db.time())
 
 
-async def _watch(settings: Settings, db: Database, port: int, accesses: AccessLog) -> None:
+async def _watch(settings: Settings, db: Database, port: int, accesses: AccessLog, kept: Tasks) -> None:
     """Say when the database goes and when it comes back. What a full disk did not take is said again."""
     away_since: float | None = None
     said: str | None = None
@@ -193,6 +195,7 @@ async def _watch(settings: Settings, db: Database, port: int, accesses: AccessLo
         elif not trouble and away_since is not None:
             log(DATABASE_BACK, away_s=round(loop.time() - away_since, 1))
             away_since = None
+        trouble = trouble or kept.trouble()
         state, message = ("degraded", trouble) if trouble else ("ready", "")
         if message != said and say(settings, state, port=port, message=message):
             said = message

@@ -24,6 +24,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from aegate_core.decisions.listener_config import ListenerEntity
 from aegate_core.events import ASSOCIATION_ACCEPTED, ASSOCIATION_ENDED, PROCESS_FAILED, Log
+from aegate_scp.association_log import AssociationLog
 from aegate_scp.messages import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from aegate_scp.negotiation import choose_transfer_syntax
 from aegate_scp.reactor import MAX_PDU_BYTES, VERIFICATION, EventDrivenDUL
@@ -70,12 +71,21 @@ class ListenerAssociation(Association):
 
     dul: EventDrivenDUL
 
-    def __init__(self, ae: Any, arrived: Arrived, intake: Intake, free_slot: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ae: Any,
+        arrived: Arrived,
+        intake: Intake,
+        told: AssociationLog,
+        free_slot: Callable[[], None],
+    ) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.peer = arrived.peer
         self.how = "connection_lost"
         self._entity = arrived.entity
         self._intake = intake
+        self._told = told
+        self._was_accepted = False
         self._free_slot = free_slot
         self._log = Log("scp")
         self._wake = threading.Event()
@@ -210,6 +220,8 @@ class ListenerAssociation(Association):
         self.acceptor.supported_contexts = contexts
 
     def _say_accepted(self, event: Any) -> None:
+        self._was_accepted = True
+        self._told.accepted(self.peer, len(self._accepted_cx))
         self._log(
             ASSOCIATION_ACCEPTED,
             association=self.peer.association,
@@ -222,6 +234,11 @@ class ListenerAssociation(Association):
 
     def _say_ended(self) -> None:
         self._intake.metrics.ended_associations.labels(str(self.peer.ae), self.how).inc()
+        seconds = round(time.monotonic() - self._started_s, 3)
+        instances, size_bytes = self._receiver.instances, self._receiver.size_bytes
+        if self._was_accepted:
+            of_it = {"how": self.how, "instances": instances, "sizeBytes": size_bytes, "seconds": seconds}
+            self._told.ended(self.peer, of_it)
         with contextlib.suppress(ValueError):
             self._log(
                 ASSOCIATION_ENDED,
@@ -229,7 +246,7 @@ class ListenerAssociation(Association):
                 ae=str(self.peer.ae),
                 peer=self.peer.address,
                 how=self.how,
-                instances=self._receiver.instances,
-                size_bytes=self._receiver.size_bytes,
-                seconds=round(time.monotonic() - self._started_s, 3),
+                instances=instances,
+                size_bytes=size_bytes,
+                seconds=seconds,
             )

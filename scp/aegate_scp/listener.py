@@ -26,8 +26,9 @@ from aegate_core.events import (
     LISTENER_CLOSED,
     Log,
 )
-from aegate_core.stores.spool import SpoolFolder, Watermark
+from aegate_core.stores.spool import Journal, SpoolFolder, Watermark
 from aegate_scp.association import Arrived, ListenerAssociation, local_ae
+from aegate_scp.association_log import AssociationLog, Refusal
 from aegate_scp.congestion import Congestion
 from aegate_scp.metrics import ListenerMetrics
 from aegate_scp.negotiation import (
@@ -47,6 +48,10 @@ from aegate_scp.tls import Identity, read_identity
 
 _FIRST_RESOLUTION_S = 2.0
 """How long a start or a change waits for the addresses of new names; later answers are taken up as they come."""
+
+
+NOT_AUTHENTICATED = ("tls_handshake_failed",)
+"""Ends of connections without an association that the audit hears of: a node did not authenticate itself."""
 
 
 def _now() -> datetime:
@@ -71,6 +76,8 @@ class Listener:
         self._log = Log("scp")
         self._now = now
         self._spool = SpoolFolder(Path(config.spool), spool_process)
+        journal = Journal(self._spool.root, self._spool.process)
+        self._associations_told = AssociationLog(journal, metrics, now=now)
         self._congestion = Congestion(self._spool, _watermark(config), metrics)
         self._intake = Intake(self._spool, self._congestion, metrics)
         self._nodes = NodeAddresses(resolve)
@@ -101,6 +108,7 @@ class Listener:
 
         Raises InvalidInput saying what to do when the port cannot be had.
         """
+        self._associations_told.start()
         self.apply(self._config)
 
     def apply(self, config: ListenerConfig) -> None:
@@ -238,6 +246,7 @@ class Listener:
             association.end("drained")
         for association in self._alive():
             association.join(timeout=10)
+        self._associations_told.stop()
         self._nodes.stop()
         self._spool.close()
 
@@ -271,7 +280,9 @@ class Listener:
                 local_address=(str(local[0]).partition("%")[0], int(local[1])),
                 remote_address=(remote[0].partition("%")[0], remote[1]),
             )
-            association = ListenerAssociation(self._ae, arrived, self._intake, free_slot)
+            association = ListenerAssociation(
+                self._ae, arrived, self._intake, self._associations_told, free_slot
+            )
             association.start()
         except (OSError, RuntimeError):
             # Out of descriptors or threads. The socket must not block yet: the entrance goes on with it.
@@ -279,6 +290,11 @@ class Listener:
             return self._reject(Rejection(Reason.CONGESTION, verdict.ae), asked)
         self._associations = {*self._alive(), association}
         return None
+
+    def note_refused(self, address: str, reason: str) -> None:
+        """Tell the audit of a connection that failed to say who it is."""
+        if reason in NOT_AUTHENTICATED:
+            self._associations_told.refused(Refusal(reason, calling="", called="", peer=address))
 
     def _alive(self) -> list[ListenerAssociation]:
         return [a for a in self._associations if a.is_alive()]
@@ -312,6 +328,9 @@ class Listener:
             result=result,
             source=source,
             diagnostic=diagnostic,
+        )
+        self._associations_told.refused(
+            Refusal(rejection.reason.value, rejection.ae, asked.calling, asked.called, str(asked.address))
         )
         return rejection.encode()
 

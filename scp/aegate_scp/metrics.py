@@ -34,6 +34,11 @@ class ListenerMetrics:
             ["reason"],
             registry=registry,
         )
+        self.missed_records = Counter(
+            "aegate_association_records_missed",
+            "Beginnings and ends of associations that could not be kept for the audit.",
+            registry=registry,
+        )
         self.pending_connections = Gauge(
             "aegate_connections_pending", "Connections without a whole A-ASSOCIATE-RQ.", registry=registry
         )

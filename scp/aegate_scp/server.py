@@ -49,6 +49,9 @@ class Host(Protocol):
     def greet(self, sock: socket.socket, request: bytes, remote: tuple[str, int]) -> bytes | None:
         """Take the connection over and return None, or return the PDU to send it away with. Must not block."""
 
+    def note_refused(self, address: str, reason: str) -> None:
+        """Hear of a connection that ended before its request was whole. Must not block."""
+
 
 class _Refused(Exception):
     """The connection ends before an association; the text is a fixed word for log and metric."""
@@ -219,6 +222,7 @@ class Entrance:
     def _refuse(self, connection: _Connection, reason: str) -> None:
         self._metrics.refused_connections.labels(reason).inc()
         self._log(CONNECTION_REFUSED, peer=connection.remote[0], reason=reason)
+        self._host.note_refused(connection.remote[0], reason)
 
     def _forget(self, connection: _Connection) -> None:
         if not connection.is_taken_over:

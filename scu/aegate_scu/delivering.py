@@ -30,6 +30,7 @@ from aegate_core.events import (
     Log,
 )
 from aegate_core.services import pushing
+from aegate_core.services.audit import Called, record_call
 from aegate_core.services.pushing import Answer, Claim, Ending, Moment, Settled, SlotLost
 from aegate_core.stores.blobs import BlobStore
 from aegate_scu.metrics import WorkerMetrics
@@ -46,6 +47,14 @@ BATCH_S = 0.5
 RETRY_S = 1.0
 
 log = Log("scu")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the sending thread says."""
+
+    answers: asyncio.Queue[Answer]
+    calls: asyncio.Queue[Called]
 
 
 @dataclass
@@ -77,13 +86,18 @@ async def deliver(env: Delivering, claim: Claim, peer: PeerAddress, control: Con
             env.metrics.push_seconds.observe(seconds)
         loop.call_soon_threadsafe(answers.put_nowait, answer)
 
-    job = Push(claim, peer, env.blobs, control, report)
+    calls: asyncio.Queue[Called] = asyncio.Queue()
+
+    def called(trouble: str | None) -> None:
+        loop.call_soon_threadsafe(calls.put_nowait, Called(env.clock.now(), peer.calling_title, trouble))
+
+    job = Push(claim, peer, env.blobs, control, report, called)
     sending = loop.run_in_executor(env.executor, push, job)
     renewing = asyncio.create_task(_keep_lease(env, claim, control))
     open_gauge = env.metrics.open_associations.labels(claim.ae)
     open_gauge.inc()
     try:
-        await _accompany(env, claim, control, answers, sending)
+        await _accompany(env, claim, control, Heard(answers, calls), sending)
         ending = await sending
         settled = await persist(lambda: pushing.settle(env.db, claim, ending, env.moment()))
         _log_settled(env, claim, settled, ending, time.monotonic() - began)
@@ -105,18 +119,26 @@ async def _accompany(
     env: Delivering,
     claim: Claim,
     control: Control,
-    answers: asyncio.Queue[Answer],
+    heard: Heard,
     sending: asyncio.Future[Ending],
 ) -> None:
     """Write answers and pass on wishes until the thread is done and all is written."""
-    while not (sending.done() and answers.empty()):
-        batch = await _next_batch(answers, sending)
+    while not (sending.done() and heard.answers.empty() and heard.calls.empty()):
+        batch = await _next_batch(heard.answers, sending)
+        await _record_calls(env, claim, heard.calls)
         if batch:
             await _record(env, claim, batch)
             _log_failed(claim, batch)
         if sending.done():
             continue
         control.wishes = await persist(lambda: pushing.wishes(env.db, claim))
+
+
+async def _record_calls(env: Delivering, claim: Claim, calls: asyncio.Queue[Called]) -> None:
+    """Leave a row for each association: which receiver was called, and whether it took it."""
+    while not calls.empty():
+        call = calls.get_nowait()
+        await persist(lambda c=call: record_call(env.db, claim.ae, c))  # type: ignore[misc]
 
 
 async def _record(env: Delivering, claim: Claim, batch: list[Answer]) -> None:

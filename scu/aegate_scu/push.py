@@ -75,6 +75,8 @@ class Push:
     control: Control
     report: Callable[[Answer, float], None]
     """Called from the sending thread after each instance, with the seconds it took."""
+    called: Callable[[str | None], None] = lambda trouble: None
+    """Called from the sending thread for each association: None when the peer took it, or why there is none."""
 
 
 class _Over(Exception):
@@ -115,12 +117,15 @@ def _over_one_association(
 ) -> None:
     try:
         assoc = associate(job.peer, planned.contexts)
-    except NoContext:
+    except NoContext as error:
+        job.called(error.message)
         for instance in instances:
             job.report(Answer(instance, Verdict.REFUSED, error_code="NO_CONTEXT"), 0.0)
         return
     except NoAssociation as error:
+        job.called(error.message)
         raise _Over(Ending(error.message, rejected=error.verdict is Verdict.REJECTED)) from error
+    job.called(None)
     job.control.moved_at = time.monotonic()
     try:
         for instance in instances:
@@ -203,9 +208,12 @@ def _call_again_if_left(job: Push, assoc: PeerAssociation) -> None:
     try:
         assoc.renew()
     except NoContext as error:
+        job.called(error.message)
         raise _Over(Ending(error.message)) from error
     except NoAssociation as error:
+        job.called(error.message)
         raise _Over(Ending(error.message, rejected=error.verdict is Verdict.REJECTED)) from error
+    job.called(None)
 
 
 def _judge(job: Push, instance: ClaimedInstance, made: Outgoing, status: int | None, seconds: float) -> None:

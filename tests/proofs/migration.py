@@ -79,6 +79,10 @@ UNDO = {
         "ALTER TABLE installation DROP COLUMN search_rules",
         "ALTER TABLE installation DROP COLUMN reworded_patient",
     ),
+    "0011_associations": (
+        "DROP INDEX audit_origin_once",
+        "ALTER TABLE audit_event DROP COLUMN origin",
+    ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
 TRIGGERS = {

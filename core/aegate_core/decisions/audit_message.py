@@ -73,6 +73,9 @@ class _Event:
 
 
 _EVENTS: Mapping[str, _Event] = {
+    "acceptAssociation": _Event("110102", "Begin Transferring DICOM Instances", "E"),
+    "callAssociation": _Event("110102", "Begin Transferring DICOM Instances", "E"),
+    "endAssociation": _Event("110104", "DICOM Instances Transferred", "C"),
     "receiveImages": _Event("110104", "DICOM Instances Transferred", "C"),
     "sendImages": _Event("110104", "DICOM Instances Transferred", "R"),
     "remove-images": _Event("110105", "DICOM Study Deleted", "D"),
@@ -93,7 +96,7 @@ def outcome_of(row: AuditRow) -> int:
 
 def audit_message(row: AuditRow, source: AuditSource) -> bytes:
     """Return the message as UTF-8, without a declaration of its encoding."""
-    event = _EVENTS.get(row.action) or (_CONFIGURED if row.area == "ENTITIES" else _OTHER)
+    event = _event_of(row)
     root = ET.Element("AuditMessage")
     root.append(_identification(row, event))
     for participant in _participants(row, source):
@@ -107,6 +110,12 @@ def audit_message(row: AuditRow, source: AuditSource) -> bytes:
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=False))
 
 
+def _event_of(row: AuditRow) -> _Event:
+    if row.action == "endAssociation" and not row.detail.get("instances"):
+        return _OTHER  # a C-ECHO: nothing was transferred
+    return _EVENTS.get(row.action) or (_CONFIGURED if row.area == "ENTITIES" else _OTHER)
+
+
 def _identification(row: AuditRow, event: _Event) -> ET.Element:
     found = ET.Element(
         "EventIdentification",
@@ -118,7 +127,7 @@ def _identification(row: AuditRow, event: _Event) -> ET.Element:
     if event.type is not None:
         found.append(_coded("EventTypeCode", *event.type))
     found.append(_coded("EventTypeCode", row.action, row.action, system="aegate"))
-    reason = row.detail.get("reason") or row.detail.get("error")
+    reason = row.detail.get("reason") or row.detail.get("error") or row.detail.get("how")
     if reason and row.outcome != "DONE":
         ET.SubElement(found, "EventOutcomeDescription").text = _text(str(reason))
     return found
@@ -133,7 +142,7 @@ def _participants(row: AuditRow, source: AuditSource) -> list[ET.Element]:
                 _participant(ours, _APPLICATION),
             ]
         return [_participant(ours, _APPLICATION, requestor=True)]
-    if row.action == "sendImages":
+    if row.action in ("sendImages", "callAssociation"):
         return [_participant(ours, _SOURCE, requestor=True), _participant(row.peer, _DESTINATION)]
     return [_participant(row.peer, _SOURCE, requestor=True), _participant(ours, _DESTINATION)]
 

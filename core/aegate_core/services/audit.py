@@ -17,7 +17,7 @@ class Area(StrEnum):
     QUEUE = "QUEUE"
     """What people and the upkeep did to queue items, destinations, conflicts."""
     IMAGES = "IMAGES"
-    """What was received, sent and removed."""
+    """Associations, accepted and refused, and what was received, sent and removed."""
     ACCESS = "ACCESS"
     """Who read patient data."""
     ENTITIES = "ENTITIES"
@@ -42,13 +42,21 @@ class Deed:
 
 
 async def record(
-    tx: Database, deed: Deed, *, now: datetime | None = None, intent_id: int | None = None
+    tx: Database,
+    deed: Deed,
+    *,
+    now: datetime | None = None,
+    intent_id: int | None = None,
+    origin: str | None = None,
 ) -> int | None:
-    """Write the row; call it inside of the change's transaction. Return its id; None: its intent has its outcome."""
+    """Write the row; call it inside of the change's transaction. Return its id.
+
+    None: its intent has its outcome, or what it tells, ``origin``, was written before.
+    """
     found: int | None = await tx.fetch_value(
-        "INSERT INTO audit_event (at, actor, address, action, target, outcome, detail, area, partition, intent_id) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
-        "ON CONFLICT (intent_id) WHERE intent_id IS NOT NULL DO NOTHING RETURNING id",
+        "INSERT INTO audit_event "
+        "(at, actor, address, action, target, outcome, detail, area, partition, intent_id, origin) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING RETURNING id",
         now or datetime.now(UTC),
         deed.actor[:256],
         deed.address[:64],
@@ -59,6 +67,7 @@ async def record(
         deed.area.value,
         deed.partition,
         intent_id,
+        origin,
     )
     return found
 
@@ -66,6 +75,36 @@ async def record(
 RECEIVED = "receiveImages"
 SENT = "sendImages"
 """Of images on their way in and out; ``detail`` has the key of the study and the AE, as namespace/name."""
+
+CALLED = "callAssociation"
+"""Of an association that a worker asked a receiver for; what went over it is told by `SENT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """An association that was asked for."""
+
+    at: datetime
+    calling_title: str
+    trouble: str | None
+    """Why there is none, as a code and words; None: the receiver took it."""
+
+
+async def record_call(tx: Database, ae: str, call: Called) -> None:
+    """Record that a receiver, namespace/name, was called."""
+    detail: dict[str, object] = {"ae": ae, "callingAs": call.calling_title}
+    if call.trouble is not None:
+        detail["error"] = call.trouble
+    deed = Deed(
+        "worker",
+        CALLED,
+        f"ApplicationEntity:{ae}",
+        "DONE" if call.trouble is None else "FAILED",
+        detail=detail,
+        area=Area.IMAGES,
+    )
+    await record(tx, deed, now=call.at)
+
 
 _SENT = """
 SELECT d.id AS id, d.state AS state, d.partition AS partition, d.study_id AS study, t.ae AS ae,

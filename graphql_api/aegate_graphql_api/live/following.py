@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import strawberry
 
 from aegate_core.stores.changes import feed
+from aegate_core.stores.changes.feed import Position
 from aegate_core.stores.listing import AllOf, Compare, Op
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
@@ -65,18 +67,35 @@ def refresh(context: Context) -> None:
 
 
 async def _missed(context: Context, mailbox: Mailbox, after: str | None) -> Delivered | None:
+    """Return what happened after a cursor: read once for all who come back to the same place at the same time."""
     if after is None:
         return None
     position = decode_cursor(after)
+    interest, shared = mailbox.interest, hub_of(context).shared
+    key = "missed", interest.kinds, interest.scope, position
+    if key not in shared:
+        task = asyncio.ensure_future(_read_missed(context, interest, position))
+        shared[key] = task
+        task.add_done_callback(lambda _: shared.pop(key, None))
+    missed: Delivered | None = await asyncio.shield(shared[key])
+    if missed is not None and missed.position.number < mailbox.start.number:
+        # It had begun to read before this one listened: what happened between would be in neither.
+        missed = await _read_missed(context, interest, position)
+    if missed is not None:
+        mailbox.leave_out(missed.position)
+    return missed
+
+
+async def _read_missed(context: Context, interest: Interest, after: Position) -> Delivered | None:
+    """Return what happened of these kinds in this scope; None: too much, or too long ago."""
     async with hub_of(context).snapshot():
-        if not await feed.holds(context.db, position):
+        if not await feed.holds(context.db, after):
             return None
         await feed.settle(context.db)  # what is committed now was missed, too
-        where = AllOf((Compare("kind", Op.IN, sorted(mailbox.interest.kinds)), feed.own(context.scope)))
-        page = await feed.read(context.db, position, MOST_MISSED, where)
+        where = AllOf((Compare("kind", Op.IN, sorted(interest.kinds)), feed.own(context.scope)))
+        page = await feed.read(context.db, after, MOST_MISSED, where)
         if page.has_next:
             return None
-        mailbox.leave_out(page.end)
         news = {(n.change.kind, n.change.key): n for n in await hub_of(context).read_objects(page.changes)}
     return Delivered(tuple(news.values()), page.end)
 

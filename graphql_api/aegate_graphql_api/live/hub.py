@@ -84,8 +84,10 @@ class Interest:
     def wants(self, news: News) -> bool:
         """Whether it is to be told."""
         change = news.change
-        if change.kind not in self.kinds or not feed.sees(self.scope, change):
+        if change.kind not in self.kinds:
             return False
+        if change.kind != feed.OPERATION and not feed.sees(self.scope, change):
+            return False  # an operation may be of several partitions: who is told of it looks whether they may see it
         return news.row is None or self.watch.holds(news.row)
 
 

@@ -13,6 +13,7 @@ from strawberry.types.graphql import OperationType
 
 from aegate_core.errors import AegateError
 from aegate_graphql_api.context import Context
+from aegate_graphql_api.door import Door
 from aegate_graphql_api.errors import RequestRefused, present, problem_body, without_hint
 from aegate_graphql_api.limits import check_variables
 from aegate_graphql_api.rules import Rules
@@ -38,7 +39,8 @@ async def answers(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield what the operation answers; that it reads patient data is written before it is told.
 
-    What judging it cost is charged like any other operation's. Raises NotStarted when it may not or cannot be run.
+    It is charged like any other operation when it begins, and for each message by the rows in it. A caller without
+    credit is told later, and what happened meanwhile at once. Raises NotStarted when it may not or cannot be run.
     """
     is_charged = False
     span = rules.traces.beginning()
@@ -49,11 +51,15 @@ async def answers(
         _trace(span, operation, context, refused.extensions)
         rules.door.charge_operation(context.caller.name, None, context.guard_s)
         raise NotStarted([_presented(refused, context)]) from refused
+    paced = _paced(results, context, rules.door)
     try:
-        async for result in results:
+        async for result in paced:
             if not is_charged:
                 is_charged = True
                 rules.door.charge_operation(context.caller.name, context.cost, context.guard_s)
+            else:
+                further = max(0, rows_of(getattr(result, "data", None)) - 1)
+                rules.door.charge_rows(context.caller.name, further * context.cost_of_row)
             errors = [_presented(error, context) for error in getattr(result, "errors", None) or ()]
             _trace(span, operation, context, errors[0]["extensions"] if errors else None)
             if isinstance(result, PreExecutionError):
@@ -72,6 +78,7 @@ async def answers(
         if not is_charged:  # ended by the caller before anything came
             rules.door.charge_operation(context.caller.name, context.cost, context.guard_s)
         _trace(span, operation, context, None)
+        await paced.aclose()
         await results.aclose()
 
 
@@ -82,6 +89,20 @@ def _trace(
     span.asked(context.document, operation.get("operationName"), context.cost)
     span.ended(None if said is None else str(said["code"]))
     span.close()
+
+
+async def _paced(results: Any, context: Context, door: Door) -> AsyncGenerator[Any, None]:
+    """Yield the results; each but the first is made when it is paid for, so it tells all that happened until then."""
+    async for result in results:
+        yield result
+        await door.charge_message(context.caller.name, context.cost_of_row)
+
+
+def rows_of(data: Mapping[str, Any] | None) -> int:
+    """Return how many rows a message tells: those in lists of the subscription's field, at least one."""
+    told = next(iter((data or {}).values()), None)
+    lists = [value for value in told.values() if isinstance(value, list)] if isinstance(told, dict) else []
+    return max(1, sum(len(value) for value in lists))
 
 
 async def _started(operation: dict[str, Any], context: Context, allowed: Collection[OperationType]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import strawberry
 
-from aegate_graphql_api.live import counts, entities, queue, studies
+from aegate_graphql_api.live import counts, entities, operations, queue, studies
 from aegate_graphql_api.permissions import ENTITIES, QUEUE
 
 
@@ -29,5 +29,10 @@ class Subscription:
     dashboard = strawberry.subscription(
         resolver=counts.dashboard_counts,
         description="The counts of the dashboard, whenever they changed, at most once a second.",
+        directives=[QUEUE],
+    )
+    operations = strawberry.subscription(
+        resolver=operations.operations,
+        description="Changes of many that go on, and how far they are.",
         directives=[QUEUE],
     )

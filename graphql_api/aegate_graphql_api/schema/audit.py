@@ -49,7 +49,7 @@ in_words(
     "What an audit row is about.",
     name="AuditArea",
     QUEUE="What was done to queue items, destinations and conflicts.",
-    IMAGES="What was received, sent and removed.",
+    IMAGES="Associations, accepted and refused, and what was received, sent and removed.",
     ACCESS="Who read patient data.",
     ENTITIES="Changes of Application Entities, routes, partitions and locations; for holders of AE_EDITOR.",
 )(Area)

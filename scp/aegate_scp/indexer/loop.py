@@ -33,6 +33,7 @@ from aegate_core.events import (
     Log,
     fault_text,
 )
+from aegate_core.services.associations import take_up
 from aegate_core.services.entities import Configuration, load_configuration
 from aegate_core.services.intake import BatchResult, index_batch
 from aegate_core.services.ownership import must_be_ours
@@ -182,6 +183,7 @@ class Indexer:
         """Look once, index what is there, and wait for more."""
         try:
             is_more = await self._look()
+            await take_up(self._db, self._spool, self._takes, self._configuration)
             if not is_more and self._duty.is_until_empty and await self._is_done():
                 self.is_done = True
                 self._stopping.set()

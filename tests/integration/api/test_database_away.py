@@ -10,6 +10,8 @@ import httpx
 
 from aegate_core.database import migrate, open_database
 from aegate_core.health import read_state
+from aegate_graphql_api.app import create_app
+from aegate_graphql_api.authentication import LocalTokens
 from aegate_graphql_api.tokens import create_token
 from tests.integration.api.clients import API, connect
 from tests.integration.api.test_process import api_process
@@ -90,3 +92,21 @@ def test_a_postgresql_that_stops_and_comes_back_is_taken_up_by_itself(tmp_path: 
     log = (tmp_path / "api.log").read_text()
     assert log.count('"event":"database.away"') == log.count('"event":"database.back"') == 1
     assert '"event":"request.failed"' not in log
+
+
+async def test_a_task_that_fails_is_said_and_keeps_nobody_from_asking(empty_api: API) -> None:
+    async def work() -> None:
+        raise ValueError("what a library says of a patient")
+
+    app = create_app(empty_api.db, LocalTokens(empty_api.tokens))
+    keeping = asyncio.create_task(app.state.tasks.keep("operate", work))
+    await asyncio.wait({keeping}, timeout=0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://aegate") as client:
+        answer = await client.get("/readyz")
+        measured = (await client.get("/metrics")).text
+    keeping.cancel()
+    await asyncio.wait({keeping})
+    assert answer.status_code == 200
+    assert answer.text.startswith("ok: tasks in the background fail and begin again: operate (ValueError at ")
+    assert "patient" not in answer.text
+    assert 'aegate_api_task_failing{task="operate"} 1.0' in measured

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -299,3 +300,24 @@ async def test_a_server_may_keep_its_schema_to_itself(empty_api: API) -> None:
     query = "query($w: StudyWhere) { studies(where: $w) { nodes { id } } }"
     assert "Did you mean" not in (await api.refused(query, w={"patientNam": {"eq": "x"}}))["message"]
     assert (await api.ask("{ viewer { __typename name } }"))["viewer"]["__typename"] == "Viewer"
+
+
+async def test_those_who_were_let_in_together_do_not_overdraw_together(empty_api: API) -> None:
+    """A mistake costs a twentieth of a second's rate, and there is twice that: 41 are judged, the others are not."""
+    limited = under(empty_api, Policy(rate=1_000))
+    all_in = asyncio.Barrier(50)
+    headers = {"Authorization": f"Bearer {empty_api.both}", "Content-Type": "application/json"}
+
+    async def body(n: int) -> AsyncIterator[bytes]:
+        await all_in.wait()
+        yield json.dumps({"query": f"{{ nothing{n} }}"}).encode()
+
+    async def ask(n: int) -> httpx.Response:
+        return await limited.client.post("/graphql", content=body(n), headers=headers)
+
+    answers = await asyncio.gather(*(ask(n) for n in range(50)))
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses[200] <= 41
+    assert statuses[200] + statuses[429] == 50
+    codes = {a.json()["errors"][0]["extensions"]["code"] for a in answers if a.status_code == 429}
+    assert codes == {"RATE_LIMITED"}

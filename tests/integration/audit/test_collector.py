@@ -28,6 +28,8 @@ from tests.integration.waiting import eventually_async
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).parent / "audit_message.rng"))
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+CT1 = "ApplicationEntity:default/ct1"
+CALLS = {"callingTitle": "CT1", "calledTitle": "AEGATE", "association": "0a1b2c3d"}
 
 
 @pytest.fixture
@@ -94,6 +96,14 @@ async def test_each_kind_of_row_arrives_as_a_message_of_the_standards_schema(
                 area=Area.IMAGES,
             ),
             Deed("retention", "remove-images", "Study:999", area=Area.IMAGES),
+            Deed("listener", "acceptAssociation", CT1, address="10.1.1.1", detail=CALLS, area=Area.IMAGES),
+            Deed("listener", "endAssociation", CT1, detail=CALLS | {"instances": 3}, area=Area.IMAGES),
+            Deed(
+                "listener", "endAssociation", CT1, "FAILED", detail=CALLS | {"how": "idle"}, area=Area.IMAGES
+            ),
+            Deed(
+                "worker", "callAssociation", CT1, "FAILED", detail={"error": "CONNECT: x"}, area=Area.IMAGES
+            ),
         ):
             await record(here.db, deed, now=NOW)
         with server.running():
@@ -110,8 +120,12 @@ async def test_each_kind_of_row_arrives_as_a_message_of_the_standards_schema(
             ("110112", "readPatientData", "0"),
             ("110113", "refuseAssociation", "4"),
             ("110105", "remove-images", "0"),
+            ("110102", "acceptAssociation", "0"),
+            ("110104", "endAssociation", "0"),
+            ("110100", "endAssociation", "8"),
+            ("110102", "callAssociation", "8"),
         ]
-        assert [priority for priority, _, _ in lines] == [85, 83, 85, 84, 85]
+        assert [priority for priority, _, _ in lines] == [85, 83, 85, 84, 85, 85, 85, 83, 83]
         who = [m.findall("ActiveParticipant")[0].attrib for m in messages]
         assert who[0]["UserID"] == "anna <&ö>"
         assert (who[0]["NetworkAccessPointID"], who[0]["NetworkAccessPointTypeCode"]) == ("10.1.2.3", "2")
@@ -136,8 +150,9 @@ async def test_images_that_were_sent_are_told_with_study_patient_and_receiver(
                 await reaches(here, item, "COMPLETED")
                 await _through(here.db)
                 rows = await here.db.fetch("SELECT action FROM audit_event")
-                assert [r["action"] for r in rows] == ["sendImages"]
-        (message,) = server.messages()
+                assert [r["action"] for r in rows] == ["callAssociation", "sendImages"]
+        call, message = server.messages()
+        assert _event(call) == ("110102", "callAssociation", "0")
         SCHEMA.assertValid(etree.fromstring(ET.tostring(message)))
         assert _event(message) == ("110104", "sendImages", "0")
         named = [o.attrib["ParticipantObjectID"] for o in message.findall("ParticipantObjectIdentification")]

@@ -28,6 +28,9 @@ class SendsAway:
     def __init__(self) -> None:
         self.requests: list[bytes] = []
 
+    def note_refused(self, address: str, reason: str) -> None:
+        pass
+
     def greet(self, sock: socket.socket, request: bytes, remote: tuple[str, int]) -> bytes | None:
         self.requests.append(request)
         return REJECTION

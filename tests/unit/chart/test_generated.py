@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from aegate_core.database import known_migrations
 from aegate_core.database.roles import RIGHTS
+from aegate_graphql_api.endpoint import APIMetrics
 from aegate_operator.metrics import OperatorMetrics
 from aegate_scp.indexer.metrics import IndexerMetrics
 from aegate_scp.metrics import ListenerMetrics
@@ -77,9 +78,8 @@ def test_the_chart_knows_every_role_and_the_schema_of_this_code() -> None:
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
-    registries: list[CollectorRegistry] = [
-        made.registry for made in (ListenerMetrics(), IndexerMetrics(), WorkerMetrics(), OperatorMetrics())
-    ]
+    all_made = (ListenerMetrics(), IndexerMetrics(), WorkerMetrics(), OperatorMetrics(), APIMetrics())
+    registries: list[CollectorRegistry] = [made.registry for made in all_made]
     there = {f"{m.name}_total" if m.type == "counter" else m.name for r in registries for m in r.collect()}
     asked = set()
     for name in ("alerts.yaml", "dashboard.json"):

@@ -87,6 +87,7 @@ _WATCHED = (
         ("max_connections", "enabled", "gone_at", "invalid_condition", "held_at", "hold_reason", "breaker"),
         partition=_OF_AE,
     ),
+    _Watched("operation", "OPERATION", "{r}.id", ("state", "total", "processed")),
 )
 
 

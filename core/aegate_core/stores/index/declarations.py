@@ -26,6 +26,7 @@ _BOTH = (
     "CREATE INDEX IF NOT EXISTS arrival_here ON arrival (study_id) WHERE removed_at IS NULL",
     "CREATE INDEX IF NOT EXISTS arrival_to_remove ON arrival (id) WHERE removed_at IS NOT NULL AND blob_key <> ''",
     "CREATE UNIQUE INDEX IF NOT EXISTS audit_outcome_once ON audit_event (intent_id) WHERE intent_id IS NOT NULL",
+    "CREATE UNIQUE INDEX IF NOT EXISTS audit_origin_once ON audit_event (origin) WHERE origin IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS audit_intents ON audit_event (id) WHERE outcome = 'INTENT'",
 )
 

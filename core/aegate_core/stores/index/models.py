@@ -336,6 +336,8 @@ class AuditEvent(Model):
     """The one patient partition (namespace/name) that it is about; None: none, or several."""
     intent_id = fields.BigIntField(null=True)
     """The row that said what was to be changed, of one that says what came of it."""
+    origin = fields.CharField(max_length=64, null=True)
+    """The line of a listener's journal that it was made of: none becomes two rows."""
 
     class Meta:
         table = "audit_event"

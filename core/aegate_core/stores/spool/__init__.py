@@ -7,7 +7,9 @@ life and is named in ``<root>/.listeners/<process>.lock``, which that process ho
 whose ``.part`` is dead without trusting process ids or clocks.
 """
 
+from aegate_core.stores.spool.association_records import AssociationRecord, Happened
 from aegate_core.stores.spool.folders import is_namespace
+from aegate_core.stores.spool.journal import JOURNALS, Journal, journals
 from aegate_core.stores.spool.locks import LOCKS, is_dead
 from aegate_core.stores.spool.records import SideRecord, SpooledArrival
 from aegate_core.stores.spool.room import Room, Watermark, room_of
@@ -25,8 +27,12 @@ from aegate_core.stores.spool.sweeping import (
 from aegate_core.stores.spool.writing import Departure, SpoolFile, SpoolFolder
 
 __all__ = [
+    "JOURNALS",
     "LOCKS",
+    "AssociationRecord",
     "Departure",
+    "Happened",
+    "Journal",
     "Room",
     "SideRecord",
     "SpoolFile",
@@ -40,6 +46,7 @@ __all__ = [
     "is_dead",
     "is_namespace",
     "is_readable",
+    "journals",
     "remove",
     "room_of",
     "scan",

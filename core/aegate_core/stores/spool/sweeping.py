@@ -13,6 +13,7 @@ from aegate_core.dicom.identifiers import ArrivalId
 from aegate_core.errors import InvalidInput
 from aegate_core.steps import Step, reached
 from aegate_core.stores.spool.folders import entries, fsync_folder, is_namespace, process_folders
+from aegate_core.stores.spool.journal import JOURNALS
 from aegate_core.stores.spool.locks import LOCKS, is_dead
 from aegate_core.stores.spool.records import SideRecord, SpooledArrival
 
@@ -136,9 +137,12 @@ def clear(root: Path) -> bool:
             for ae in entries(namespace):
                 _remove_empty(ae)
             _remove_empty(namespace)
+    for journal in entries(root / JOURNALS):
+        _remove_empty(journal)
+    _remove_empty(root / JOURNALS)
     _remove_empty(root / LOCKS)
     fsync_folder(root)
-    return not any(is_namespace(p.name) or p.name == LOCKS for p in entries(root))
+    return not any(is_namespace(p.name) or p.name in (LOCKS, JOURNALS) for p in entries(root))
 
 
 def _remove_empty(folder: Path) -> None:
