@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -47,7 +48,7 @@ LATELY = timedelta(hours=1)
     QUARANTINED="Received objects could not be parsed; they are kept.",
     CONFLICTS="Received objects do not fit to what was here, and nobody decided about them.",
     DESTINATION_HELD="A person holds all that goes to an AE.",
-    DESTINATION_GONE="An AE was removed; what waits for it is kept.",
+    DESTINATION_GONE="An AE was removed, and items wait for it; count says how many.",
 )
 class TroubleKind(StrEnum):
     """Kinds of trouble, in the order they are shown."""
@@ -141,13 +142,16 @@ async def dashboard(
     context = info.context
     since = _since(finished_since, midnight(time_zone, context.now), context.now)
     rows: list[Mapping[str, Any]] = [*await unfinished(context.db, context.scope)]
+    waiting: Counter[str] = Counter()
+    for row in rows:
+        waiting[str(row["destination"])] += as_int(row["n"])
     rows += await rollup.finished(context.db, since, context.now - LATELY, context.scope)
     open_ = await open_counts(context.db, context.scope)
     failures = await failed(context.db, context.scope)
     arriving = await _arriving(context)
     by_route = [r for r in rows if str(r["requested_by"]).startswith("route:")]
     return Dashboard(
-        trouble=await _trouble(context, open_, failures),
+        trouble=await _trouble(context, open_, failures, waiting),
         counts=counts_of(rows),
         by_destination=categories(rows, "destination", "destination"),
         by_source=categories(rows, "source_ae", "sourceAe"),
@@ -192,8 +196,11 @@ async def _arriving(context: Context) -> list[Arriving]:
     return [found[ae] for ae in sorted(found)]
 
 
-async def _trouble(context: Context, open_: Mapping[str, int], failures: int) -> list[Trouble]:
-    found = [t for row in await _destinations(context) if (t := _destination_trouble(row))]
+async def _trouble(
+    context: Context, open_: Mapping[str, int], failures: int, waiting: Mapping[str, int]
+) -> list[Trouble]:
+    destinations = await _destinations(context)
+    found = [t for row in destinations if (t := _destination_trouble(row, waiting.get(str(row["ae"]), 0)))]
     for kind, count, text in (
         (TroubleKind.FAILED_ITEMS, failures, "items failed: look at their instances, then retry or cancel"),
         (
@@ -224,20 +231,22 @@ async def _destinations(context: Context) -> tuple[dict[str, object], ...]:
     return (await read_page(context.db, DESTINATIONS, query, context.scope)).rows
 
 
-def _destination_trouble(row: Mapping[str, Any]) -> Trouble | None:
+def _destination_trouble(row: Mapping[str, Any], waiting: int) -> Trouble | None:
     ae = str(row["ae"])
     if row["breaker"] != "CLOSED" and row["gone_at"] is None:
         text = f"{row['breaker']}: {row['last_error'] or 'no answer'}"
         since = moment(row["breaker_since"])
         return Trouble(kind=TroubleKind.DESTINATION_DOWN, ae=ae, count=1, text=text, since=since)
+    if row["gone_at"] is not None:
+        if not waiting:
+            return None
+        text = f"removed, and items wait for it ({waiting}): declare the ApplicationEntity again, or cancel them"
+        return Trouble(
+            kind=TroubleKind.DESTINATION_GONE, ae=ae, count=waiting, text=text, since=moment(row["gone_at"])
+        )
     if row["held_at"] is not None:
         text = f"held by {row['held_by']}" + (f": {row['hold_reason']}" if row["hold_reason"] else "")
         return Trouble(
             kind=TroubleKind.DESTINATION_HELD, ae=ae, count=1, text=text, since=moment(row["held_at"])
-        )
-    if row["gone_at"] is not None:
-        text = "there is no such ApplicationEntity any more; what waits for it is kept"
-        return Trouble(
-            kind=TroubleKind.DESTINATION_GONE, ae=ae, count=1, text=text, since=moment(row["gone_at"])
         )
     return None

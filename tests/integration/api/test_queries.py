@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from tests import sentinel
 from tests.dicom import ct_study, uid
-from tests.integration.api.clients import API
+from tests.integration.api.clients import API, BEFORE
+from tests.integration.intake.hospital import HOSPITAL
 
 
 async def test_viewer_knows_its_permissions(api: API) -> None:
@@ -325,3 +326,23 @@ async def test_every_kind_of_node_is_found_by_its_id(api: API) -> None:
         "Instance",
         "Destination",
     ]
+
+
+async def test_an_ae_that_was_removed_is_a_trouble_while_something_waits_for_it(api: API) -> None:
+    asked = "{ dashboard { trouble { kind ae count text } } }"
+
+    async def gone() -> list[dict[str, object]]:
+        trouble = (await api.ask(asked))["dashboard"]["trouble"]
+        return [t for t in trouble if t["kind"] == "DESTINATION_GONE"]
+
+    await api.place.apply(*(r for r in HOSPITAL if r.key.name != "pacs"))
+    assert await gone() == [
+        {
+            "kind": "DESTINATION_GONE",
+            "ae": "default/pacs",
+            "count": 1,
+            "text": "removed, and items wait for it (1): declare the ApplicationEntity again, or cancel them",
+        }
+    ]
+    await api.db.execute("UPDATE delivery SET state = 'CANCELED', finished_at = $1, hold_code = NULL", BEFORE)
+    assert await gone() == []
