@@ -72,8 +72,10 @@ class Asked:
                 raise RequestRefused("INVALID_VALUE", "before goes with last: give both, or first and after")
             size, name = self.first, "first"
         else:
-            if self.after is not None:
-                raise RequestRefused("INVALID_VALUE", "after goes with first: give last and before alone")
+            if self.after is not None or self.first != DEFAULT_FIRST:
+                raise RequestRefused(
+                    "INVALID_VALUE", "first and after go without last: give last and before alone"
+                )
             size, name = self.last, "last"
         if not 1 <= size <= LONGEST_PAGE:
             raise RequestRefused(

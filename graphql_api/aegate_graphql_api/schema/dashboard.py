@@ -240,7 +240,9 @@ def _destination_trouble(row: Mapping[str, Any], waiting: int) -> Trouble | None
     if row["gone_at"] is not None:
         if not waiting:
             return None
-        text = f"removed, and items wait for it ({waiting}): declare the ApplicationEntity again, or cancel them"
+        text = (
+            f"removed, and items wait for it ({waiting}): declare the ApplicationEntity again, or cancel them"
+        )
         return Trouble(
             kind=TroubleKind.DESTINATION_GONE, ae=ae, count=waiting, text=text, since=moment(row["gone_at"])
         )

@@ -110,8 +110,8 @@ async def test_total_count_stops_at_ten_thousand(empty_api: API) -> None:
 async def test_pages_from_the_end_are_the_list_in_its_order(empty_api: API, order: str) -> None:
     await insert_studies(empty_api, 11)
     whole = await walk(empty_api, 100, order)
-    query = """query($last: Int, $before: String, $after: String, $order: StudyOrder!) {
-      studies(last: $last, before: $before, after: $after, orderBy: $order) { nodes { studyInstanceUid }
+    query = """query($first: Int! = 50, $last: Int, $before: String, $after: String, $order: StudyOrder!) {
+      studies(first: $first, last: $last, before: $before, after: $after, orderBy: $order) { nodes { studyInstanceUid }
         pageInfo { hasNextPage hasPreviousPage startCursor } } }"""
     for last in (1, 3, 10, 11, 12):
         found: list[str] = []
@@ -124,6 +124,12 @@ async def test_pages_from_the_end_are_the_list_in_its_order(empty_api: API, orde
                 break
             before = page["pageInfo"]["startCursor"]
         assert found == whole
-    for wrong in ({"last": 0}, {"last": 101}, {"before": before or "x"}, {"last": 1, "after": "x"}):
+    for wrong in (
+        {"last": 0},
+        {"last": 101},
+        {"before": before or "x"},
+        {"last": 1, "after": "x"},
+        {"first": 1, "last": 1},
+    ):
         refused = await empty_api.refused(query, order=order, **wrong)
         assert refused["extensions"]["code"] == "INVALID_VALUE"
