@@ -82,7 +82,7 @@ MOST_DESTINATIONS = 20
 """Of one request. By feel: each makes a queue item of each study."""
 
 _DESTINATIONS = "Ids of destinations: the AEs that get them, such as a PACS."
-_KEY = "1 to 128 characters, such as a UUID: with the same one, each of these goes to each receiver once, however often it is asked."
+_KEY = "1 to 128 characters, such as a UUID: with the same one, each goes to each receiver once, however often you ask."
 _PRIORITY = "0 to 100, the highest goes first; a point is worth a minute of waiting."
 _DRY_RUN = "Send nothing, say how many queue items there would be."
 
