@@ -171,14 +171,7 @@ class GraphQLEndpoint:
         self, operation: dict[str, Any], caller: Caller, span: OperationSpan
     ) -> tuple[dict[str, Any], int]:
         """Run the operation within its time; what it cost is charged however it ends."""
-        context = Context(
-            self._db,
-            caller,
-            datetime.now(UTC),
-            self._manifests,
-            introspection=self._policy.introspection,
-            fast_lists=self._policy.fast_lists,
-        )
+        context = self._rules.context(self._db, caller, datetime.now(UTC), manifests=self._manifests)
         try:
             with time_limit(self._policy.operation_s) as deadline:
                 try:

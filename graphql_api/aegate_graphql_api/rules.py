@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from aegate_core.database import Database
+from aegate_core.services.manifests import Manifests
+from aegate_graphql_api.context import Context
 from aegate_graphql_api.documents import TrustedDocuments
 from aegate_graphql_api.door import Door
 from aegate_graphql_api.http_requests import checked_operation
 from aegate_graphql_api.patient_data import AccessLog
+from aegate_graphql_api.permissions import Caller
 from aegate_graphql_api.policy import Policy
 from aegate_graphql_api.tracing import OFF, Traces
+
+if TYPE_CHECKING:
+    from aegate_graphql_api.live.hub import Hub
 
 
 class Rules:
@@ -25,6 +33,26 @@ class Rules:
         self.door = Door(policy)
         self._documents = TrustedDocuments(policy)
         self._documents.load()
+
+    def context(
+        self,
+        db: Database,
+        caller: Caller,
+        now: datetime,
+        *,
+        manifests: Manifests | None = None,
+        live: Hub | None = None,
+    ) -> Context:
+        """Return the surroundings of one operation, with what the policy says of them."""
+        return Context(
+            db,
+            caller,
+            now,
+            manifests,
+            introspection=self.policy.introspection,
+            fast_lists=self.policy.fast_lists,
+            live=live,
+        )
 
     def operation_of(self, asked: object) -> dict[str, Any]:
         """Return a JSON value as an operation with its document. Raises Refusal for what is none, or not trusted."""

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from aegate_core.database import Database
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
-from aegate_graphql_api.context import Context
 from aegate_graphql_api.live.hub import Hub
 from aegate_graphql_api.live.sse import EventStream
 from aegate_graphql_api.live.streams import StreamLimits, Streams, TooMany
@@ -43,8 +42,7 @@ class Live:
         """Return the answers of an authenticated operation as a stream of events; 429 when there is no place."""
         token = request.headers["authorization"].partition(" ")[2].strip()
         try:
-            is_told = self.rules.policy.introspection
-            context = Context(self._db, caller, now, introspection=is_told, live=self.hub)
+            context = self.rules.context(self._db, caller, now, live=self.hub)
             return EventStream(self.streams, token, operation, context, self.rules)
         except TooMany as many:
             ending = many.ending

@@ -21,7 +21,6 @@ from aegate_core.database import Database
 from aegate_core.errors import AegateError, StorageError
 from aegate_core.events import REQUEST_FAILED, REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
-from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import problem_body
 from aegate_graphql_api.http_requests import Refusal
 from aegate_graphql_api.live import streams as bounds
@@ -204,10 +203,9 @@ class _Connection:
         caller = self._stream.caller
         assert caller is not None, "a connection is welcome before it subscribes"
         try:
-            is_told = self._live.rules.policy.introspection
-            now = await self._live.db.time()
-            context = Context(self._live.db, caller, now, introspection=is_told, live=self._live.hub)
-            results = answers(operation, context, [OperationType.SUBSCRIPTION], self._live.rules)
+            rules, now = self._live.rules, await self._live.db.time()
+            context = rules.context(self._live.db, caller, now, live=self._live.hub)
+            results = answers(operation, context, [OperationType.SUBSCRIPTION], rules)
             try:
                 async for answer in results:
                     await self._send({"id": id, "type": "next", "payload": answer})

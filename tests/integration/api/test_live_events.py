@@ -18,10 +18,12 @@ from aegate_graphql_api.live.hub import POLL_S
 from aegate_graphql_api.live.streams import StreamLimits
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import Caller
+from aegate_graphql_api.plain_lists import reader
 from aegate_graphql_api.tokens import create_token, revoke_token
 from tests.dicom import ct_study
 from tests.integration.api.clients import API, BEFORE
 from tests.integration.api.serving import Served, rules_of, served_api
+from tests.integration.api.test_live import watching
 from tests.integration.intake.hospital import HOSPITAL, entity
 from tests.integration.waiting import eventually_async, pass_turns, take_s
 
@@ -214,3 +216,18 @@ async def test_streams_hold_only_what_the_caller_may_see(empty_api: API, query: 
         assert not nothing.done()
         nothing.cancel()
         await asyncio.gather(nothing, return_exceptions=True)
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+async def test_fast_lists_are_switched_off_for_streams_too(api: API, is_fast: bool) -> None:
+    document = "subscription { queue { nodes { id state } } }"
+    async with served_api(api, rules=rules_of(api, fast_lists=is_fast)) as served:
+        reader.cache_clear()  # it is asked for by the short way alone
+        async with stream(served, document) as (_, told):
+            name, answer = await anext(told)
+            assert (name, len(answer["data"]["queue"]["nodes"])) == ("next", 2)
+        assert (reader.cache_info().currsize > 0) is is_fast, "server-sent events"
+        reader.cache_clear()
+        async with watching(served, document) as messages:
+            assert len((await anext(messages))["queue"]["nodes"]) == 2
+        assert (reader.cache_info().currsize > 0) is is_fast, "WebSockets"
