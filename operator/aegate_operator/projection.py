@@ -30,7 +30,7 @@ LOOK_S = 30.0
 RETRY_S = 2.0
 LONGEST_RETRY_S = 30.0
 SHARE = 9.0
-"""A write that took a second is followed by the next after that many at the earliest: it looks at all rows."""
+"""A write that took a second is followed by the next after that many: it looks at all rows. Never later than a look."""
 
 log = Log("operator")
 
@@ -43,6 +43,10 @@ class ProjectionTimes:
     look_s: float = LOOK_S
     retry_s: float = RETRY_S
     resync_s: int = int(INTERVAL_S)
+
+    def pause_s(self, took_s: float) -> float:
+        """Return how long after a write that took so long the rows are left alone, whatever changes meanwhile."""
+        return max(self.quiet_s, min(self.look_s, took_s * SHARE))
 
 
 class Projection:
@@ -112,8 +116,7 @@ class Projection:
                 await self._wait_for_it(error)
                 continue
             self._is_there()
-            took_s = time.monotonic() - began
-            await asyncio.sleep(max(self._times.quiet_s, took_s * SHARE))
+            await asyncio.sleep(self._times.pause_s(time.monotonic() - began))
 
     async def _look(self) -> None:
         locations = await read_locations(self._db)
