@@ -45,6 +45,9 @@ PROCESS_STOPPED = _event("process.stopped", I, "stopped", "process reason")
 PROCESS_FAILED = _event("process.failed", E, "failed", "process error code")
 DATABASE_AWAY = _event("database.away", W, "database does not answer; going on when it does", "error retry_s")
 TRACES_AWAY = _event("traces.away", W, "the collector takes no traces; they are dropped until it does", "")
+TRACES_OFF = _event(
+    "traces.off", W, "no traces are made: the environment asks for what cannot be", "variable error"
+)
 TRACES_BACK = _event("traces.back", I, "the collector takes traces again", "dropped")
 BUCKET_AWAY = _event(
     "bucket.away", E, "the bucket of the blobs cannot be used; going on when it can", "error"

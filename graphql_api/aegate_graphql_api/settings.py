@@ -14,7 +14,7 @@ from aegate_core.services.operations import BATCH
 from aegate_core.settings import DataFolder, database_url, required
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
 from aegate_graphql_api.policy import Policy, policy_from
-from aegate_graphql_api.tracing import wants_traces
+from aegate_graphql_api.tracing import TracesWanted, traces_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Settings:
     """What callers may do, and how much of it."""
     operation_batch: int = BATCH
     """Items of one transaction of an operation: more hold up workers longer, fewer take longer in all."""
-    traces: bool = False
+    traces: TracesWanted = field(default_factory=TracesWanted)
     """Whether OpenTelemetry is given traces; where they go and how many the SDK reads from OTEL_* itself."""
     grace_s: int = 10
     """How long running requests may take after SIGTERM; then they are cut."""
@@ -73,7 +73,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         streams=_count(environ, "AEGATE_STREAMS", 2_500),
         streams_by_caller=_count(environ, "AEGATE_STREAMS_BY_CALLER", 500),
         policy=policy_from(environ),
-        traces=wants_traces(environ),
+        traces=traces_wanted(environ),
         operation_batch=_batch(environ.get("AEGATE_OPERATION_BATCH", "")),
     )
 

@@ -8,46 +8,63 @@ environment names a collector; then nothing of OpenTelemetry is even loaded.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphql import DocumentNode, OperationDefinitionNode
 
 from aegate_core.database import Database
-from aegate_core.errors import AegateError, InvalidValue
+from aegate_core.errors import AegateError
+from aegate_core.events import TRACES_OFF, Log, fault_text
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+OTLP = frozenset({"otlp", "otlp_proto_http"})
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 LAST_SPANS_S = 2.0
 """How long an ending process waits for the collector to take the last spans."""
 LONGEST_NAME = 100
 
+log = Log("api")
 
-def wants_traces(environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for traces, in OpenTelemetry's own words. Raises InvalidValue for what we have not.
+
+@dataclass(frozen=True, slots=True)
+class TracesWanted:
+    """What the environment asks of traces. OTEL_* are of the whole host: nothing in them keeps an API from starting."""
+
+    is_on: bool = False
+    variable: str = ""
+    """What asks for traces that we cannot make; empty: nothing does."""
+    error: str = ""
+    """What it must be, what it is, and what to do."""
+
+
+def traces_wanted(environ: Mapping[str, str]) -> TracesWanted:
+    """Return whether the environment asks for traces, in OpenTelemetry's own words.
 
     OTEL_EXPORTER_OTLP_ENDPOINT         where the collector takes OTLP over HTTP, such as http://collector:4318
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT  the same for traces alone, with its path: http://collector:4318/v1/traces
-    OTEL_SDK_DISABLED=true, OTEL_TRACES_EXPORTER=none   off in spite of these
+    OTEL_SDK_DISABLED=true, OTEL_TRACES_EXPORTER=none   off in spite of these; of several exporters we are otlp alone
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS …   as the SDK has them
     """
     is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    exporter = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
-    if is_off or exporter == "none" or not any(environ.get(name) for name in ENDPOINTS):
-        return False
-    if exporter != "otlp":
-        raise InvalidValue(f"OTEL_TRACES_EXPORTER must be otlp or none, got {exporter!r}: set one of them")
-    names = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    protocol = next((environ[name] for name in names if environ.get(name)), "http/protobuf")
-    if protocol != "http/protobuf":
-        raise InvalidValue(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, got {protocol!r}: give the collector's HTTP port, 4318"
-        )
-    return True
+    exporters = [name.strip() for name in (environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(",")]
+    if is_off or exporters == ["none"] or not any(environ.get(name) for name in ENDPOINTS):
+        return TracesWanted()
+    if not OTLP.intersection(exporters):
+        told = f"must have otlp or be none, got {','.join(exporters)!r}: add otlp"
+        return TracesWanted(False, "OTEL_TRACES_EXPORTER", told)
+    named = next((name for name in PROTOCOLS if environ.get(name)), None)
+    if named is not None and environ[named] != "http/protobuf":
+        told = f"must be http/protobuf, got {environ[named]!r}: set it, with the collector's HTTP port, 4318"
+        return TracesWanted(False, named, told)
+    return TracesWanted(True)
 
 
 class OperationSpan:
@@ -179,12 +196,12 @@ def _operation(document: DocumentNode | None, name: str | None) -> OperationDefi
 
 
 @asynccontextmanager
-async def tracing(is_wanted: bool, db: Database) -> AsyncIterator[Traces]:
-    """Trace what is asked of the API, and of ``db`` for it, in this block."""
-    if not is_wanted:
+async def tracing(wanted: TracesWanted, db: Database) -> AsyncIterator[Traces]:
+    """Trace what is asked of the API, and of ``db`` for it, in this block; say where that cannot be."""
+    provider = _provider_or_say(wanted)
+    if provider is None:
         yield OFF
         return
-    provider = _provider()
     recording = _Recording(provider.get_tracer("aegate"), db.dialect)
     db.observer = recording.statement
     try:
@@ -195,6 +212,27 @@ async def tracing(is_wanted: bool, db: Database) -> AsyncIterator[Traces]:
         ending = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
         ending.start()
         await asyncio.to_thread(ending.join, LAST_SPANS_S)
+
+
+def _provider_or_say(wanted: TracesWanted) -> Any:
+    if wanted.is_on:
+        try:
+            return _provider()
+        except (
+            Exception
+        ) as error:  # what these variables name is loaded too, and raises anything: the API goes on
+            text = str(error) if isinstance(error, ValueError) else fault_text(error)
+            log(TRACES_OFF, variable=_named_by(text), error=text)
+    elif wanted.variable:
+        log(TRACES_OFF, variable=wanted.variable, error=wanted.error)
+    return None
+
+
+def _named_by(text: str) -> str:
+    """Return which variable an error of the SDK means: it may say ``max_queue_size``. If none, all that are set."""
+    found = sorted(name for name in os.environ if name.startswith("OTEL_"))
+    meant = [name for name in found if name in text or name.removeprefix("OTEL_BSP_").lower() in text]
+    return ", ".join(meant or found)
 
 
 def _provider() -> Any:

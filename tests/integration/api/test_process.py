@@ -17,6 +17,7 @@ from tests.integration.processes import process, stop
 from tests.integration.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "aegate_graphql_api"]
+COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
 
 @contextmanager
@@ -56,8 +57,11 @@ def test_two_processes_serve_one_database(database_url: str, tmp_path: Path) -> 
     headers = {"Authorization": f"Bearer {token}"}
     query = {"query": "{ viewer { name } queueItems { totalCount { value } } }"}
     with (
-        api_process(tmp_path, database_url, "one") as (one, _),
-        api_process(tmp_path, database_url, "two") as (two, _),
+        api_process(tmp_path, database_url, "one", **COLLECTOR, OTEL_BSP_MAX_QUEUE_SIZE="256") as (one, _),
+        api_process(tmp_path, database_url, "two", **COLLECTOR, OTEL_EXPORTER_OTLP_PROTOCOL="grpc") as (
+            two,
+            _,
+        ),
     ):
         for client in (one, two):
             answer = client.post("/graphql", json=query, headers=headers)
@@ -78,6 +82,7 @@ def test_two_processes_serve_one_database(database_url: str, tmp_path: Path) -> 
         log = (tmp_path / f"{name}.log").read_text()
         assert token not in log
         assert "queueItems" not in log
+        assert log.count('"event":"traces.off"') == 1, "variables of the host's telemetry stop no API"
 
 
 def test_addresses_that_cannot_be_are_refused(database_url: str, tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
 
-from aegate_core.errors import InvalidValue
+from aegate_core.database import open_database
+from aegate_core.events import TRACES_OFF
 from aegate_graphql_api.patient_data import AccessLog
 from aegate_graphql_api.policy import Policy
 from aegate_graphql_api.rules import Rules
-from aegate_graphql_api.tracing import tracing, wants_traces
+from aegate_graphql_api.tracing import OFF, TracesWanted, traces_wanted, tracing
 from tests import sentinel
 from tests.integration.api.clients import API
 from tests.integration.api.collector import Collector, collector
@@ -40,7 +42,7 @@ async def asked(api: API, collecting: Collector, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collecting.url)
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
     async with (
-        tracing(wants_traces(os.environ), api.db) as traces,
+        tracing(traces_wanted(os.environ), api.db) as traces,
         served_api(api, rules=Rules(Policy(), AccessLog(api.db), traces)) as served,
         httpx.AsyncClient(headers={"Authorization": f"Bearer {api.both}"}, timeout=60) as client,
     ):
@@ -131,25 +133,56 @@ def test_without_a_collector_nothing_of_it_is_loaded() -> None:
     assert said.stdout == "[]\n"
 
 
+COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+
+
 @pytest.mark.parametrize(
-    ("environ", "wanted"),
+    ("environ", "is_on"),
     [
         ({}, False),
         ({"OTEL_SERVICE_NAME": "x"}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, True),
+        (COLLECTOR, True),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"}, True),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_SDK_DISABLED": "true"}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({**COLLECTOR, "OTEL_SDK_DISABLED": "true"}, False),
+        ({**COLLECTOR, "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({**COLLECTOR, "OTEL_TRACES_EXPORTER": "otlp_proto_http"}, True),
+        ({**COLLECTOR, "OTEL_TRACES_EXPORTER": "console, otlp"}, True),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_TRACES_EXPORTER": "console"}, False),
     ],
 )
-def test_traces_are_on_where_a_collector_is_named(environ: dict[str, str], wanted: bool) -> None:
-    assert wants_traces(environ) is wanted
+def test_traces_are_on_where_a_collector_is_named(environ: dict[str, str], is_on: bool) -> None:
+    assert traces_wanted(environ) == TracesWanted(is_on)
 
 
 @pytest.mark.parametrize(
-    "more", [{"OTEL_TRACES_EXPORTER": "zipkin"}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}]
+    ("more", "variable"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "zipkin,console"}, "OTEL_TRACES_EXPORTER"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "256"}, "OTEL_BSP_MAX_QUEUE_SIZE"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "9" * 30}, ", ".join(sorted([*COLLECTOR, "OTEL_BSP_MAX_QUEUE_SIZE"]))),
+        ({"OTEL_BSP_SCHEDULE_DELAY": "0"}, "OTEL_BSP_SCHEDULE_DELAY"),
+        ({"OTEL_SPAN_EVENT_COUNT_LIMIT": "many"}, "OTEL_SPAN_EVENT_COUNT_LIMIT"),
+        (
+            {"OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER": "gcp"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+        ),
+    ],
 )
-def test_what_we_cannot_send_is_refused_by_its_name(more: dict[str, str]) -> None:
-    (name,) = more
-    with pytest.raises(InvalidValue, match=f"^{name} must be "):
-        wants_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", **more})
+async def test_what_cannot_be_used_is_said_by_its_name_and_leaves_traces_off(
+    more: dict[str, str],
+    variable: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    for name, value in {**COLLECTOR, **more}.items():
+        monkeypatch.setenv(name, value)
+    async with (
+        open_database(f"sqlite://{tmp_path / 'aegate.sqlite3'}") as db,
+        tracing(traces_wanted(os.environ), db) as traces,
+    ):
+        assert (traces, db.observer) == (OFF, None)
+    [said] = [r for r in caplog.records if getattr(r, "event", None) == TRACES_OFF]
+    assert (said.levelname, said.__dict__["event_fields"]["variable"]) == ("WARNING", variable)
