@@ -16,6 +16,7 @@ from aegate_graphql_api.policy import Policy
 from tests import sentinel
 from tests.integration.api.clients import API
 from tests.integration.api.serving import Served
+from tests.integration.nodejs.program import node, path_of
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "typescript"
@@ -31,10 +32,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(EXAMPLE / "src", folder / "src", ignore=shutil.ignore_patterns("gql"))
     (folder / "node_modules").symlink_to(EXAMPLE / "node_modules")
     schema = {"AEGATE_SCHEMA": str(ROOT / "graphql_api" / "schema.graphql")}
+    # As `npm run build` does it; npm itself is the system's, and may not run by this Node.
     built = subprocess.run(
-        ["npm", "run", "build"],
+        ["sh", "-c", json.loads((EXAMPLE / "package.json").read_text())["scripts"]["build"]],
         cwd=folder,
-        env={**os.environ, **schema},
+        env={**os.environ, **path_of(folder / "node_modules"), **schema},
         capture_output=True,
         text=True,
         timeout=300,
@@ -47,7 +49,7 @@ async def start(
     program: Path, served: Served, *words: str, token: str | None = None
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        "node",
+        node(),
         program,
         served.http,
         *words,

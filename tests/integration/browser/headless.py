@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
+from tests.integration.nodejs.program import node
 from tests.integration.processes import process
 from tests.integration.waiting import eventually
 
@@ -43,7 +44,7 @@ def unpacked() -> Path:
     if not folder.is_dir():
         part = PACKED.parent / f"unpacking-{os.getpid()}"
         part.mkdir(exist_ok=True)
-        subprocess.run(["node", "-e", UNPACK, str(PACKED), str(part)], check=True, timeout=120)
+        subprocess.run([node(), "-e", UNPACK, str(PACKED), str(part)], check=True, timeout=120)
         try:
             part.rename(folder)
         except OSError:

@@ -1,11 +1,9 @@
 // An OpenID provider of a certified library, for the tests: client credentials give access tokens as JWTs (RFC 9068).
 // People sign in at pages, too: a client with redirect_uris is a page's, and who signs in is the client of that name.
 // Its settings come as JSON in the first argument; beside OpenID it answers /-/rotate, /-/seen and /-/public-key.
-import { generateKeyPairSync, webcrypto } from "node:crypto";
+import { generateKeyPairSync } from "node:crypto";
 import http from "node:http";
-
-globalThis.crypto ??= webcrypto; // Node 18
-const { default: Provider } = await import("oidc-provider");
+import Provider from "oidc-provider";
 
 const settings = JSON.parse(process.argv[2]); // {issuer, audiences: {resource: audience}, clients: {id: {secret, claims, ttl}}}
 const seen = { jwks: 0, discovery: 0, token: 0 };

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.integration.nodejs.program import node
 from tests.integration.processes import free_port, process
 from tests.integration.waiting import eventually
 
@@ -80,7 +81,7 @@ def provider(
         | dict(pages or {}),
         "pages": pages is not None,
     }
-    command = ["node", str(FOLDER / "provider.mjs"), json.dumps(settings)]
+    command = [node(), str(FOLDER / "provider.mjs"), json.dumps(settings)]
     with process(command, log=folder / "provider.log"):
         found = Provider(issuer)
         eventually(lambda: _answers(found), deadline_s=60)
