@@ -41,6 +41,7 @@ function show(isSignedIn) {
 
 async function search() {
   const { studies } = await ask(STUDIES, { search: at("words").value || null });
+  if (signIn.token === null) return; // somebody has signed out meanwhile: these are for nobody
   const rows = studies.nodes.map((study) => {
     const row = document.createElement("tr");
     const { accessionNumber, patient, studyDate, modalities, instanceCount } = study;
@@ -72,8 +73,8 @@ async function start() {
   });
   at("sign-in").onclick = guarded(() => signIn.begin());
   at("sign-out").onclick = guarded(async () => {
+    show(false); // at once: what is shown is somebody's, and the provider may be slow
     await signIn.end();
-    show(false);
   });
   at("search").onsubmit = guarded(search);
   try {

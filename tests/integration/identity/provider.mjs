@@ -29,6 +29,7 @@ function newProvider() {
             grant_types: ["authorization_code", "refresh_token"],
             response_types: ["code"],
             redirect_uris,
+            post_logout_redirect_uris: redirect_uris,
           }
         : {
             client_id,

@@ -28,6 +28,7 @@ from tests.integration.waiting import eventually
 EXAMPLE = Path(__file__).parents[3] / "examples/browser-login"
 MAPPING = "rules:\n  - {claim: groups, value: radiology, permissions: [DICOM_QUEUE]}\n"
 CLIENT = "aegate-viewer"
+STORED = "JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -144,15 +145,20 @@ def test_somebody_signs_in_searches_stays_and_leaves_and_another_page_may_not_as
         assert page.run("location.href") == f"{origin}/index.html", "the code is gone from the address"
         assert search(page, "quillonia") == "2 found."
         assert sentinel.PATIENT_NAME in page.text()
-        assert page.run("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie") == "{}"
+        assert page.run(STORED) == "{}"
         assert page.complaints(origin, api, people.issuer) == []
 
         first = people.grants()
         eventually(lambda: people.grants() > first, deadline_s=60)  # renewed by the page itself
         assert search(page, "nobody-of-this-name") == "0 found."
         page.run("document.getElementById('sign-out').click()")
+        page.until("document.querySelector('button[name=logout]') !== null")  # on the provider's own page
+        page.run("document.querySelector('button[name=logout]').click()")
         page.until("document.getElementById('sign-in')?.hidden === false")
+        assert page.run("location.href") == f"{origin}/index.html"
         assert "Quillonia" not in page.text()
+        sign_in(page, "radiographer")  # its session is over, too: it asks who it is
+        assert page.run(STORED) == "{}"
 
         page.open(f"{origin}/index.html?state=forged&code=stolen")
         said = page.until("document.getElementById('message')?.textContent")
