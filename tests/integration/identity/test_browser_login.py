@@ -116,7 +116,7 @@ def test_somebody_signs_in_searches_stays_and_leaves_and_another_page_may_not_as
     origin = f"http://127.0.0.1:{free_port()}"
     site = tmp_path / "site"
     shutil.copytree(EXAMPLE, site)
-    client = {"redirect_uris": [f"{origin}/index.html"], "ttl": 4}
+    client = {"redirect_uris": [f"{origin}/index.html"], "ttl": 8}
     with (
         provider(tmp_path, pages={CLIENT: client}) as people,
         running_api(hospital, people, origin) as api,
