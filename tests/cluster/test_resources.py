@@ -10,9 +10,9 @@ from ruamel.yaml import YAML
 from tests.cluster.lab.images import ROOT
 from tests.cluster.lab.lab import KubectlFailed, Lab
 from tests.cluster.listeners import WAIT
+from tests.examples import MANIFESTS
 
 CRDS = sorted((ROOT / "crds").glob("*.yaml"))
-EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_all_crds_are_established_without_a_warning_of_their_schema(crds: Lab) -
     assert faulty == []
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT / "examples")))
+@pytest.mark.parametrize("example", MANIFESTS, ids=lambda p: str(p.relative_to(ROOT / "examples")))
 def test_example_is_taken_under_strict_validation(crds: Lab, example: Path) -> None:
     documents = [d for d in YAML(typ="safe").load_all(example.read_text()) if d]
     for name in {d["metadata"].get("namespace", "default") for d in documents} - {"default"}:

@@ -84,9 +84,9 @@ SABOTAGES = (
     Sabotage(
         "take an object out of the spool before its rows are committed",
         _INTAKE,
-        "    counts = await _write(db, prepared, known, now)\n    reached(Step.COMMITTED)\n",
+        "    counts = await write(db, prepared, known, now)\n    reached(Step.COMMITTED)\n",
         "    await asyncio.to_thread(_clear, spooled, {p.side.arrival_id for p in prepared})\n"
-        "    reached(Step.COMMITTED)\n    counts = await _write(db, prepared, known, now)\n",
+        "    reached(Step.COMMITTED)\n    counts = await write(db, prepared, known, now)\n",
         _step("COMMITTED"),
     ),
     Sabotage(
@@ -193,7 +193,7 @@ SABOTAGES = (
         "forget which arrivals are indexed already",
         "core/aegate_core/stores/index/receiving.py",
         """    rows = await tx.fetch(
-        f"SELECT a.id AS id FROM arrival a WHERE a.id = ANY($1) AND NOT {ONLY_FOUND}", list(ids)
+        f"SELECT a.id AS id FROM arrival a WHERE a.id = ANY($1) AND NOT {GIVES_WAY}", list(ids)
     )
 """,
         "    rows = []\n",
@@ -252,8 +252,8 @@ SABOTAGES = (
     Sabotage(
         "let a caller ask as often as it likes",
         "graphql_api/aegate_graphql_api/door.py",
-        "        self._refuse_without_credit(caller)\n",
-        "",
+        "        if self._buckets is None:\n            return\n        now = time",
+        "        if True:\n            return\n        now = time",
         _test("api/test_limits.py"),
     ),
 )

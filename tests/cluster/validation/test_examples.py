@@ -16,11 +16,12 @@ from tests.cluster.validation.installing import (
     remove_policies,
 )
 from tests.crd_cases.table import Manifest
+from tests.examples import MANIFESTS
 from tests.integration.waiting import eventually
 
 EXAMPLES = {
     f"{file.relative_to(ROOT / 'examples')} {number}": document
-    for file in sorted((ROOT / "examples").rglob("*.yaml"))
+    for file in MANIFESTS
     for number, document in enumerate(read_yaml(file), 1)
 }
 

@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from tests.examples import MANIFESTS
+
 ROOT = Path(__file__).parents[3]
 UV = Path(sys.executable).parent / "uv"
 DISTRIBUTIONS = ("core", "scp", "scu", "graphql_api", "cli")
@@ -30,8 +32,7 @@ def test_the_wheels_validate_by_the_crds_of_the_repository(tmp_path: Path) -> No
     carried = {file.name: file.read_bytes() for file in (site / "aegate_core" / "crds").iterdir()}
     assert carried == {file.name: file.read_bytes() for file in (ROOT / "crds").glob("*.yaml")}
     environ = {**os.environ, "PYTHONPATH": str(site)}
-    manifests = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "examples" / "hospital"]
-    command = [sys.executable, "-m", "aegate_cli", "validate", *manifests]
+    command = [sys.executable, "-m", "aegate_cli", "validate", *MANIFESTS]
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (
         0,

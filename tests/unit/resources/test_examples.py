@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from aegate_core.decisions.references import Surroundings, decide_conditions
 from aegate_core.resources.conditions import Reason
 from aegate_core.resources.locations import read_locations
 from aegate_core.resources.validation import validate_manifests
 from aegate_core.resources.values import Ability, ApplicationEntity, ListenerMode
+from tests.examples import HOSPITAL, MANIFESTS
 from tests.unit.resources.builders import crds
-
-EXAMPLES = Path(__file__).parents[3] / "examples"
-HOSPITAL = EXAMPLES / "hospital"
 
 
 def test_all_examples_are_valid_together() -> None:
-    result = validate_manifests([str(EXAMPLES)], crds=crds())
+    result = validate_manifests([str(file) for file in MANIFESTS], crds=crds())
     assert [str(p) for p in [*result.problems, *result.unreadable]] == []
     assert len(result.resources) == 16
     assert [str(policy.ref) for policy in result.policies] == ["AEPolicy hospital"]
