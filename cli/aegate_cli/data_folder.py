@@ -61,6 +61,21 @@ def open_data_folder(given: Path | None) -> DataFolder:
     return data_folder(os.environ, root)
 
 
+def open_own_data_folder(given: Path | None) -> DataFolder:
+    """Return it for a command that writes there. Raises StorageError for one of another user, besides.
+
+    What root made there, the owner could not read: neither clients nor the next `aegate up` would be let in.
+    """
+    folder = open_data_folder(given)
+    owner = folder.root.stat().st_uid
+    if owner != os.geteuid():
+        raise StorageError(
+            f"data folder {folder.root} belongs to user {_user(owner)}, and this is {_user(os.geteuid())}: "
+            f"run as its owner: `sudo -u {_user(owner)} aegate …`"
+        )
+    return folder
+
+
 def existing_database(folder: DataFolder, given: str | None) -> str:
     """Return the URL of an index that is there. Raises NotFound, as opening would make a new one; StorageError."""
     url = database_url({"AEGATE_DATABASE_URL": given or ""}, folder)

@@ -7,6 +7,7 @@ import os
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ import typer
 
 from aegate_cli.api.client import API
 from aegate_cli.api.errors import APIForbidden, APIUnreachable
-from aegate_cli.data_folder import open_data_folder
+from aegate_cli.data_folder import open_own_data_folder, storage_error
 from aegate_cli.output import Output
 from aegate_core.errors import InvalidInput
 from aegate_core.settings import DataFolder
@@ -55,6 +56,10 @@ Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Show so 
 NAME = "command-line"
 """Whose token it is that this command makes for itself, in the audit."""
 
+LASTS = timedelta(days=30)
+RENEWED_BEFORE = timedelta(days=3)
+"""A token that lies in a file does not live for ever; by feel. Longer than any command that waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -74,7 +79,7 @@ class Address:
 def open_api(server: str | None, token_file: Path | None, ca: Path | None, data: Path | None) -> API:
     """Return the API that the options mean. Raises AegateError with what is missing."""
     if server is None:
-        return _local(open_data_folder(data), token_file)
+        return _local(open_own_data_folder(data), token_file)
     parts = _parts(server)
     if token_file is None:
         raise APIForbidden(
@@ -168,11 +173,18 @@ def _pinned(address: Address) -> ssl.SSLContext | None:
     return context
 
 
-def own_token(data: DataFolder) -> str:
-    """Return the token that commands of the data folder's owner share; made when there is none that is valid.
+def own_token(data: DataFolder, now: datetime | None = None) -> str:
+    """Return the token that commands of the data folder's owner share; made when there is none that stays valid.
 
-    Whoever can read this file can write the file of tokens beside it.
+    Whoever can read this file can write the file of tokens beside it. Raises StorageError.
     """
+    try:
+        return _shared(data, now or datetime.now(UTC))
+    except OSError as error:
+        raise storage_error(error, data.root) from error
+
+
+def _shared(data: DataFolder, now: datetime) -> str:
     import fcntl
 
     path = data.run / "command-line.token"
@@ -180,25 +192,31 @@ def own_token(data: DataFolder) -> str:
     with os.fdopen(descriptor, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         token = file.read().strip()
-        if token and _is_known(token, data.run / "tokens.json"):
+        if token and _stays_valid(token, data.run / "tokens.json", now):
             return token
-        token = _made(data.run / "tokens.json")
+        token = _made(data.run / "tokens.json", now)
         file.seek(0)
         file.truncate()
         file.write(token)
         return token
 
 
-def _is_known(token: str, tokens: Path) -> bool:
+def _stays_valid(token: str, tokens: Path, now: datetime) -> bool:
     from aegate_graphql_api.tokens import digest, list_tokens
 
-    return any(record.name == NAME and record.sha256 == digest(token) for record in list_tokens(tokens))
+    return any(
+        record.name == NAME
+        and record.sha256 == digest(token)
+        and record.expires_at is not None
+        and record.is_valid(now + RENEWED_BEFORE)
+        for record in list_tokens(tokens)
+    )
 
 
-def _made(tokens: Path) -> str:
+def _made(tokens: Path, now: datetime) -> str:
     from aegate_core.errors import NotFound
     from aegate_graphql_api.tokens import create_token, revoke_token
 
     with suppress(NotFound):
         revoke_token(tokens, NAME)
-    return create_token(tokens, NAME, ["DICOM_QUEUE", "AE_EDITOR"])
+    return create_token(tokens, NAME, ["DICOM_QUEUE", "AE_EDITOR"], expires_at=now + LASTS)
