@@ -133,7 +133,11 @@ class Asked:
         looked = change(
             api, f"{self.verb}_items", selection=selection, guard={"dryRun": True}, **self._reason()
         )
-        matched = int(looked["matched"])
+        if looked["__typename"] == "OperationStarted":
+            matched = int(looked["operation"]["total"])
+            change(api, "cancel_operation", id=looked["operation"]["id"])  # counted is enough
+        else:
+            matched = int(looked["matched"])
         if self.yes:
             return matched
         if not sys.stdin.isatty():
@@ -192,9 +196,10 @@ def tell_operation(operation: Mapping[str, Any], *, as_json: bool) -> int:
         print_json({"operation": operation})
     else:
         why = f" ({operation['errorCode']})" if operation["errorCode"] else ""
+        would = "would be " if operation["dryRun"] else ""
         typer.echo(
             f"{short(str(operation['id']))} {operation['state']}{why}: {operation['total']} found, "
-            f"{operation['changedCount']} changed, {operation['askedCount']} being sent, {operation['leftCount']} left"
+            f"{operation['changedCount']} {would}changed, {operation['askedCount']} being sent, {operation['leftCount']} left"
         )
         for left in operation["results"]["nodes"]:
             typer.echo(f"{short(left['targetId'])} left: {left['because']}", err=True)

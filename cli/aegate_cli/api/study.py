@@ -149,7 +149,9 @@ def send(  # noqa: PLR0913 - a command has the options that people need
     from aegate_cli.api.names import find_destination, find_study, short
     from aegate_cli.api.outcomes import change
     from aegate_cli.api.place import open_api
+    from aegate_cli.api.queue_changes import tell_operation
     from aegate_cli.api.shown import print_json
+    from aegate_cli.api.waiting import wait_for
 
     api = open_api(server, token_file, ca, data)
     destinations = [find_destination(api, name) for name in to]
@@ -161,6 +163,9 @@ def send(  # noqa: PLR0913 - a command has the options that people need
         "dryRun": dry_run,
     }
     sent = change(api, "send_studies", input=wanted)
+    if sent["__typename"] == "OperationStarted":
+        ended = wait_for(api, str(sent["operation"]["id"]))
+        raise typer.Exit(tell_operation(ended, as_json=output is Output.JSON))
     if output is Output.JSON:
         print_json({"dryRun": sent["dryRun"], "count": sent["count"], "items": sent["items"]})
         return

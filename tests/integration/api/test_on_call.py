@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -23,6 +23,7 @@ from aegate_core.services.manifests.folder import FolderManifests
 from aegate_graphql_api.operating import operate
 from tests import sentinel
 from tests.integration.api.clients import API, writing_to
+from tests.integration.api.many_items import copy_item
 from tests.integration.api.serving import rules_of, served_api
 from tests.integration.api.snapshots import snapshot
 from tests.integration.cli.installations import ROUTE, device
@@ -266,17 +267,49 @@ async def test_what_git_owns_is_named_and_left_alone(shell: Shell, tmp_path: Pat
 
 
 async def test_a_change_of_many_is_followed_to_its_end(shell: Shell) -> None:
-    begun = await shell.api.ask(
-        "mutation { holdQueueItems(selection: {where: {state: {eq: SCHEDULED}}}, "
-        "guard: {expectedCount: 2, asOperation: true}) { ... on OperationStarted { operation { id } } } }"
-    )
-    assert begun["holdQueueItems"]["operation"]["id"]
-    working = asyncio.create_task(operate(shell.api.db, 1))
-    followed = await shell.type("queue", "wait", "o1")
-    working.cancel()
-    assert followed.stdout == "o1 COMPLETED: 2 found, 2 changed, 0 being sent, 0 left\n"
+    for dry_run in ("true", "false"):
+        begun = await shell.api.ask(
+            "mutation { holdQueueItems(selection: {where: {state: {eq: SCHEDULED}}}, guard: {expectedCount: 2, "
+            f"asOperation: true, dryRun: {dry_run}}}) {{ ... on OperationStarted {{ operation {{ id }} }} }} }}"
+        )
+        assert begun["holdQueueItems"]["operation"]["id"]
+    async with operating(shell):
+        tried = await shell.type("queue", "wait", "o1")
+        followed = await shell.type("queue", "wait", "o2")
+    assert tried.stdout == "o1 COMPLETED: 2 found, 2 would be changed, 0 being sent, 0 left\n"
+    assert followed.stdout == "o2 COMPLETED: 2 found, 2 changed, 0 being sent, 0 left\n"
     assert await states(shell) == [("default/pacs", "HELD"), ("default/ws1", "HELD")]
     assert "there is no such operation" in (await shell.type("queue", "wait", "o77", code=1)).stderr
+
+
+@asynccontextmanager
+async def operating(shell: Shell) -> AsyncIterator[None]:
+    """Carry on with what goes on by itself, as the API's process does."""
+    working = asyncio.create_task(operate(shell.api.db, 1))
+    try:
+        yield
+    finally:
+        working.cancel()
+
+
+async def test_more_than_a_dry_run_tries_at_once_are_counted_all_the_same(shell: Shell) -> None:
+    await copy_item(shell.api.db, 5_000)
+    refused = await shell.type("queue", "hold", "--to", "pacs", code=2)
+    assert "the filter finds 5001 items and nobody can be asked: give --expect 5001" in refused.stderr
+    begun = await shell.type("queue", "hold", "--to", "pacs", "--dry-run", "--no-wait")
+    assert re.fullmatch(r"5001 found: begun as (o\d+); `aegate queue wait \1` follows it\n", begun.stdout)
+    ended = await shell.api.db.fetch("SELECT state FROM operation ORDER BY id")
+    assert [row["state"] for row in ended] == ["CANCELED", "SCHEDULED"]
+    assert await shell.api.place.count("delivery", "state <> 'SCHEDULED'") == 0
+
+
+async def test_more_than_are_sent_at_once_are_followed_to_their_end(shell: Shell) -> None:
+    (study, *_) = await shell.shown("study", "find", "--from", "ct1")
+    wanted = [study["id"]] * 26, ["--to", "ws1"] * 20
+    async with operating(shell):
+        sent = await shell.type("study", "send", *wanted[0], *wanted[1])
+    assert sent.stdout == "o1 COMPLETED: 1 found, 1 changed, 0 being sent, 0 left\n"
+    assert await states(shell) == [("default/pacs", "SCHEDULED"), *[("default/ws1", "SCHEDULED")] * 2]
 
 
 async def test_the_page_for_people_on_call_does_what_it_shows(shell: Shell, tmp_path: Path) -> None:
