@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import uuid
 from enum import StrEnum
@@ -147,7 +148,6 @@ def send(  # noqa: PLR0913 - a command has the options that people need
     Example: [bold]aegate study send s4 ct1/A4711 --to workstation --priority 90 --dry-run[/bold]
     """
     from aegate_cli.api.names import find_destination, find_study, short
-    from aegate_cli.api.outcomes import change
     from aegate_cli.api.place import open_api
     from aegate_cli.api.queue_changes import tell_operation
     from aegate_cli.api.shown import print_json
@@ -162,7 +162,7 @@ def send(  # noqa: PLR0913 - a command has the options that people need
         "priority": priority,
         "dryRun": dry_run,
     }
-    sent = change(api, "send_studies", input=wanted)
+    sent = _sent(api, wanted)
     if sent["__typename"] == "OperationStarted":
         ended = wait_for(api, str(sent["operation"]["id"]))
         raise typer.Exit(tell_operation(ended, as_json=output is Output.JSON))
@@ -173,3 +173,19 @@ def send(  # noqa: PLR0913 - a command has the options that people need
     typer.echo(f"{sent['count']} queue items {would}made, to {', '.join(d['ae'] for d in destinations)}")
     for item in sent["items"]:
         typer.echo(f"{short(item['id'])}\t{item['state']}\t{item['destinationAe']}")
+
+
+def _sent(api: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what the API answered. Raises AegateError, with the key where nobody knows whether it was done."""
+    from aegate_cli.api.errors import APIUnreachable
+    from aegate_cli.api.outcomes import change
+
+    try:
+        return change(api, "send_studies", input=wanted)
+    except APIUnreachable as error:
+        if wanted["dryRun"]:
+            raise
+        again = shlex.quote(wanted["idempotencyKey"])
+        raise APIUnreachable(
+            f"{error.message}; it may have been done: repeat with --key {again}, which sends it once"
+        ) from error

@@ -23,6 +23,7 @@ from aegate_core.services.manifests.folder import FolderManifests
 from aegate_graphql_api.operating import operate
 from tests import sentinel
 from tests.integration.api.clients import API, writing_to
+from tests.integration.api.losing import losing
 from tests.integration.api.many_items import copy_item
 from tests.integration.api.serving import rules_of, served_api
 from tests.integration.api.snapshots import snapshot
@@ -58,6 +59,7 @@ class Shell:
 
     api: API
     token: Path
+    port: int
 
     async def type(self, *arguments: str | Path, token: str | None = None, code: int = 0) -> Said:
         """Run a command; its exit code must be ``code``, and its standard error without patient data."""
@@ -81,7 +83,7 @@ async def shell(api: API, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As
     async with served_api(served, manifests=served.manifests) as here:
         monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
         monkeypatch.setenv("AEGATE_TOKEN_FILE", str(tmp_path / "token"))
-        yield Shell(served, tmp_path / "token")
+        yield Shell(served, tmp_path / "token", here.port)
 
 
 async def states(shell: Shell) -> list[tuple[str, str]]:
@@ -312,6 +314,21 @@ async def test_more_than_are_sent_at_once_are_followed_to_their_end(shell: Shell
     assert await states(shell) == [("default/pacs", "SCHEDULED"), *[("default/ws1", "SCHEDULED")] * 2]
 
 
+async def test_what_was_sent_without_an_answer_is_sent_once_when_it_is_repeated_as_told(shell: Shell) -> None:
+    async with losing(shell.port) as way:
+        way.word, way.losses = b"sendStudies", 1
+        send = ("study", "send", f"ct1/{ACCESSION}", "--to", "ws1", "--server", f"http://127.0.0.1:{way.port}")
+        lost = await shell.type(*send, code=3)
+        told = re.search(r"it may have been done: repeat with --key ([0-9a-f-]{36}), which sends", lost.stderr)
+        assert told
+        again = await shell.type(*send, "--key", told[1])
+        assert again.stdout.startswith("1 queue items made, to default/ws1\n")
+        way.losses = 1
+        tried = await shell.type(*send, "--dry-run", code=3)
+    assert "--key" not in tried.stderr
+    assert await shell.api.place.count("delivery", "requested_by = 'person:both'") == 1
+
+
 async def test_the_page_for_people_on_call_does_what_it_shows(shell: Shell, tmp_path: Path) -> None:
     studies = await shell.shown("study", "find", "--from", "ct1")
     (item,) = await shell.shown("queue", "list", "--to", "pacs")
@@ -345,5 +362,5 @@ async def test_an_api_of_trusted_documents_takes_the_commands_once_it_has_theirs
     for folder, code in ((laid_down, 1), (DOCUMENTS, 0)):
         async with served_api(api, rules=rules_of(api, documents=folder, only_trusted=True)) as here:
             monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
-            said = await Shell(api, token).type("queue", "list", code=code)
+            said = await Shell(api, token, here.port).type("queue", "list", code=code)
         assert ("lay down the documents of this command" in said.stderr) == bool(code)
