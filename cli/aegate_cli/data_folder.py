@@ -181,6 +181,24 @@ def _ensure_ours_to_take(root: Path) -> None:
         )
 
 
+def holder_of(data: DataFolder) -> int | None:
+    """Return the process that holds a data folder; None where none does, or only what a dead one left.
+
+    The number alone would tell nothing: another process may have it by now, and another listen where that one did.
+    """
+    try:
+        with (data.root / "lock").open() as file:
+            holder = file.read(32).strip()
+            if not holder.isdecimal() or not _is_alive(int(holder)):
+                return None  # first, so as not to be in the way of a start
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(holder)
+    except (OSError, UnicodeError):
+        return None
+    return None
+
+
 def _lock(lock_fd: int, root: Path) -> None:
     deadline, is_said = time.monotonic() + LOCK_WAIT_S, False
     while True:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import graphql
@@ -20,6 +16,7 @@ from aegate_cli.api.place import open_api
 from aegate_cli.api.shown import printable
 from aegate_core.errors import AegateError, InvalidInput
 from aegate_graphql_api.global_ids import decode_id, encode_id
+from tests.unit.cli.answering import answering
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = ROOT / "cli/aegate_cli/api/documents"
@@ -37,32 +34,6 @@ def test_every_document_is_one_that_the_api_answers(name: str) -> None:
     assert operation.name.value.startswith("Aegate")
 
 
-@contextmanager
-def answering(status: int, body: str, **headers: str) -> Iterator[tuple[str, list[str]]]:
-    """Answer every POST with this, and keep the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(self.path)
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        do_GET = do_POST
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/graphql", asked
-        server.shutdown()
-
-
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
@@ -74,13 +45,16 @@ def answering(status: int, body: str, **headers: str) -> Iterator[tuple[str, lis
     ],
 )
 def test_what_is_no_answer_of_the_api_is_said_to_be_none(status: int, body: str, said: str) -> None:
-    with answering(status, body) as (url, _), pytest.raises(APIUnreachable) as raised:
+    with answering(status, body) as (url, _, _), pytest.raises(APIUnreachable) as raised:
         API(url, "t").ask("destinations", where={}, first=1)
     assert said in raised.value.message
 
 
 def test_a_token_follows_no_redirect_and_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(200, "{}") as (elsewhere, heard), answering(307, "", Location=elsewhere) as (url, asked):
+    with (
+        answering(200, "{}") as (elsewhere, heard, _),
+        answering(307, "", Location=elsewhere) as (url, asked, _),
+    ):
         monkeypatch.setenv("http_proxy", elsewhere)
         with pytest.raises(APIUnreachable, match="got status 307"):
             API(url, "t").ask("operation", id="x")
@@ -101,7 +75,7 @@ def test_a_token_follows_no_redirect_and_no_proxy(monkeypatch: pytest.MonkeyPatc
 )
 def test_each_code_of_the_api_has_its_kind(code: str, kind: type[AegateError], exit_code: int | None) -> None:
     body = json.dumps({"data": None, "errors": [{"message": "no: do this", "extensions": {"code": code}}]})
-    with answering(200, body) as (url, _), pytest.raises(kind, match="^no: do this") as raised:
+    with answering(200, body) as (url, _, _), pytest.raises(kind, match="^no: do this") as raised:
         API(url, "t").ask("operation", id="x")
     assert getattr(raised.value, "exit_code", None) == exit_code
 
