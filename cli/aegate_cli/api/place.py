@@ -147,7 +147,9 @@ def _local(data: DataFolder) -> API:
             "with --data, or another API with --server"
         )
     advice = f"see what the `aegate up` on {data.root} says (process {said.pid})"
-    return API(address.url, own_token(data), _pinned(address), advice)
+    # From loopback also where it listens on an address: tokens of a data folder are for this machine alone.
+    source = "::1" if ":" in (urlsplit(address.url).hostname or "") else "127.0.0.1"
+    return API(address.url, own_token(data), _pinned(address), advice, source)
 
 
 def _address(data: DataFolder) -> Address | None:

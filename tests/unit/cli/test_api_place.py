@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,3 +146,23 @@ def test_a_token_for_a_server_does_not_go_to_this_machine(data: DataFolder, tmp_
         with pytest.raises(InvalidInput, match="are for --server or AEGATE_SERVER"):
             open_api(None, tmp_path / "token", None, data.root)
     assert (asked, names(data)) == ([], [])
+
+
+def own_address() -> str:
+    """Return an address of this machine that others reach; loopback where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def test_an_api_that_listens_on_an_address_is_asked_from_loopback(data: DataFolder) -> None:
+    with (
+        answering(200, '{"data": {"operation": null}}', own_address()) as (url, _, callers),
+        hold_data_folder(data.root),
+    ):
+        says(data, url)
+        open_api(None, None, None, data.root).ask("operation", id="x")
+    assert callers == ["127.0.0.1"]
