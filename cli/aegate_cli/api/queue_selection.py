@@ -76,9 +76,15 @@ def is_counted(selection: dict[str, object]) -> bool:
 
 
 def _of(studies: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Return the filter on them: each in its own partition, as another may have a study of the same UID."""
     if not studies:
         return {}
+    uids: dict[str, list[str]] = {}
+    for study in studies:
+        uids.setdefault(str(study["partition"]), []).append(str(study["studyInstanceUid"]))
     return {
-        "studyInstanceUid": {"in": [study["studyInstanceUid"] for study in studies]},
-        "partition": {"in": sorted({str(study["partition"]) for study in studies})},
+        "OR": [
+            {"partition": {"eq": partition}, "studyInstanceUid": {"in": found}}
+            for partition, found in uids.items()
+        ]
     }

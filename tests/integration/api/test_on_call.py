@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,20 @@ import pytest
 
 from aegate_cli.__main__ import main
 from aegate_core.resources.manifest_of import to_manifest
+from aegate_core.resources.values import Metadata, PatientPartition, RouteFrom
 from aegate_core.resources.yaml_text import block
 from aegate_core.services.manifests.folder import FolderManifests
+from aegate_core.services.studies import close_due
 from aegate_graphql_api.operating import operate
 from tests import sentinel
-from tests.integration.api.clients import API, writing_to
+from tests.dicom import ct_study
+from tests.integration.api.clients import API, BEFORE, writing_to
 from tests.integration.api.losing import losing
 from tests.integration.api.many_items import copy_item
 from tests.integration.api.serving import rules_of, served_api
 from tests.integration.api.snapshots import snapshot
 from tests.integration.cli.installations import ROUTE, device
-from tests.integration.intake.hospital import HOSPITAL
+from tests.integration.intake.hospital import HOSPITAL, entity, key, route
 
 DOCUMENTS = Path(__file__).parents[3] / "cli/aegate_cli/api/documents"
 PAGE = Path(__file__).parents[3] / "docs/operations/on-call.md"
@@ -132,6 +136,30 @@ async def test_a_filter_changes_nothing_until_somebody_agrees(shell: Shell) -> N
     both = await shell.type("queue", "bump", "q1", "--to", "pacs", code=2)
     assert "expected items such as q17, or studies and a filter, got both" in both.stderr
     assert await snapshot(shell.api.db) == before
+
+
+async def test_studies_with_a_filter_are_none_of_another_partition(shell: Shell) -> None:
+    place = shell.api.place
+    await place.apply(
+        *HOSPITAL,
+        PatientPartition(Metadata(key("other"))),
+        entity("ct2", patient_partition="other"),
+        entity("ws2", patient_partition="other"),
+        route("ct2-to-ws2", ["ws2"], RouteFrom(aes=("ct2",))),
+    )
+    place.receive_all([*ct_study("one", 1), *ct_study("two", 1)], "ct2", BEFORE)
+    await place.index(BEFORE)
+    await place.db.execute("UPDATE indexer_state SET scanned_at = $1", datetime.now(UTC))
+    await close_due(place.db, now=BEFORE + timedelta(minutes=30))
+    (one,) = await shell.shown("study", "find", "--from", "ct1")
+    others = await shell.shown("study", "find", "--from", "ct2")
+    (two,) = [study for study in others if study["studyInstanceUid"] != one["studyInstanceUid"]]
+    assert len(others) == 2
+    held = await shell.type("queue", "hold", one["id"], two["id"], "--state", "scheduled", "--yes")
+    assert held.stdout == "2 found: 2 held\n"
+    left = await place.db.fetch("SELECT partition, unit_uid FROM delivery WHERE state = 'SCHEDULED'")
+    assert ("default/other", one["studyInstanceUid"]) in [(r["partition"], r["unit_uid"]) for r in left]
+    assert len(left) == 2
 
 
 async def test_a_destination_is_held_and_let_go_by_its_name(shell: Shell) -> None:
