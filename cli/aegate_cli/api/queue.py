@@ -116,11 +116,11 @@ def explain(  # noqa: PLR0913 - a command has the options that people need
     Example: [bold]aegate queue explain A4711[/bold]
     """
     from aegate_cli.api.explaining import explain_item, explain_study
-    from aegate_cli.api.names import find_study, id_of
+    from aegate_cli.api.names import find_items, find_study
     from aegate_cli.api.place import open_api
 
     api = open_api(server, token_file, ca, data)
-    item = id_of(which, "QueueItem")
+    item = find_items(api, [which]).get(which)
     if item is not None:
         explain_item(api, item, as_json=output is Output.JSON)
     else:

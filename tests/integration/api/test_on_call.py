@@ -162,6 +162,37 @@ async def test_studies_with_a_filter_are_none_of_another_partition(shell: Shell)
     assert len(left) == 2
 
 
+async def test_what_may_mean_two_things_is_refused_and_an_accession_number_may_look_like_anything(
+    shell: Shell,
+) -> None:
+    (study,) = await shell.shown("study", "find", "--from", "ct1")
+    (item,) = await shell.shown("queue", "list", "--to", "pacs")
+    name = (await shell.type("queue", "list", "--to", "pacs")).stdout.splitlines()[1].split()[0]
+    before = await snapshot(shell.api.db)
+
+    async def renumber(number: str) -> None:
+        await shell.api.db.execute("UPDATE study SET accession_number = $1 WHERE source_ae = 'default/ct1'", number)
+
+    await renumber(name)
+    for command in (("hold",), ("explain",)):
+        refused = await shell.type("queue", *command, name, code=1)
+        assert f"write {item['id']} for the one, AE/{name} for the other" in refused.stderr
+    assert (await shell.type("queue", "hold", item["id"], item["id"], "--dry-run")).stdout == "1 found: 1 would be held\n"
+    assert (await shell.type("queue", "hold", f"ct1/{name}", "--dry-run")).stdout == "1 found: 1 would be held\n"
+    row = (await shell.type("study", "find", "--from", "ct1")).stdout.splitlines()[1].split()[0]
+    await renumber(row)
+    assert "is the short form of an id and an accession number" in (
+        await shell.type("study", "send", row, "--to", "ws1", code=1)
+    ).stderr
+    for number in ("q999", "s999", "1.2.34", "1.2.826.0.1.3680043.8.498.1"):
+        await renumber(number)
+        tried = await shell.type("queue", "hold", number, "--dry-run")
+        assert tried.stdout == "1 found: 1 would be held\n"
+    await renumber(study["accessionNumber"])
+    after = await snapshot(shell.api.db)
+    assert after["delivery"] == before["delivery"]
+
+
 async def test_a_destination_is_held_and_let_go_by_its_name(shell: Shell) -> None:
     assert (await shell.type("queue", "hold", "--destination", "PACS")).stdout == "default/pacs held\n"
     twice = await shell.type("queue", "hold", "--destination", "default/pacs")
