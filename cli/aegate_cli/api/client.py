@@ -64,8 +64,11 @@ class API:
         if errors:
             first = errors[0] if isinstance(errors, list) and isinstance(errors[0], Mapping) else {}
             extensions = first.get("extensions") or {}
+            pause_s = extensions.get("retryAfterSeconds")
             raise error_of(
-                str(extensions.get("code", "INTERNAL")), str(first.get("message", "an error without a text"))
+                str(extensions.get("code", "INTERNAL")),
+                str(first.get("message", "an error without a text")),
+                retry_after_s=pause_s if isinstance(pause_s, int | float) else 0.0,
             )
         data = answer.get("data")
         if not isinstance(data, dict):

@@ -334,8 +334,10 @@ async def test_a_change_of_many_is_followed_to_its_end(shell: Shell) -> None:
             f"asOperation: true, dryRun: {dry_run}}}) {{ ... on OperationStarted {{ operation {{ id }} }} }} }}"
         )
         assert begun["holdQueueItems"]["operation"]["id"]
+    async with operating(shell), losing(shell.port) as way:
+        way.word, way.losses = b"AegateOperation", 2
+        tried = await shell.type("queue", "wait", "o1", "--server", f"http://127.0.0.1:{way.port}")
     async with operating(shell):
-        tried = await shell.type("queue", "wait", "o1")
         followed = await shell.type("queue", "wait", "o2")
     assert tried.stdout == "o1 COMPLETED: 2 found, 2 would be changed, 0 being sent, 0 left\n"
     assert followed.stdout == "o2 COMPLETED: 2 found, 2 changed, 0 being sent, 0 left\n"

@@ -14,6 +14,7 @@ from aegate_cli.api.names import id_of, name_of, named, short
 from aegate_cli.api.outcomes import problem_of
 from aegate_cli.api.place import open_api
 from aegate_cli.api.shown import printable
+from aegate_cli.api.waiting import wait_for
 from aegate_core.errors import AegateError, InvalidInput
 from aegate_graphql_api.global_ids import decode_id, encode_id
 from tests.unit.cli.answering import answering
@@ -78,6 +79,17 @@ def test_each_code_of_the_api_has_its_kind(code: str, kind: type[AegateError], e
     with answering(200, body) as (url, _, _), pytest.raises(kind, match="^no: do this") as raised:
         API(url, "t").ask("operation", id="x")
     assert getattr(raised.value, "exit_code", None) == exit_code
+
+
+def test_an_operation_whose_api_stays_away_is_left_to_itself() -> None:
+    error = {"message": "ask later", "extensions": {"code": "RATE_LIMITED", "retryAfterSeconds": 61}}
+    operation = encode_id("Operation", 2)
+    with answering(429, json.dumps({"errors": [error]})) as (url, asked, _):
+        with pytest.raises(APIUnreachable, match="ask later; it goes on by itself; `aegate queue wait o2` follows it"):
+            wait_for(API(url, "t"), operation)
+        assert asked == ["/graphql"]
+    with pytest.raises(APIUnreachable, match="got no answer .+; it goes on by itself"):
+        wait_for(API(url, "t"), operation, patience_s=0.6)
 
 
 @pytest.mark.parametrize(
