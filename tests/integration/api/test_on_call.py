@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -276,6 +276,18 @@ async def test_an_ae_goes_out_as_a_manifest_and_comes_back(shell: Shell, tmp_pat
     written = "".join(file.read_text() for file in kept.parent.iterdir() if file != kept)
     assert "title: MR1" in written
     assert "kind: ImageRoute" in written
+
+
+async def test_labels_that_stand_as_in_the_file_are_no_change(shell: Shell, tmp_path: Path) -> None:
+    labelled = (
+        PatientPartition(Metadata(key("main"), labels={"house": "main"})),
+        replace(route("ct-to-ws", ["ws1"]), metadata=Metadata(key("ct-to-ws"), labels={"house": "main"})),
+    )
+    await shell.api.place.apply(*HOSPITAL, *labelled)
+    manifest = tmp_path / "labelled.yaml"
+    manifest.write_text("---\n".join(block(to_manifest(resource), 0) for resource in labelled))
+    same = await shell.type("ae", "apply", "-f", manifest)
+    assert same.stdout == "PatientPartition default/main unchanged\nImageRoute default/ct-to-ws unchanged\n"
 
 
 async def test_what_a_file_leaves_out_stays_until_it_is_pruned(shell: Shell, tmp_path: Path) -> None:
