@@ -57,6 +57,7 @@ def list_(  # noqa: PLR0913 - a command has the options that people need
     from aegate_cli.api.place import open_api
     from aegate_cli.api.queue_selection import UNFINISHED, Filter
     from aegate_cli.api.shown import print_json, print_more, print_table
+    from aegate_cli.api.words import words_of
     from aegate_core.errors import InvalidInput
 
     if order not in ORDERS:
@@ -67,7 +68,7 @@ def list_(  # noqa: PLR0913 - a command has the options that people need
     page = api.pages(
         "queue_items",
         limit,
-        search=" ".join(search or []) or None,
+        search=words_of(search or []),
         where=wanted.where(api),
         orderBy=order.upper().replace("-", "_"),
     )

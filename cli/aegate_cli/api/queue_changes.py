@@ -30,7 +30,7 @@ State = Annotated[
 ]
 Search = Annotated[
     str | None,
-    typer.Option("--search", metavar="WORDS", help="Items that these words find, as `queue list` does."),
+    typer.Option("--search", metavar="WORDS", help="Items that these words find, as `queue list` does; - reads them."),
 ]
 Destination = Annotated[
     str | None, typer.Option("--destination", metavar="AE", help="The AE itself instead of single items.")
@@ -74,9 +74,11 @@ class Asked:
         """Change it and say what came of it; exit code 1 where some were left as they were. Raises AegateError."""
         from aegate_cli.api.place import open_api
         from aegate_cli.api.queue_selection import Filter, is_counted, selection_of
+        from aegate_cli.api.words import words_of
         from aegate_core.errors import InvalidInput
 
-        wanted = Filter(self.to, self.source, self.state or (), self.search)
+        search = words_of([] if self.search is None else [self.search])
+        wanted = Filter(self.to, self.source, self.state or (), search)
         if self.destination is not None and (self.which or not wanted.is_empty or self.dry_run):
             raise InvalidInput(
                 "--destination stands alone, as it is the AE itself: leave items, filters and --dry-run out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import uuid
 from enum import StrEnum
 from typing import Annotated, Any
@@ -76,6 +75,7 @@ def find(  # noqa: PLR0913 - a command has the options that people need
     from aegate_cli.api.names import named
     from aegate_cli.api.place import open_api
     from aegate_cli.api.shown import print_json, print_more, print_table
+    from aegate_cli.api.words import words_of
 
     where: dict[str, object] = {}
     if source is not None:
@@ -84,18 +84,13 @@ def find(  # noqa: PLR0913 - a command has the options that people need
         where["modality"] = {"eq": modality.upper()}
     api = open_api(server, token_file, ca, data)
     page = api.pages(
-        "studies", limit, search=_words(search or []), where=where or None, orderBy=_ORDERS[order]
+        "studies", limit, search=words_of(search or []), where=where or None, orderBy=_ORDERS[order]
     )
     if output is Output.JSON:
         print_json(page.nodes)
     else:
         print_table(COLUMNS, (_row(node) for node in page.nodes))
     print_more(page, "studies")
-
-
-def _words(typed: list[str]) -> str | None:
-    """Return what is searched for; - is a line of standard input, which no list of processes shows."""
-    return (sys.stdin.readline().strip() if typed == ["-"] else " ".join(typed)) or None
 
 
 def _row(node: dict[str, Any]) -> tuple[object, ...]:

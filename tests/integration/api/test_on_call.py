@@ -162,6 +162,20 @@ async def test_studies_with_a_filter_are_none_of_another_partition(shell: Shell)
     assert len(left) == 2
 
 
+async def test_words_come_from_standard_input_and_an_empty_line_changes_nothing(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item,) = await shell.shown("queue", "list", "--to", "pacs")
+    monkeypatch.setattr(sys, "stdin", StringIO(f"accession:{ACCESSION} ae:ct1\n" * 2 + "\n"))
+    assert [found["id"] for found in await shell.shown("queue", "list", "-")] == [item["id"]]
+    held = await shell.type("queue", "hold", "--search", "-", "--state", "scheduled", "--yes")
+    assert held.stdout == "1 found: 1 held\n"
+    before = await snapshot(shell.api.db)
+    refused = await shell.type("queue", "resume", "--search", "-", "--state", "held", "--yes", code=2)
+    assert "expected words to search for, got none" in refused.stderr
+    assert await snapshot(shell.api.db) == before
+
+
 async def test_what_may_mean_two_things_is_refused_and_an_accession_number_may_look_like_anything(
     shell: Shell,
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import graphql
@@ -13,8 +16,9 @@ from aegate_cli.api.errors import APIError, APIForbidden, APIUnreachable
 from aegate_cli.api.names import id_of, name_of, named, short
 from aegate_cli.api.outcomes import problem_of
 from aegate_cli.api.place import open_api
-from aegate_cli.api.shown import printable
+from aegate_cli.api.shown import print_json, printable
 from aegate_cli.api.waiting import wait_for
+from aegate_cli.api.words import words_of
 from aegate_core.errors import AegateError, InvalidInput
 from aegate_graphql_api.global_ids import decode_id, encode_id
 from tests.unit.cli.answering import answering
@@ -158,3 +162,27 @@ def test_who_owns_a_resource_is_told_with_the_way_out() -> None:
 
 def test_nothing_that_a_header_holds_moves_the_terminal() -> None:
     assert printable("A\x1b]0;x\x07\u202e\nB") == "A?]0;x???B"
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("kind", "shown"), [(Terminal, r"\u00c4\u009b2J\u202e"), (StringIO, "Ä\x9b2J\u202e")])
+def test_json_on_a_terminal_is_ascii_and_the_same(kind: type[StringIO], shown: str) -> None:
+    with redirect_stdout(kind()) as stdout:
+        print_json({"description": "Ä\x9b2J\u202e"})
+    assert shown in stdout.getvalue()
+    assert json.loads(stdout.getvalue()) == {"description": "Ä\x9b2J\u202e"}
+
+
+def test_words_are_typed_or_a_line_of_standard_input_and_never_none_by_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", StringIO("  miller ann \nmore\n\n"))
+    assert (words_of([]), words_of(["miller", "-"]), words_of(["-"])) == (None, "miller -", "miller ann")
+    assert words_of(["-"]) == "more"
+    for typed in (["-"], ["-"], [""], [" ", ""]):
+        with pytest.raises(InvalidInput, match="expected words to search for, got none"):
+            words_of(typed)
