@@ -30,7 +30,9 @@ State = Annotated[
 ]
 Search = Annotated[
     str | None,
-    typer.Option("--search", metavar="WORDS", help="Items that these words find, as `queue list` does; - reads them."),
+    typer.Option(
+        "--search", metavar="WORDS", help="Items that these words find, as `queue list` does; - reads them."
+    ),
 ]
 Destination = Annotated[
     str | None, typer.Option("--destination", metavar="AE", help="The AE itself instead of single items.")
@@ -201,7 +203,8 @@ def tell_operation(operation: Mapping[str, Any], *, as_json: bool) -> int:
         would = "would be " if operation["dryRun"] else ""
         typer.echo(
             f"{short(str(operation['id']))} {operation['state']}{why}: {operation['total']} found, "
-            f"{operation['changedCount']} {would}changed, {operation['askedCount']} being sent, {operation['leftCount']} left"
+            f"{operation['changedCount']} {would}changed, {operation['askedCount']} being sent, "
+            f"{operation['leftCount']} left"
         )
         for left in operation["results"]["nodes"]:
             typer.echo(f"{short(left['targetId'])} left: {left['because']}", err=True)

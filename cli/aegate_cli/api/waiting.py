@@ -69,7 +69,9 @@ class _Following:
         """Return the operation as it is now."""
         while True:
             try:
-                operation: dict[str, Any] | None = self.api.ask("operation", id=self.operation_id)["operation"]
+                operation: dict[str, Any] | None = self.api.ask("operation", id=self.operation_id)[
+                    "operation"
+                ]
             except APIUnreachable as error:
                 pause_s = max(POLL_S, error.retry_after_s)
                 if time.monotonic() + pause_s > self.answered_at + self.patience_s:

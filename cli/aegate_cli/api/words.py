@@ -17,5 +17,7 @@ def words_of(typed: Sequence[str]) -> str | None:
         return None
     words = (sys.stdin.readline() if list(typed) == ["-"] else " ".join(typed)).strip()
     if not words:
-        raise InvalidInput("expected words to search for, got none: write some, or leave them out for everything")
+        raise InvalidInput(
+            "expected words to search for, got none: write some, or leave them out for everything"
+        )
     return words

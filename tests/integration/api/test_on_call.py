@@ -185,19 +185,22 @@ async def test_what_may_mean_two_things_is_refused_and_an_accession_number_may_l
     before = await snapshot(shell.api.db)
 
     async def renumber(number: str) -> None:
-        await shell.api.db.execute("UPDATE study SET accession_number = $1 WHERE source_ae = 'default/ct1'", number)
+        await shell.api.db.execute(
+            "UPDATE study SET accession_number = $1 WHERE source_ae = 'default/ct1'", number
+        )
 
     await renumber(name)
     for command in (("hold",), ("explain",)):
         refused = await shell.type("queue", *command, name, code=1)
         assert f"write {item['id']} for the one, AE/{name} for the other" in refused.stderr
-    assert (await shell.type("queue", "hold", item["id"], item["id"], "--dry-run")).stdout == "1 found: 1 would be held\n"
-    assert (await shell.type("queue", "hold", f"ct1/{name}", "--dry-run")).stdout == "1 found: 1 would be held\n"
+    for one in ((item["id"], item["id"]), (f"ct1/{name}",)):
+        assert (await shell.type("queue", "hold", *one, "--dry-run")).stdout == "1 found: 1 would be held\n"
     row = (await shell.type("study", "find", "--from", "ct1")).stdout.splitlines()[1].split()[0]
     await renumber(row)
-    assert "is the short form of an id and an accession number" in (
-        await shell.type("study", "send", row, "--to", "ws1", code=1)
-    ).stderr
+    assert (
+        "is the short form of an id and an accession number"
+        in (await shell.type("study", "send", row, "--to", "ws1", code=1)).stderr
+    )
     for number in ("q999", "s999", "1.2.34", "1.2.826.0.1.3680043.8.498.1"):
         await renumber(number)
         tried = await shell.type("queue", "hold", number, "--dry-run")
@@ -404,9 +407,19 @@ async def test_more_than_are_sent_at_once_are_followed_to_their_end(shell: Shell
 async def test_what_was_sent_without_an_answer_is_sent_once_when_it_is_repeated_as_told(shell: Shell) -> None:
     async with losing(shell.port) as way:
         way.word, way.losses = b"sendStudies", 1
-        send = ("study", "send", f"ct1/{ACCESSION}", "--to", "ws1", "--server", f"http://127.0.0.1:{way.port}")
+        send = (
+            "study",
+            "send",
+            f"ct1/{ACCESSION}",
+            "--to",
+            "ws1",
+            "--server",
+            f"http://127.0.0.1:{way.port}",
+        )
         lost = await shell.type(*send, code=3)
-        told = re.search(r"it may have been done: repeat with --key ([0-9a-f-]{36}), which sends", lost.stderr)
+        told = re.search(
+            r"it may have been done: repeat with --key ([0-9a-f-]{36}), which sends", lost.stderr
+        )
         assert told
         again = await shell.type(*send, "--key", told[1])
         assert again.stdout.startswith("1 queue items made, to default/ws1\n")

@@ -89,7 +89,9 @@ def test_an_operation_whose_api_stays_away_is_left_to_itself() -> None:
     error = {"message": "ask later", "extensions": {"code": "RATE_LIMITED", "retryAfterSeconds": 61}}
     operation = encode_id("Operation", 2)
     with answering(429, json.dumps({"errors": [error]})) as (url, asked, _):
-        with pytest.raises(APIUnreachable, match="ask later; it goes on by itself; `aegate queue wait o2` follows it"):
+        with pytest.raises(
+            APIUnreachable, match="ask later; it goes on by itself; `aegate queue wait o2` follows it"
+        ):
             wait_for(API(url, "t"), operation)
         assert asked == ["/graphql"]
     with pytest.raises(APIUnreachable, match="got no answer .+; it goes on by itself"):
@@ -169,7 +171,9 @@ class Terminal(StringIO):
         return True
 
 
-@pytest.mark.parametrize(("kind", "shown"), [(Terminal, r"\u00c4\u009b2J\u202e"), (StringIO, "Ä\x9b2J\u202e")])
+@pytest.mark.parametrize(
+    ("kind", "shown"), [(Terminal, r"\u00c4\u009b2J\u202e"), (StringIO, "Ä\x9b2J\u202e")]
+)
 def test_json_on_a_terminal_is_ascii_and_the_same(kind: type[StringIO], shown: str) -> None:
     with redirect_stdout(kind()) as stdout:
         print_json({"description": "Ä\x9b2J\u202e"})
