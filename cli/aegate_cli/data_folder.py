@@ -61,6 +61,21 @@ def open_data_folder(given: Path | None) -> DataFolder:
     return data_folder(os.environ, root)
 
 
+def open_own_data_folder(given: Path | None) -> DataFolder:
+    """Return it for a command that writes there. Raises StorageError for one of another user, besides.
+
+    What root made there, the owner could not read: neither clients nor the next `aegate up` would be let in.
+    """
+    folder = open_data_folder(given)
+    owner = folder.root.stat().st_uid
+    if owner != os.geteuid():
+        raise StorageError(
+            f"data folder {folder.root} belongs to user {_user(owner)}, and this is {_user(os.geteuid())}: "
+            f"run as its owner: `sudo -u {_user(owner)} aegate …`"
+        )
+    return folder
+
+
 def existing_database(folder: DataFolder, given: str | None) -> str:
     """Return the URL of an index that is there. Raises NotFound, as opening would make a new one; StorageError."""
     url = database_url({"AEGATE_DATABASE_URL": given or ""}, folder)
@@ -164,6 +179,24 @@ def _ensure_ours_to_take(root: Path) -> None:
             f"got {len(others)} other entries such as {sorted(others)[0]!r}: "
             "choose another with --data"
         )
+
+
+def holder_of(data: DataFolder) -> int | None:
+    """Return the process that holds a data folder; None where none does, or only what a dead one left.
+
+    The number alone would tell nothing: another process may have it by now, and another listen where that one did.
+    """
+    try:
+        with (data.root / "lock").open() as file:
+            holder = file.read(32).strip()
+            if not holder.isdecimal() or not _is_alive(int(holder)):
+                return None  # first, so as not to be in the way of a start
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(holder)
+    except (OSError, UnicodeError):
+        return None
+    return None
 
 
 def _lock(lock_fd: int, root: Path) -> None:

@@ -64,7 +64,7 @@ def create(  # noqa: PLR0913 - a command has the options that people need
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     typer.echo(
         create_token(
-            tokens_file(data, file),
+            tokens_to_change(data, file),
             name,
             permission or ["DICOM_QUEUE", "AE_EDITOR"],
             expires_at=expires_at,
@@ -103,7 +103,7 @@ def revoke(
     """
     from aegate_graphql_api.tokens import revoke_token
 
-    revoke_token(tokens_file(data, file), name)
+    revoke_token(tokens_to_change(data, file), name)
     typer.echo(f"revoked {name}")
 
 
@@ -114,3 +114,12 @@ def tokens_file(data: Path | None, file: Path | None) -> Path:
     from aegate_cli.data_folder import open_data_folder
 
     return open_data_folder(data).run / "tokens.json"
+
+
+def tokens_to_change(data: Path | None, file: Path | None) -> Path:
+    """Return the same for its owner alone. Raises StorageError for another user."""
+    if file is not None:
+        return file
+    from aegate_cli.data_folder import open_own_data_folder
+
+    return open_own_data_folder(data).run / "tokens.json"

@@ -44,6 +44,7 @@ def list_(  # noqa: PLR0913 - a command has the options that people need
     """
     from aegate_cli.api.place import open_api
     from aegate_cli.api.shown import print_json, print_more, print_table
+    from aegate_cli.api.words import words_of
 
     where = {
         name: {"eq": value}
@@ -51,7 +52,7 @@ def list_(  # noqa: PLR0913 - a command has the options that people need
         if value is not None
     }
     api = open_api(server, token_file, ca, data)
-    page = api.pages("entities", limit, search=" ".join(search or []) or None, where=where or None)
+    page = api.pages("entities", limit, search=words_of(search or []), where=where or None)
     if output is Output.JSON:
         print_json(page.nodes)
     else:

@@ -53,6 +53,8 @@ class API:
     tls: ssl.SSLContext | None = None
     advice: str = "check --server, or AEGATE_SERVER"
     """What to do when nobody answers there."""
+    source: str | None = None
+    """The address of this machine to ask from; None: any."""
 
     def ask(self, name: str, **variables: object) -> dict[str, Any]:
         """Return the data of the document ``name``. Raises AegateError with what the API said, or why nothing."""
@@ -62,8 +64,11 @@ class API:
         if errors:
             first = errors[0] if isinstance(errors, list) and isinstance(errors[0], Mapping) else {}
             extensions = first.get("extensions") or {}
+            pause_s = extensions.get("retryAfterSeconds")
             raise error_of(
-                str(extensions.get("code", "INTERNAL")), str(first.get("message", "an error without a text"))
+                str(extensions.get("code", "INTERNAL")),
+                str(first.get("message", "an error without a text")),
+                retry_after_s=pause_s if isinstance(pause_s, int | float) else 0.0,
             )
         data = answer.get("data")
         if not isinstance(data, dict):
@@ -107,10 +112,13 @@ class API:
     def _connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         host = parts.hostname or ""
+        source = None if self.source is None else (self.source, 0)
         if parts.scheme == "https":
             context = self.tls or ssl.create_default_context()
-            return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=context)
-        return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+            return http.client.HTTPSConnection(
+                host, parts.port, timeout=TIMEOUT_S, source_address=source, context=context
+            )
+        return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S, source_address=source)
 
     def _silent(self, error: Exception) -> APIUnreachable:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -27,6 +27,11 @@ class APIUnreachable(APIError):
     code = "API_UNREACHABLE"
     exit_code = 3
 
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """How long it said that it wants to be left alone."""
+
 
 class APIForbidden(APIError):
     """The token does not let its holder do that, or is none."""
@@ -56,7 +61,10 @@ _NEXT_STEPS: Mapping[str, str] = {
 }
 
 
-def error_of(code: str, message: str) -> AegateError:
+def error_of(code: str, message: str, *, retry_after_s: float = 0.0) -> AegateError:
     """Return what the API said under ``code`` as one of our errors, with the next step where it names none."""
     step = _NEXT_STEPS.get(code)
-    return _KINDS.get(code, APIError)(f"{message}; {step}" if step else message)
+    kind = _KINDS.get(code, APIError)
+    if kind is APIUnreachable:
+        return APIUnreachable(message, retry_after_s=retry_after_s)
+    return kind(f"{message}; {step}" if step else message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from aegate_cli.api.client import API
 from aegate_cli.api.errors import APIError
@@ -16,6 +17,11 @@ _SHORT = re.compile(r"([qso])([1-9][0-9]{0,17})")
 _KINDS = {letter: kind for kind, letter in SHORT.items()}
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 MOST_LISTED = 10
+MOST_IN = 100
+"""Values that a filter of the API takes."""
+
+LONGEST_ACCESSION_NUMBER = 16
+"""Of those that keep to SH (PS3.5 6.2)."""
 
 
 def short(global_id: str) -> str:
@@ -75,9 +81,10 @@ def find_study(api: API, text: str) -> dict[str, object]:
     """
     if (study_id := id_of(text, "Study")) is not None:
         study: dict[str, object] | None = api.ask("study_identity", id=study_id)["study"]
-        if study is None:
-            raise _no_study()
-        return study
+        if study is not None:
+            if _accession_numbers(api, [text]):
+                raise _ambiguous(text, study_id)
+            return study
     for where in _meanings(text):
         nodes = api.ask("study_identities", where=where, first=MOST_LISTED)["found"]["nodes"]
         if len(nodes) > 1:
@@ -91,23 +98,58 @@ def find_study(api: API, text: str) -> dict[str, object]:
     raise _no_study()
 
 
+def find_items(api: API, texts: Sequence[str]) -> dict[str, str]:
+    """Return the ids of those texts that mean queue items. Raises APIError for one that means a study as well."""
+    found = {text: item for text in texts if (item := id_of(text, "QueueItem")) is not None}
+    for text in _accession_numbers(api, list(found)):
+        if api.ask("queue_item", id=found[text])["queueItem"] is not None:
+            raise _ambiguous(text, found[text])
+        del found[text]
+    return found
+
+
+def _accession_numbers(api: API, texts: Sequence[str]) -> list[str]:
+    """Return those short forms that are accession numbers, too."""
+    forms = [text for text in texts if _SHORT.fullmatch(text)]
+    return [
+        text
+        for at in range(0, len(forms), MOST_IN)
+        if _has_accession(api, *forms[at : at + MOST_IN])
+        for text in forms[at : at + MOST_IN]
+        if _has_accession(api, text)
+    ]
+
+
+def _has_accession(api: API, *numbers: str) -> bool:
+    where = {"accessionNumber": {"in": numbers}}
+    return bool(api.ask("study_identities", where=where, first=1)["found"]["nodes"])
+
+
+def _ambiguous(text: str, found: str) -> APIError:
+    return APIError(
+        f"{text} is the short form of an id and an accession number: write {found} for the one, AE/{text} for the other"
+    )
+
+
 def _meanings(text: str) -> list[dict[str, object]]:
     """Return filters in the order in which they are tried; accession numbers may have a slash in them."""
-    found: list[dict[str, object]] = [_is_study(text)]
+    found: list[dict[str, object]] = [*_is_study(text)]
     parts = text.split("/")
     for count in range(1, min(3, len(parts))):
         try:
             source = named("/".join(parts[:count]))
         except InvalidInput:
             continue
-        found.append({"sourceAe": source, **_is_study("/".join(parts[count:]))})
+        found += ({"sourceAe": source, **study} for study in _is_study("/".join(parts[count:])))
     return found
 
 
-def _is_study(text: str) -> dict[str, object]:
-    return {
-        "studyInstanceUid" if _UID.fullmatch(text) and len(text) > 16 else "accessionNumber": {"eq": text}
-    }
+def _is_study(text: str) -> list[dict[str, object]]:
+    by_accession: dict[str, object] = {"accessionNumber": {"eq": text}}
+    if not _UID.fullmatch(text):
+        return [by_accession]
+    by_uid: dict[str, object] = {"studyInstanceUid": {"eq": text}}
+    return [by_uid, by_accession] if len(text) > LONGEST_ACCESSION_NUMBER else [by_accession, by_uid]
 
 
 def _no_study() -> APIError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,7 +17,7 @@ import typer
 
 from aegate_cli.api.client import API
 from aegate_cli.api.errors import APIForbidden, APIUnreachable
-from aegate_cli.data_folder import open_data_folder
+from aegate_cli.data_folder import holder_of, open_own_data_folder, storage_error
 from aegate_cli.output import Output
 from aegate_core.errors import InvalidInput
 from aegate_core.settings import DataFolder
@@ -33,7 +35,7 @@ TokenFile = Annotated[
     typer.Option(
         metavar="FILE",
         envvar="AEGATE_TOKEN_FILE",
-        help="File that holds a token for --server, and nothing else.",
+        help="File that holds a token for --server, and nothing else; it goes nowhere without that.",
     ),
 ]
 CA = Annotated[
@@ -55,6 +57,12 @@ Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Show so 
 NAME = "command-line"
 """Whose token it is that this command makes for itself, in the audit."""
 
+_FIRST = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+LASTS = timedelta(days=30)
+RENEWED_BEFORE = timedelta(days=3)
+"""A token that lies in a file does not live for ever; by feel. Longer than any command that waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -74,7 +82,12 @@ class Address:
 def open_api(server: str | None, token_file: Path | None, ca: Path | None, data: Path | None) -> API:
     """Return the API that the options mean. Raises AegateError with what is missing."""
     if server is None:
-        return _local(open_data_folder(data), token_file)
+        if token_file is not None:
+            raise InvalidInput(
+                "--token-file and AEGATE_TOKEN_FILE are for --server or AEGATE_SERVER: name the API, or leave them out "
+                "for the `aegate up` of this machine, to which another's token must not go"
+            )
+        return _local(open_own_data_folder(data))
     parts = _parts(server)
     if token_file is None:
         raise APIForbidden(
@@ -123,19 +136,20 @@ def _verifying(ca: Path | None) -> ssl.SSLContext | None:
         raise InvalidInput(f"--ca must be a PEM file of certificates, got another at {ca}") from error
 
 
-def _local(data: DataFolder, token_file: Path | None) -> API:
+def _local(data: DataFolder) -> API:
     from aegate_core.health import read_state
 
     said = read_state(data.run / "up.state")
     address = _address(data)
-    if address is None or said is None or not _is_alive(said.pid):
+    if address is None or said is None or holder_of(data) != said.pid:
         raise APIUnreachable(
             f"expected an `aegate up` on the data folder {data.root}, got none that runs: start it, name its folder "
             "with --data, or another API with --server"
         )
-    token = _token(token_file) if token_file is not None else own_token(data)
     advice = f"see what the `aegate up` on {data.root} says (process {said.pid})"
-    return API(address.url, token, _pinned(address), advice)
+    # From loopback also where it listens on an address: tokens of a data folder are for this machine alone.
+    source = "::1" if ":" in (urlsplit(address.url).hostname or "") else "127.0.0.1"
+    return API(address.url, own_token(data), _pinned(address), advice, source)
 
 
 def _address(data: DataFolder) -> Address | None:
@@ -146,33 +160,35 @@ def _address(data: DataFolder) -> Address | None:
         return None
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether the process is there: what listens on the port of one that is gone may be anybody."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
 def _pinned(address: Address) -> ssl.SSLContext | None:
-    """Trust the very certificate that `aegate up` was given, whatever name it has: it is on this machine."""
+    """Trust the very certificate that `aegate up` was given, whatever name it has: it is on this machine.
+
+    The first of its file alone: an authority after it has signed others.
+    """
     if address.certificate is None:
         return None
     try:
-        context = ssl.create_default_context(cafile=address.certificate)
-    except (OSError, ValueError) as error:
+        leaf = _FIRST.findall(Path(address.certificate).read_text())[0]
+        context = ssl.create_default_context(cadata=leaf)
+    except (OSError, ValueError, IndexError) as error:
         raise InvalidInput(f"the certificate {address.certificate} cannot be read: restore it") from error
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
-def own_token(data: DataFolder) -> str:
-    """Return the token that commands of the data folder's owner share; made when there is none that is valid.
+def own_token(data: DataFolder, now: datetime | None = None) -> str:
+    """Return the token that commands of the data folder's owner share; made when there is none that stays valid.
 
-    Whoever can read this file can write the file of tokens beside it.
+    Whoever can read this file can write the file of tokens beside it. Raises StorageError.
     """
+    try:
+        return _shared(data, now or datetime.now(UTC))
+    except OSError as error:
+        raise storage_error(error, data.root) from error
+
+
+def _shared(data: DataFolder, now: datetime) -> str:
     import fcntl
 
     path = data.run / "command-line.token"
@@ -180,25 +196,31 @@ def own_token(data: DataFolder) -> str:
     with os.fdopen(descriptor, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         token = file.read().strip()
-        if token and _is_known(token, data.run / "tokens.json"):
+        if token and _stays_valid(token, data.run / "tokens.json", now):
             return token
-        token = _made(data.run / "tokens.json")
+        token = _made(data.run / "tokens.json", now)
         file.seek(0)
         file.truncate()
         file.write(token)
         return token
 
 
-def _is_known(token: str, tokens: Path) -> bool:
+def _stays_valid(token: str, tokens: Path, now: datetime) -> bool:
     from aegate_graphql_api.tokens import digest, list_tokens
 
-    return any(record.name == NAME and record.sha256 == digest(token) for record in list_tokens(tokens))
+    return any(
+        record.name == NAME
+        and record.sha256 == digest(token)
+        and record.expires_at is not None
+        and record.is_valid(now + RENEWED_BEFORE)
+        for record in list_tokens(tokens)
+    )
 
 
-def _made(tokens: Path) -> str:
+def _made(tokens: Path, now: datetime) -> str:
     from aegate_core.errors import NotFound
     from aegate_graphql_api.tokens import create_token, revoke_token
 
     with suppress(NotFound):
         revoke_token(tokens, NAME)
-    return create_token(tokens, NAME, ["DICOM_QUEUE", "AE_EDITOR"])
+    return create_token(tokens, NAME, ["DICOM_QUEUE", "AE_EDITOR"], expires_at=now + LASTS)

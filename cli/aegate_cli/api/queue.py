@@ -57,6 +57,7 @@ def list_(  # noqa: PLR0913 - a command has the options that people need
     from aegate_cli.api.place import open_api
     from aegate_cli.api.queue_selection import UNFINISHED, Filter
     from aegate_cli.api.shown import print_json, print_more, print_table
+    from aegate_cli.api.words import words_of
     from aegate_core.errors import InvalidInput
 
     if order not in ORDERS:
@@ -67,7 +68,7 @@ def list_(  # noqa: PLR0913 - a command has the options that people need
     page = api.pages(
         "queue_items",
         limit,
-        search=" ".join(search or []) or None,
+        search=words_of(search or []),
         where=wanted.where(api),
         orderBy=order.upper().replace("-", "_"),
     )
@@ -116,11 +117,11 @@ def explain(  # noqa: PLR0913 - a command has the options that people need
     Example: [bold]aegate queue explain A4711[/bold]
     """
     from aegate_cli.api.explaining import explain_item, explain_study
-    from aegate_cli.api.names import find_study, id_of
+    from aegate_cli.api.names import find_items, find_study
     from aegate_cli.api.place import open_api
 
     api = open_api(server, token_file, ca, data)
-    item = id_of(which, "QueueItem")
+    item = find_items(api, [which]).get(which)
     if item is not None:
         explain_item(api, item, as_json=output is Output.JSON)
     else:

@@ -30,7 +30,9 @@ State = Annotated[
 ]
 Search = Annotated[
     str | None,
-    typer.Option("--search", metavar="WORDS", help="Items that these words find, as `queue list` does."),
+    typer.Option(
+        "--search", metavar="WORDS", help="Items that these words find, as `queue list` does; - reads them."
+    ),
 ]
 Destination = Annotated[
     str | None, typer.Option("--destination", metavar="AE", help="The AE itself instead of single items.")
@@ -74,9 +76,11 @@ class Asked:
         """Change it and say what came of it; exit code 1 where some were left as they were. Raises AegateError."""
         from aegate_cli.api.place import open_api
         from aegate_cli.api.queue_selection import Filter, is_counted, selection_of
+        from aegate_cli.api.words import words_of
         from aegate_core.errors import InvalidInput
 
-        wanted = Filter(self.to, self.source, self.state or (), self.search)
+        search = words_of([] if self.search is None else [self.search])
+        wanted = Filter(self.to, self.source, self.state or (), search)
         if self.destination is not None and (self.which or not wanted.is_empty or self.dry_run):
             raise InvalidInput(
                 "--destination stands alone, as it is the AE itself: leave items, filters and --dry-run out"
@@ -133,7 +137,11 @@ class Asked:
         looked = change(
             api, f"{self.verb}_items", selection=selection, guard={"dryRun": True}, **self._reason()
         )
-        matched = int(looked["matched"])
+        if looked["__typename"] == "OperationStarted":
+            matched = int(looked["operation"]["total"])
+            change(api, "cancel_operation", id=looked["operation"]["id"])  # counted is enough
+        else:
+            matched = int(looked["matched"])
         if self.yes:
             return matched
         if not sys.stdin.isatty():
@@ -192,9 +200,11 @@ def tell_operation(operation: Mapping[str, Any], *, as_json: bool) -> int:
         print_json({"operation": operation})
     else:
         why = f" ({operation['errorCode']})" if operation["errorCode"] else ""
+        would = "would be " if operation["dryRun"] else ""
         typer.echo(
             f"{short(str(operation['id']))} {operation['state']}{why}: {operation['total']} found, "
-            f"{operation['changedCount']} changed, {operation['askedCount']} being sent, {operation['leftCount']} left"
+            f"{operation['changedCount']} {would}changed, {operation['askedCount']} being sent, "
+            f"{operation['leftCount']} left"
         )
         for left in operation["results"]["nodes"]:
             typer.echo(f"{short(left['targetId'])} left: {left['because']}", err=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aegate_cli.api.client import API
-from aegate_cli.api.names import find_destination, find_study, id_of, named
+from aegate_cli.api.names import find_destination, find_items, find_study, named
 from aegate_core.errors import InvalidInput
 
 STATES = ("SCHEDULED", "IN_PROGRESS", "RETRY", "HELD", "FAILED", "COMPLETED", "WARNING", "CANCELED")
@@ -53,8 +53,8 @@ def selection_of(api: API, which: Sequence[str], wanted: Filter) -> dict[str, ob
 
     Raises AegateError where nothing was named, or items by themselves and anything else.
     """
-    ids = [found for text in which if (found := id_of(text, "QueueItem")) is not None]
-    if ids and (len(ids) < len(which) or not wanted.is_empty):
+    ids = list(find_items(api, which).values())
+    if ids and (len(ids) < len(set(which)) or not wanted.is_empty):
         raise InvalidInput("expected items such as q17, or studies and a filter, got both: use two commands")
     if not which and wanted.is_empty:
         raise InvalidInput(
@@ -76,9 +76,15 @@ def is_counted(selection: dict[str, object]) -> bool:
 
 
 def _of(studies: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Return the filter on them: each in its own partition, as another may have a study of the same UID."""
     if not studies:
         return {}
+    uids: dict[str, list[str]] = {}
+    for study in studies:
+        uids.setdefault(str(study["partition"]), []).append(str(study["studyInstanceUid"]))
     return {
-        "studyInstanceUid": {"in": [study["studyInstanceUid"] for study in studies]},
-        "partition": {"in": sorted({str(study["partition"]) for study in studies})},
+        "OR": [
+            {"partition": {"eq": partition}, "studyInstanceUid": {"in": found}}
+            for partition, found in uids.items()
+        ]
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -23,8 +24,8 @@ _STYLES = {
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print one JSON document; for a terminal in ASCII, as it would obey some of the other characters."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=sys.stdout.isatty()))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 import uuid
 from enum import StrEnum
 from typing import Annotated, Any
@@ -75,6 +75,7 @@ def find(  # noqa: PLR0913 - a command has the options that people need
     from aegate_cli.api.names import named
     from aegate_cli.api.place import open_api
     from aegate_cli.api.shown import print_json, print_more, print_table
+    from aegate_cli.api.words import words_of
 
     where: dict[str, object] = {}
     if source is not None:
@@ -83,18 +84,13 @@ def find(  # noqa: PLR0913 - a command has the options that people need
         where["modality"] = {"eq": modality.upper()}
     api = open_api(server, token_file, ca, data)
     page = api.pages(
-        "studies", limit, search=_words(search or []), where=where or None, orderBy=_ORDERS[order]
+        "studies", limit, search=words_of(search or []), where=where or None, orderBy=_ORDERS[order]
     )
     if output is Output.JSON:
         print_json(page.nodes)
     else:
         print_table(COLUMNS, (_row(node) for node in page.nodes))
     print_more(page, "studies")
-
-
-def _words(typed: list[str]) -> str | None:
-    """Return what is searched for; - is a line of standard input, which no list of processes shows."""
-    return (sys.stdin.readline().strip() if typed == ["-"] else " ".join(typed)) or None
 
 
 def _row(node: dict[str, Any]) -> tuple[object, ...]:
@@ -147,9 +143,10 @@ def send(  # noqa: PLR0913 - a command has the options that people need
     Example: [bold]aegate study send s4 ct1/A4711 --to workstation --priority 90 --dry-run[/bold]
     """
     from aegate_cli.api.names import find_destination, find_study, short
-    from aegate_cli.api.outcomes import change
     from aegate_cli.api.place import open_api
+    from aegate_cli.api.queue_changes import tell_operation
     from aegate_cli.api.shown import print_json
+    from aegate_cli.api.waiting import wait_for
 
     api = open_api(server, token_file, ca, data)
     destinations = [find_destination(api, name) for name in to]
@@ -160,7 +157,10 @@ def send(  # noqa: PLR0913 - a command has the options that people need
         "priority": priority,
         "dryRun": dry_run,
     }
-    sent = change(api, "send_studies", input=wanted)
+    sent = _sent(api, wanted)
+    if sent["__typename"] == "OperationStarted":
+        ended = wait_for(api, str(sent["operation"]["id"]))
+        raise typer.Exit(tell_operation(ended, as_json=output is Output.JSON))
     if output is Output.JSON:
         print_json({"dryRun": sent["dryRun"], "count": sent["count"], "items": sent["items"]})
         return
@@ -168,3 +168,19 @@ def send(  # noqa: PLR0913 - a command has the options that people need
     typer.echo(f"{sent['count']} queue items {would}made, to {', '.join(d['ae'] for d in destinations)}")
     for item in sent["items"]:
         typer.echo(f"{short(item['id'])}\t{item['state']}\t{item['destinationAe']}")
+
+
+def _sent(api: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what the API answered. Raises AegateError, with the key where nobody knows whether it was done."""
+    from aegate_cli.api.errors import APIUnreachable
+    from aegate_cli.api.outcomes import change
+
+    try:
+        return change(api, "send_studies", input=wanted)
+    except APIUnreachable as error:
+        if wanted["dryRun"]:
+            raise
+        again = shlex.quote(wanted["idempotencyKey"])
+        raise APIUnreachable(
+            f"{error.message}; it may have been done: repeat with --key {again}, which sends it once"
+        ) from error

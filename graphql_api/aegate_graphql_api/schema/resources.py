@@ -178,6 +178,7 @@ class PatientPartition(Node):
     issuer_of_patient_id: str | None = strawberry.field(
         description="Who hands out the patient ids in it, such as MAIN_HOUSE; null: none is given."
     )
+    labels: JSON = strawberry.field(description='Its labels: {"department": "radiology"}.')
     spec: JSON = strawberry.field(
         description="All that is configured of it, as in its manifest; a PatientPartitionSpecInput as it stands."
     )
@@ -337,6 +338,7 @@ def _shared(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "namespace": row["namespace"],
         "name": row["name"],
         "generation": int(row["generation"]),
+        "labels": as_json(row["labels"]),
         "spec": as_json(row["spec"]),
         "conditions": conditions_of(row["conditions"]),
         "source": row["source"],
@@ -368,7 +370,6 @@ def entity_of(row: Mapping[str, Any]) -> ApplicationEntity:
     spec = cast("dict[str, Any]", as_json(row["spec"]))
     return ApplicationEntity(
         **_shared("ApplicationEntity", row),
-        labels=cast("Any", as_json(row["labels"])),
         title=row["title"],
         node=row["node"],
         port=int(row["port"]),
@@ -389,7 +390,6 @@ def route_of(row: Mapping[str, Any]) -> ImageRoute:
     spec = cast("dict[str, Any]", as_json(row["spec"]))
     return ImageRoute(
         **_shared("ImageRoute", row),
-        labels=cast("Any", as_json(row["labels"])),
         enabled=bool(row["enabled"]),
         to=[str(name) for name in spec.get("to", [])],
         level=spec.get("level"),

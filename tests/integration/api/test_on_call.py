@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,20 @@ import pytest
 
 from aegate_cli.__main__ import main
 from aegate_core.resources.manifest_of import to_manifest
+from aegate_core.resources.values import Metadata, PatientPartition, RouteFrom
 from aegate_core.resources.yaml_text import block
 from aegate_core.services.manifests.folder import FolderManifests
+from aegate_core.services.studies import close_due
 from aegate_graphql_api.operating import operate
 from tests import sentinel
-from tests.integration.api.clients import API, writing_to
+from tests.dicom import ct_study
+from tests.integration.api.clients import API, BEFORE, writing_to
+from tests.integration.api.losing import losing
+from tests.integration.api.many_items import copy_item
 from tests.integration.api.serving import rules_of, served_api
 from tests.integration.api.snapshots import snapshot
 from tests.integration.cli.installations import ROUTE, device
-from tests.integration.intake.hospital import HOSPITAL
+from tests.integration.intake.hospital import HOSPITAL, entity, key, route
 
 DOCUMENTS = Path(__file__).parents[3] / "cli/aegate_cli/api/documents"
 PAGE = Path(__file__).parents[3] / "docs/operations/on-call.md"
@@ -57,6 +63,7 @@ class Shell:
 
     api: API
     token: Path
+    port: int
 
     async def type(self, *arguments: str | Path, token: str | None = None, code: int = 0) -> Said:
         """Run a command; its exit code must be ``code``, and its standard error without patient data."""
@@ -80,7 +87,7 @@ async def shell(api: API, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As
     async with served_api(served, manifests=served.manifests) as here:
         monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
         monkeypatch.setenv("AEGATE_TOKEN_FILE", str(tmp_path / "token"))
-        yield Shell(served, tmp_path / "token")
+        yield Shell(served, tmp_path / "token", here.port)
 
 
 async def states(shell: Shell) -> list[tuple[str, str]]:
@@ -129,6 +136,78 @@ async def test_a_filter_changes_nothing_until_somebody_agrees(shell: Shell) -> N
     both = await shell.type("queue", "bump", "q1", "--to", "pacs", code=2)
     assert "expected items such as q17, or studies and a filter, got both" in both.stderr
     assert await snapshot(shell.api.db) == before
+
+
+async def test_studies_with_a_filter_are_none_of_another_partition(shell: Shell) -> None:
+    place = shell.api.place
+    await place.apply(
+        *HOSPITAL,
+        PatientPartition(Metadata(key("other"))),
+        entity("ct2", patient_partition="other"),
+        entity("ws2", patient_partition="other"),
+        route("ct2-to-ws2", ["ws2"], RouteFrom(aes=("ct2",))),
+    )
+    place.receive_all([*ct_study("one", 1), *ct_study("two", 1)], "ct2", BEFORE)
+    await place.index(BEFORE)
+    await place.db.execute("UPDATE indexer_state SET scanned_at = $1", datetime.now(UTC))
+    await close_due(place.db, now=BEFORE + timedelta(minutes=30))
+    (one,) = await shell.shown("study", "find", "--from", "ct1")
+    others = await shell.shown("study", "find", "--from", "ct2")
+    (two,) = [study for study in others if study["studyInstanceUid"] != one["studyInstanceUid"]]
+    assert len(others) == 2
+    held = await shell.type("queue", "hold", one["id"], two["id"], "--state", "scheduled", "--yes")
+    assert held.stdout == "2 found: 2 held\n"
+    left = await place.db.fetch("SELECT partition, unit_uid FROM delivery WHERE state = 'SCHEDULED'")
+    assert ("default/other", one["studyInstanceUid"]) in [(r["partition"], r["unit_uid"]) for r in left]
+    assert len(left) == 2
+
+
+async def test_words_come_from_standard_input_and_an_empty_line_changes_nothing(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item,) = await shell.shown("queue", "list", "--to", "pacs")
+    monkeypatch.setattr(sys, "stdin", StringIO(f"accession:{ACCESSION} ae:ct1\n" * 2 + "\n"))
+    assert [found["id"] for found in await shell.shown("queue", "list", "-")] == [item["id"]]
+    held = await shell.type("queue", "hold", "--search", "-", "--state", "scheduled", "--yes")
+    assert held.stdout == "1 found: 1 held\n"
+    before = await snapshot(shell.api.db)
+    refused = await shell.type("queue", "resume", "--search", "-", "--state", "held", "--yes", code=2)
+    assert "expected words to search for, got none" in refused.stderr
+    assert await snapshot(shell.api.db) == before
+
+
+async def test_what_may_mean_two_things_is_refused_and_an_accession_number_may_look_like_anything(
+    shell: Shell,
+) -> None:
+    (study,) = await shell.shown("study", "find", "--from", "ct1")
+    (item,) = await shell.shown("queue", "list", "--to", "pacs")
+    name = (await shell.type("queue", "list", "--to", "pacs")).stdout.splitlines()[1].split()[0]
+    before = await snapshot(shell.api.db)
+
+    async def renumber(number: str) -> None:
+        await shell.api.db.execute(
+            "UPDATE study SET accession_number = $1 WHERE source_ae = 'default/ct1'", number
+        )
+
+    await renumber(name)
+    for command in (("hold",), ("explain",)):
+        refused = await shell.type("queue", *command, name, code=1)
+        assert f"write {item['id']} for the one, AE/{name} for the other" in refused.stderr
+    for one in ((item["id"], item["id"]), (f"ct1/{name}",)):
+        assert (await shell.type("queue", "hold", *one, "--dry-run")).stdout == "1 found: 1 would be held\n"
+    row = (await shell.type("study", "find", "--from", "ct1")).stdout.splitlines()[1].split()[0]
+    await renumber(row)
+    assert (
+        "is the short form of an id and an accession number"
+        in (await shell.type("study", "send", row, "--to", "ws1", code=1)).stderr
+    )
+    for number in ("q999", "s999", "1.2.34", "1.2.826.0.1.3680043.8.498.1"):
+        await renumber(number)
+        tried = await shell.type("queue", "hold", number, "--dry-run")
+        assert tried.stdout == "1 found: 1 would be held\n"
+    await renumber(study["accessionNumber"])
+    after = await snapshot(shell.api.db)
+    assert after["delivery"] == before["delivery"]
 
 
 async def test_a_destination_is_held_and_let_go_by_its_name(shell: Shell) -> None:
@@ -216,6 +295,18 @@ async def test_an_ae_goes_out_as_a_manifest_and_comes_back(shell: Shell, tmp_pat
     assert "kind: ImageRoute" in written
 
 
+async def test_labels_that_stand_as_in_the_file_are_no_change(shell: Shell, tmp_path: Path) -> None:
+    labelled = (
+        PatientPartition(Metadata(key("main"), labels={"house": "main"})),
+        replace(route("ct-to-ws", ["ws1"]), metadata=Metadata(key("ct-to-ws"), labels={"house": "main"})),
+    )
+    await shell.api.place.apply(*HOSPITAL, *labelled)
+    manifest = tmp_path / "labelled.yaml"
+    manifest.write_text("---\n".join(block(to_manifest(resource), 0) for resource in labelled))
+    same = await shell.type("ae", "apply", "-f", manifest)
+    assert same.stdout == "PatientPartition default/main unchanged\nImageRoute default/ct-to-ws unchanged\n"
+
+
 async def test_what_a_file_leaves_out_stays_until_it_is_pruned(shell: Shell, tmp_path: Path) -> None:
     kept, manifest = tmp_path / "manifests" / "us1.yaml", tmp_path / "us1.yaml"
     kept.write_text(US1)
@@ -266,17 +357,76 @@ async def test_what_git_owns_is_named_and_left_alone(shell: Shell, tmp_path: Pat
 
 
 async def test_a_change_of_many_is_followed_to_its_end(shell: Shell) -> None:
-    begun = await shell.api.ask(
-        "mutation { holdQueueItems(selection: {where: {state: {eq: SCHEDULED}}}, "
-        "guard: {expectedCount: 2, asOperation: true}) { ... on OperationStarted { operation { id } } } }"
-    )
-    assert begun["holdQueueItems"]["operation"]["id"]
-    working = asyncio.create_task(operate(shell.api.db, 1))
-    followed = await shell.type("queue", "wait", "o1")
-    working.cancel()
-    assert followed.stdout == "o1 COMPLETED: 2 found, 2 changed, 0 being sent, 0 left\n"
+    for dry_run in ("true", "false"):
+        begun = await shell.api.ask(
+            "mutation { holdQueueItems(selection: {where: {state: {eq: SCHEDULED}}}, guard: {expectedCount: 2, "
+            f"asOperation: true, dryRun: {dry_run}}}) {{ ... on OperationStarted {{ operation {{ id }} }} }} }}"
+        )
+        assert begun["holdQueueItems"]["operation"]["id"]
+    async with operating(shell), losing(shell.port) as way:
+        way.word, way.losses = b"AegateOperation", 2
+        tried = await shell.type("queue", "wait", "o1", "--server", f"http://127.0.0.1:{way.port}")
+    async with operating(shell):
+        followed = await shell.type("queue", "wait", "o2")
+    assert tried.stdout == "o1 COMPLETED: 2 found, 2 would be changed, 0 being sent, 0 left\n"
+    assert followed.stdout == "o2 COMPLETED: 2 found, 2 changed, 0 being sent, 0 left\n"
     assert await states(shell) == [("default/pacs", "HELD"), ("default/ws1", "HELD")]
     assert "there is no such operation" in (await shell.type("queue", "wait", "o77", code=1)).stderr
+
+
+@asynccontextmanager
+async def operating(shell: Shell) -> AsyncIterator[None]:
+    """Carry on with what goes on by itself, as the API's process does."""
+    working = asyncio.create_task(operate(shell.api.db, 1))
+    try:
+        yield
+    finally:
+        working.cancel()
+
+
+async def test_more_than_a_dry_run_tries_at_once_are_counted_all_the_same(shell: Shell) -> None:
+    await copy_item(shell.api.db, 5_000)
+    refused = await shell.type("queue", "hold", "--to", "pacs", code=2)
+    assert "the filter finds 5001 items and nobody can be asked: give --expect 5001" in refused.stderr
+    begun = await shell.type("queue", "hold", "--to", "pacs", "--dry-run", "--no-wait")
+    assert re.fullmatch(r"5001 found: begun as (o\d+); `aegate queue wait \1` follows it\n", begun.stdout)
+    ended = await shell.api.db.fetch("SELECT state FROM operation ORDER BY id")
+    assert [row["state"] for row in ended] == ["CANCELED", "SCHEDULED"]
+    assert await shell.api.place.count("delivery", "state <> 'SCHEDULED'") == 0
+
+
+async def test_more_than_are_sent_at_once_are_followed_to_their_end(shell: Shell) -> None:
+    (study, *_) = await shell.shown("study", "find", "--from", "ct1")
+    wanted = [study["id"]] * 26, ["--to", "ws1"] * 20
+    async with operating(shell):
+        sent = await shell.type("study", "send", *wanted[0], *wanted[1])
+    assert sent.stdout == "o1 COMPLETED: 1 found, 1 changed, 0 being sent, 0 left\n"
+    assert await states(shell) == [("default/pacs", "SCHEDULED"), *[("default/ws1", "SCHEDULED")] * 2]
+
+
+async def test_what_was_sent_without_an_answer_is_sent_once_when_it_is_repeated_as_told(shell: Shell) -> None:
+    async with losing(shell.port) as way:
+        way.word, way.losses = b"sendStudies", 1
+        send = (
+            "study",
+            "send",
+            f"ct1/{ACCESSION}",
+            "--to",
+            "ws1",
+            "--server",
+            f"http://127.0.0.1:{way.port}",
+        )
+        lost = await shell.type(*send, code=3)
+        told = re.search(
+            r"it may have been done: repeat with --key ([0-9a-f-]{36}), which sends", lost.stderr
+        )
+        assert told
+        again = await shell.type(*send, "--key", told[1])
+        assert again.stdout.startswith("1 queue items made, to default/ws1\n")
+        way.losses = 1
+        tried = await shell.type(*send, "--dry-run", code=3)
+    assert "--key" not in tried.stderr
+    assert await shell.api.place.count("delivery", "requested_by = 'person:both'") == 1
 
 
 async def test_the_page_for_people_on_call_does_what_it_shows(shell: Shell, tmp_path: Path) -> None:
@@ -312,5 +462,5 @@ async def test_an_api_of_trusted_documents_takes_the_commands_once_it_has_theirs
     for folder, code in ((laid_down, 1), (DOCUMENTS, 0)):
         async with served_api(api, rules=rules_of(api, documents=folder, only_trusted=True)) as here:
             monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
-            said = await Shell(api, token).type("queue", "list", code=code)
+            said = await Shell(api, token, here.port).type("queue", "list", code=code)
         assert ("lay down the documents of this command" in said.stderr) == bool(code)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import graphql
@@ -17,9 +16,12 @@ from aegate_cli.api.errors import APIError, APIForbidden, APIUnreachable
 from aegate_cli.api.names import id_of, name_of, named, short
 from aegate_cli.api.outcomes import problem_of
 from aegate_cli.api.place import open_api
-from aegate_cli.api.shown import printable
+from aegate_cli.api.shown import print_json, printable
+from aegate_cli.api.waiting import wait_for
+from aegate_cli.api.words import words_of
 from aegate_core.errors import AegateError, InvalidInput
 from aegate_graphql_api.global_ids import decode_id, encode_id
+from tests.unit.cli.answering import answering
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = ROOT / "cli/aegate_cli/api/documents"
@@ -37,32 +39,6 @@ def test_every_document_is_one_that_the_api_answers(name: str) -> None:
     assert operation.name.value.startswith("Aegate")
 
 
-@contextmanager
-def answering(status: int, body: str, **headers: str) -> Iterator[tuple[str, list[str]]]:
-    """Answer every POST with this, and keep the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(self.path)
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        do_GET = do_POST
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/graphql", asked
-        server.shutdown()
-
-
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
@@ -74,13 +50,16 @@ def answering(status: int, body: str, **headers: str) -> Iterator[tuple[str, lis
     ],
 )
 def test_what_is_no_answer_of_the_api_is_said_to_be_none(status: int, body: str, said: str) -> None:
-    with answering(status, body) as (url, _), pytest.raises(APIUnreachable) as raised:
+    with answering(status, body) as (url, _, _), pytest.raises(APIUnreachable) as raised:
         API(url, "t").ask("destinations", where={}, first=1)
     assert said in raised.value.message
 
 
 def test_a_token_follows_no_redirect_and_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(200, "{}") as (elsewhere, heard), answering(307, "", Location=elsewhere) as (url, asked):
+    with (
+        answering(200, "{}") as (elsewhere, heard, _),
+        answering(307, "", Location=elsewhere) as (url, asked, _),
+    ):
         monkeypatch.setenv("http_proxy", elsewhere)
         with pytest.raises(APIUnreachable, match="got status 307"):
             API(url, "t").ask("operation", id="x")
@@ -101,9 +80,22 @@ def test_a_token_follows_no_redirect_and_no_proxy(monkeypatch: pytest.MonkeyPatc
 )
 def test_each_code_of_the_api_has_its_kind(code: str, kind: type[AegateError], exit_code: int | None) -> None:
     body = json.dumps({"data": None, "errors": [{"message": "no: do this", "extensions": {"code": code}}]})
-    with answering(200, body) as (url, _), pytest.raises(kind, match="^no: do this") as raised:
+    with answering(200, body) as (url, _, _), pytest.raises(kind, match="^no: do this") as raised:
         API(url, "t").ask("operation", id="x")
     assert getattr(raised.value, "exit_code", None) == exit_code
+
+
+def test_an_operation_whose_api_stays_away_is_left_to_itself() -> None:
+    error = {"message": "ask later", "extensions": {"code": "RATE_LIMITED", "retryAfterSeconds": 61}}
+    operation = encode_id("Operation", 2)
+    with answering(429, json.dumps({"errors": [error]})) as (url, asked, _):
+        with pytest.raises(
+            APIUnreachable, match="ask later; it goes on by itself; `aegate queue wait o2` follows it"
+        ):
+            wait_for(API(url, "t"), operation)
+        assert asked == ["/graphql"]
+    with pytest.raises(APIUnreachable, match="got no answer .+; it goes on by itself"):
+        wait_for(API(url, "t"), operation, patience_s=0.6)
 
 
 @pytest.mark.parametrize(
@@ -172,3 +164,29 @@ def test_who_owns_a_resource_is_told_with_the_way_out() -> None:
 
 def test_nothing_that_a_header_holds_moves_the_terminal() -> None:
     assert printable("A\x1b]0;x\x07\u202e\nB") == "A?]0;x???B"
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [(Terminal, r"\u00c4\u009b2J\u202e"), (StringIO, "Ä\x9b2J\u202e")]
+)
+def test_json_on_a_terminal_is_ascii_and_the_same(kind: type[StringIO], shown: str) -> None:
+    with redirect_stdout(kind()) as stdout:
+        print_json({"description": "Ä\x9b2J\u202e"})
+    assert shown in stdout.getvalue()
+    assert json.loads(stdout.getvalue()) == {"description": "Ä\x9b2J\u202e"}
+
+
+def test_words_are_typed_or_a_line_of_standard_input_and_never_none_by_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", StringIO("  miller ann \nmore\n\n"))
+    assert (words_of([]), words_of(["miller", "-"]), words_of(["-"])) == (None, "miller -", "miller ann")
+    assert words_of(["-"]) == "more"
+    for typed in (["-"], ["-"], [""], [" ", ""]):
+        with pytest.raises(InvalidInput, match="expected words to search for, got none"):
+            words_of(typed)
