@@ -49,7 +49,8 @@ function ended(error: unknown): Refused {
   const reason = String((error as { reason?: unknown }).reason ?? '');
   const said = /^([A-Z_]+): (.*)/.exec(reason);
   if (said?.[1]) return new Refused(said[1], said[2] ?? reason);
-  return new Refused('UNAVAILABLE', code ? `the connection was closed: ${code} ${reason}` : 'the server is not reached');
+  if (code) return new Refused('UNAVAILABLE', `the connection was closed: ${code} ${reason}`);
+  return new Refused('UNAVAILABLE', error instanceof Error ? error.message : 'the server is not reached');
 }
 
 /** The cursor of a message whose operation asks for one. */
