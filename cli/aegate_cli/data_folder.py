@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import pwd
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +42,13 @@ def default_data_folder(environ: dict[str, str] | os._Environ[str] = os.environ)
     """Return ``$XDG_DATA_HOME/aegate``: the same from every working directory, so that images never seem to vanish."""
     base = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "aegate"
+
+
+def data_option(folder: DataFolder) -> str:
+    """Return what a hint says after a command, for it to find this folder; nothing where that is the default one."""
+    return (
+        "" if folder.root == default_data_folder().absolute() else f" --data {shlex.quote(str(folder.root))}"
+    )
 
 
 def open_data_folder(given: Path | None) -> DataFolder:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from aegate_cli.api.place import Address
-from aegate_cli.data_folder import hold_data_folder
+from aegate_cli.data_folder import data_option, hold_data_folder
 from aegate_cli.first_token import ensure_token
 from aegate_cli.installation import Installation, standing_processes
 from aegate_cli.interrupts import Interrupts
@@ -183,9 +183,10 @@ def address_of(installation: Installation) -> Address:
 def announcement(installation: Installation, health_port: int) -> str:
     """Return what somebody who just started it wants to know."""
     scheme = "https" if installation.way_in else "http"
+    token = f"aegate token create NAME{data_option(installation.data)}"
     lines = [
         f"DICOM   {installation.dicom} as {installation.title}; AEs with a listener.port have their own",
-        f"GraphQL {scheme}://{installation.http}/graphql (in a browser /graphiql; `aegate token create` makes tokens)",
+        f"GraphQL {scheme}://{installation.http}/graphql (in a browser /graphiql; `{token}` makes tokens)",
         f"Health  http://127.0.0.1:{health_port}/readyz, metrics at /metrics; the same on each process's health port",
         f"Data    {installation.data.root}",
     ]

@@ -10,12 +10,14 @@ import json
 import os
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 CHANGES = """query($after: String) { changes(first: 100, after: $after) {
   nodes { at kind action objectId state partition } pageInfo { endCursor hasNextPage } latestCursor } }"""
 LOOK_EVERY_S = 1.0
+BUSY = (429, 502, 503, 504)
 
 
 class Expired(Exception):
@@ -23,16 +25,29 @@ class Expired(Exception):
 
 
 def ask(url: str, token: str, after: str | None) -> dict:
-    """Return the next page of changes."""
+    """Return the next page of changes. Raises OSError where it helps to try again, and ends where it does not."""
     body = json.dumps({"query": CHANGES, "variables": {"after": after}}).encode()
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as response:
-        answer = json.load(response)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as response:
+            answer = json.load(response)
+    except urllib.error.HTTPError as error:
+        if error.code in BUSY:
+            raise
+        answer = refusal(error)
     for error in answer.get("errors", []):
         if error["extensions"]["code"] == "CURSOR_EXPIRED":
             raise Expired(error["message"])
         raise SystemExit(f"the API refused: {error['message']}")
     return answer["data"]["changes"]
+
+
+def refusal(error: urllib.error.HTTPError) -> dict:
+    """Return what the API says beside another status than 200, such as 401 for a token that is not valid."""
+    try:
+        return json.load(error)
+    except ValueError:  # a proxy answered, not the API
+        raise SystemExit(f"refused: {error}") from error
 
 
 def handle(change: dict) -> None:

@@ -1,5 +1,6 @@
-// Types of the operations in src, from the schema that is committed beside the API. In a project of your own, fetch
-// schema.graphql of the version that you talk to, or let `schema` be the URL of your server.
+// Types of the operations in src, from the schema that is committed beside the API. In a project of your own that path
+// leads nowhere: name schema.graphql of the version that you talk to, here or in AEGATE_SCHEMA. The URL of your server
+// needs a token beside it: schema: [{ 'https://aegate.example/graphql': { headers: { Authorization: 'Bearer …' } } }].
 import type { CodegenConfig } from '@graphql-codegen/cli';
 
 const config: CodegenConfig = {

@@ -196,6 +196,12 @@ def _ensure_descriptor() -> None:
         ) from error
 
 
+def not_connected(entity: ApplicationEntity) -> str:
+    """Return what is said of a peer that no connection came to."""
+    kind = "TLS_OR_CONNECT" if entity.push.tls else "CONNECT"
+    return f"{kind}: {entity.node}:{entity.port} refused the connection or did not answer"
+
+
 def _why_not(assoc: Association, entity: ApplicationEntity, *, connected: bool) -> PeerError:
     answer = assoc.acceptor.primitive
     if assoc.is_rejected and answer is not None and answer.result is not None:
@@ -204,8 +210,7 @@ def _why_not(assoc: Association, entity: ApplicationEntity, *, connected: bool) 
             f"REJECTED: {entity.title} answered A-ASSOCIATE-RJ {triple}", judge_rejection(answer.result)
         )
     if not connected:
-        kind = "TLS_OR_CONNECT" if entity.push.tls else "CONNECT"
-        return NoAssociation(f"{kind}: {entity.node}:{entity.port} refused the connection or did not answer")
+        return NoAssociation(not_connected(entity))
     if answer is not None and answer.result == 0:
         if not _tells_of_contexts(assoc):
             return NoAssociation(

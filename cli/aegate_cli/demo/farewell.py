@@ -35,7 +35,8 @@ It stays up until Ctrl-C.
   GraphiQL  {http}/graphiql
   Health    {health}/readyz   Metrics {health}/metrics
   Token     {token}
-            in GraphiQL under Headers: {{"Authorization": "Bearer {token}"}}
+            in GraphiQL: enter it at the top
+  Queue     .venv/bin/aegate queue list --data {scene.data}
   Log       {scene.log}
 
 Three things to try

@@ -126,6 +126,10 @@ class _Play:
             self._conclude(modalities, rows)
             if self._options.stay:
                 await self._stay(api, token)
+            else:
+                self._say(
+                    "to keep it up at the end, with a token and three things to try: .venv/bin/aegate demo --stay"
+                )
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started

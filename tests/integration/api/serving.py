@@ -53,11 +53,13 @@ async def served_api(
     authenticator: Authenticator | None = None,
     rules: Rules | None = None,
     manifests: Manifests | None = None,
+    *,
+    port: int = 0,
 ) -> AsyncIterator[Served]:
-    """Serve the API's application with uvicorn, as the process does."""
+    """Serve the API's application with uvicorn, as the process does; on any free port unless one is given."""
     authenticator = authenticator or LocalTokens(api.tokens)
     live = Live(api.db, authenticator, rules or rules_of(api), limits)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         server = uvicorn.Server(
             server_config(create_app(api.db, authenticator, live=live, manifests=manifests), 2, live)
         )

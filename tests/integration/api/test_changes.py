@@ -155,3 +155,19 @@ async def test_example_goes_on_where_it_was_killed(served: Served, tmp_path: Pat
 
 async def kept(file: Path, cursor: str) -> None:
     await eventually_async(lambda: file.exists() and file.read_text() == cursor, what="the cursor is kept")
+
+
+async def test_example_ends_where_its_token_is_not_valid(served: Served, tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        EXAMPLE,
+        served.http,
+        tmp_path / "follow.cursor",
+        env={**os.environ, "AEGATE_TOKEN": "wrong"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await child.communicate()
+    assert child.returncode == 1
+    assert out.decode().startswith("the API refused: ")
+    assert not (tmp_path / "follow.cursor").exists()

@@ -15,7 +15,7 @@ from aegate_graphql_api.documents import TrustedDocuments
 from aegate_graphql_api.policy import Policy
 from tests import sentinel
 from tests.integration.api.clients import API
-from tests.integration.api.serving import Served
+from tests.integration.api.serving import Served, served_api
 from tests.integration.nodejs.program import node, path_of
 
 ROOT = Path(__file__).parents[3]
@@ -102,6 +102,28 @@ async def test_an_error_keeps_its_code(program: Path, served: Served) -> None:
     code, [told] = await run(program, served, "find", "nofield:CT")
     assert code == 1
     assert told.startswith("BAD_SEARCH: ")
+
+
+async def test_a_watcher_with_a_wrong_token_is_told_so(program: Path, served: Served) -> None:
+    assert await run(program, served, "watch", "1", token="wrong") == (
+        1,
+        ["UNAUTHENTICATED: the token is not valid (unknown, expired or revoked): ask for another"],
+    )
+
+
+async def test_it_goes_on_at_its_cursor_when_the_server_comes_back(program: Path, api: API) -> None:
+    [first, second] = (await api.ask(ITEMS))["queueItems"]["nodes"]
+    hold = "mutation($id: ID!) { holdQueueItems(selection: {ids: [$id]}) { __typename } }"
+    async with served_api(api) as served:
+        child = await start(program, served, "watch", "3")
+        assert child.stdout is not None
+        assert (await child.stdout.readline()).startswith(b"now: ")
+    await api.ask(hold, id=first["id"])
+    async with served_api(api, port=served.port):
+        assert (await child.stdout.readline()).decode() == f"then: {first['destinationAe']} HELD\n"
+        await api.ask(hold, id=second["id"])
+        assert (await child.stdout.readline()).decode() == f"then: {second['destinationAe']} HELD\n"
+        assert await child.wait() == 0
 
 
 async def test_it_watches(program: Path, api: API, served: Served) -> None:

@@ -20,6 +20,7 @@ def test_the_demo_ends_well(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert "PACS: 121 of 121 instances are there, byte for byte as sent" in result.stdout
     assert "WS_READ_1: 120 of 120 instances are there, byte for byte as sent" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("aegate demo --stay")
     assert list(tmp_path.glob("aegate-demo-*")) == []
 
 
@@ -42,6 +43,9 @@ def test_a_terminals_ctrl_c_stops_the_demo_once_however_often_it_arrives(tmp_pat
     environ = {"TMPDIR": str(tmp_path)}
     with process([*AEGATE, "demo", "--stay"], log=log, environ=environ, stop_s=60) as child:
         eventually(lambda: "It stays up until Ctrl-C" in log.read_text(), deadline_s=150)
+        (data,) = re.findall(r"aegate queue list --data (\S+)", log.read_text())
+        listed = aegate("queue", "list", "--data", data, timeout_s=60)
+        assert listed.returncode == 0, listed.stderr
         (events,) = tmp_path.glob("aegate-demo-*/aegate.log")
         kept = tmp_path / "kept.log"
         kept.hardlink_to(events)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,12 +14,14 @@ from pydicom.dataset import Dataset
 from aegate_core.database import Database, open_database
 from aegate_core.resources.locations import read_locations
 from aegate_core.resources.validation import validate_manifests
+from aegate_core.resources.values import ApplicationEntity, Resource
 from aegate_core.services.entities import apply_configuration
 from aegate_core.services.locations import import_locations
 from aegate_core.services.manifests.folder import FolderManifests
 from aegate_core.services.studies import close_due
 from aegate_core.stores.queue.verifying import finish, take
 from aegate_graphql_api.tokens import create_token
+from aegate_scu.peer import not_connected
 from tests.dicom import Instance, ct, mr, us
 from tests.integration.api.clients import connect
 from tests.integration.api.serving import Served, served_api
@@ -42,7 +44,7 @@ async def hospital(database_url: str, root: Path) -> AsyncIterator[tuple[Served,
             resources = validate_manifests([str(folder)]).resources
             await import_locations(db, read_locations(folder / "locations.csv").locations)
             await apply_configuration(db, resources, now=datetime.now(UTC))
-            await fill(place)
+            await fill(place, resources)
             api = connect(place, root)
             ann = create_token(api.tokens, "ann", ["DICOM_QUEUE", "AE_EDITOR"])
             manifests = FolderManifests(folder, db)
@@ -67,10 +69,12 @@ async def work(db: Database) -> bool:
     return False
 
 
-async def fill(place: Place) -> None:
+async def fill(place: Place, resources: Iterable[Resource]) -> None:
     """Receive a CT, an ultrasound image and an MR of three people, all complete; the workstation is switched off."""
     now = datetime.now(UTC)
     begin = now - timedelta(minutes=30)
+    entities = [r for r in resources if isinstance(r, ApplicationEntity)]
+    workstation = next(entity for entity in entities if entity.key.name == "ws-read-1")
     for number in (1, 2, 3):
         place.receive(_ct(number), "ct-er", begin)
     place.receive(_us(), "us-cardio", begin)
@@ -83,9 +87,10 @@ async def fill(place: Place) -> None:
     )
     await place.db.execute(
         "UPDATE destination SET breaker = 'OPEN', breaker_since = $1, failures_in_row = 3, next_probe_at = $2, "
-        "last_error = 'no connection to 127.0.0.1:11114: connection refused' WHERE ae = 'default/ws-read-1'",
+        "last_error = $3 WHERE ae = 'default/ws-read-1'",
         begin,
         now + timedelta(minutes=5),
+        not_connected(workstation),
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aegate_cli.data_folder import default_data_folder, hold_data_folder, storage_error
+from aegate_cli.data_folder import data_option, default_data_folder, hold_data_folder, storage_error
 from aegate_core.errors import Conflict, SchemaMismatch, StorageError, StorageFull
+from aegate_core.settings import data_folder
 
 
 def test_it_is_made_for_its_owner_alone_and_can_be_opened_again(tmp_path: Path) -> None:
@@ -102,3 +103,10 @@ def test_what_the_system_says_is_translated(number: int, kind: type[StorageError
 def test_the_default_is_the_same_from_everywhere() -> None:
     assert default_data_folder({"XDG_DATA_HOME": "/x"}) == Path("/x/aegate")
     assert default_data_folder({}) == Path.home() / ".local" / "share" / "aegate"
+
+
+def test_hints_name_a_folder_that_is_not_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/x")
+    assert data_option(data_folder({}, Path("/x/aegate"))) == ""
+    assert data_option(data_folder({}, Path("/srv/aegate"))) == " --data /srv/aegate"
+    assert data_option(data_folder({}, Path("/srv/my aegate"))) == " --data '/srv/my aegate'"
