@@ -328,7 +328,7 @@ def test_every_alert_leads_to_its_page(helm: Path, given: tuple[str, ...], base:
     rendered = objects(render(helm, *sets(*GIVEN, "monitoring.prometheusRule.enabled=true", *given)))
     (made,) = (one for one in rendered if one["kind"] == "PrometheusRule")
     rules = [rule for group in made["spec"]["groups"] for rule in group["rules"]]
-    assert len(rules) == 15
+    assert len(rules) == 17
     for rule in rules:
         assert rule["annotations"]["runbook_url"] == f"{base}/{rule['alert']}.md"
         assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}
