@@ -7,6 +7,8 @@ both cases the whole wish goes as one merge patch, which takes fields from every
 
 from __future__ import annotations
 
+import asyncio
+import random
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -36,8 +38,11 @@ from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, IMAGE_ROUTE, PA
 from aegate_core.stores.index.projections import Projection, project
 
 MANAGER = "aegate-api"
-ATTEMPTS = 5
+ATTEMPTS = 10
 """How often a write is tried whose object changed since it was read, such as by a new status."""
+PAUSE_S = 0.02
+LONGEST_PAUSE_S = 0.25
+"""Before another attempt: several who change one object at once would else meet again and again."""
 KINDS = {kind.name: kind for kind in (APPLICATION_ENTITY, IMAGE_ROUTE, PATIENT_PARTITION)}
 _OWNER = re.compile(r'conflict with "([^"]*)"')
 _OUR_NOTE: Path = ("metadata", "annotations", REQUESTED_BY)
@@ -89,6 +94,7 @@ class ClusterManifests:
                         "try again",
                         current=projection_of(live),
                     ) from error
+                await _pause(attempt)
             except ClusterError as error:
                 raise as_invalid(error) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -111,6 +117,7 @@ class ClusterManifests:
             except ClusterConflict:
                 if attempt == ATTEMPTS:
                     raise
+                await _pause(attempt)
                 continue
             except ClusterNotFound as error:
                 raise _absent(wish.ref) from error
@@ -214,6 +221,10 @@ def _held(live: Manifest, taken: list[Path], owned: list[Owned]) -> list[Owned]:
         if paths:
             found.append(Owned(owner.manager, owner.operation, paths))
     return found
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE_S, PAUSE_S * 2.0**attempt)))
 
 
 def _with_ourselves(error: ClusterConflict) -> bool:
