@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from aegate_core.stores.spool import count_left_over
 from tests.integration.waiting import eventually
 from tests.proofs.command import add_seed, begin, finish, parser_of
 from tests.proofs.judges import is_drained, received, verdicts
@@ -99,7 +100,17 @@ def drained(here: Stage, modalities: Sequence[Modality]) -> dict[str, str]:
     for modality in modalities:
         modality.join(DRAIN_S)
     eventually(lambda: is_drained(here), deadline_s=DRAIN_S, what="everything is drained")
+    _until_swept(here)
     return {uid: digest for m in modalities for uid, digest in m.acknowledged.items()}
+
+
+def _until_swept(here: Stage) -> None:
+    """Return when dead listeners' parts are gone: an indexer sweeps as it starts, and then minutes later."""
+    spool = here.data / "spool"
+    if count_left_over(spool):
+        assert "indexer" in here.names(), "it runs once all is ready"
+        here.kill("indexer")
+        eventually(lambda: count_left_over(spool) == 0, deadline_s=DRAIN_S, what="the indexer has swept")
 
 
 def acknowledged(modalities: list[Modality]) -> int:

@@ -10,7 +10,6 @@ from string import ascii_uppercase
 from typing import Protocol
 
 from aegate_core.database import open_database
-from aegate_core.stores.spool import sweep
 from tests.integration.cli.installations import aegate
 from tests.integration.scu.clinic import data_digest
 from tests.proofs.stage import Stage
@@ -73,8 +72,6 @@ def _at_receiver(stage: Judged, ae: str, folder: Path, acknowledged: Mapping[str
 
 
 def _files_left(stage: Judged) -> list[str]:
-    # What a killed listener left unacknowledged goes with the next sweep, minutes later: here it comes now.
-    sweep(stage.data / "spool")
     left = [
         p for p in stage.data.glob("spool/**/*") if p.is_file() and p.suffix in (".dcm", ".part", ".json")
     ]
