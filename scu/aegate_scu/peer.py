@@ -167,7 +167,7 @@ def _call(
         connected.append(True)
         storing.prepare_socket(event.assoc, times.dimse_response_s)
 
-    return ae.associate(
+    assoc = ae.associate(
         address,
         entity.port,
         contexts=[build_context(c.sop_class, [c.transfer_syntax]) for c in contexts],
@@ -175,6 +175,8 @@ def _call(
         tls_args=(peer.tls, name) if peer.tls else None,
         evt_handlers=[(evt.EVT_CONN_OPEN, prepare)],
     )
+    storing.hear_rejection(assoc)
+    return assoc
 
 
 def _addresses(entity: ApplicationEntity) -> list[str]:

@@ -212,6 +212,7 @@ def _associate(remote: Remote, contexts: Sequence[tuple[str, str]]) -> Associati
         max_pdu=0,
         evt_handlers=[(evt.EVT_CONN_OPEN, prepare), (evt.EVT_ACSE_RECV, _note_rejection(heard))],
     )
+    storing.hear_rejection(association)
     if association.is_established and storing.takes_data(association):
         return association
     if not association.is_established:

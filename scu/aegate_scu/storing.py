@@ -17,7 +17,7 @@ from typing import Any
 from pynetdicom import _config
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
-from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
+from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, P_DATA
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
 
 from aegate_scu import reactor
@@ -47,6 +47,9 @@ _DATA_TRANSFER = "Sta6"
 _WITHOUT_ANSWER = ("Sta8", "Sta13")
 """States in which no answer may come any more (PS3.8 9.2): the peer has asked for release, or it is over."""
 
+_REJECTIONS = (1, 2)
+"""Results that are no acceptance: permanent, transient."""
+
 _ECHO_ID = 1
 
 _LEAVE_S = 2.0
@@ -57,6 +60,20 @@ def takes_data(association: Any) -> bool:
     """Whether the peer says which PDUs it takes, as it must (PS3.7 D.3.3.1), and they can hold anything."""
     longest = association.dimse.maximum_pdu_size
     return longest is not None and (longest == 0 or longest >= LEAST_PDU_BYTES)
+
+
+def hear_rejection(association: Any) -> None:
+    """Note an A-ASSOCIATE-RJ (PS3.8 9.3.4) that pynetdicom did not look at: call it when ``associate`` has returned.
+
+    pynetdicom asks whether the connection stands after it could have ended again; to a thread that runs late, a peer
+    that rejects at once is then one that does not answer.
+    """
+    if association.is_established or association.acceptor.primitive is not None:
+        return
+    primitive = association.dul.receive_pdu(wait=False)
+    if isinstance(primitive, A_ASSOCIATE) and primitive.result in _REJECTIONS:
+        association.acceptor.primitive = primitive
+        association.is_rejected, association.is_aborted = True, False
 
 
 def prepare_socket(association: Any, timeout_s: float) -> None:

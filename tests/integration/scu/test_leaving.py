@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from pynetdicom.transport import AssociationSocket
 
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import PeerError
@@ -18,6 +20,7 @@ from aegate_scu.send import Remote, echo
 from tests.integration.scp.wires import item
 from tests.integration.scu.clinic import entity
 from tests.integration.scu.raw_peer import pdu
+from tests.integration.waiting import eventually
 
 
 def as_worker(port: int) -> None:
@@ -101,6 +104,35 @@ def test_connection_without_an_association_is_closed(call: Callable[[int], None]
         with pytest.raises(PeerError) as refusal:
             call(port)
         assert closed.wait(10), f"the connection stays open after {refusal.value.message}"
+
+
+class Late(threading.Event):
+    """What says that the connection stands, to a thread that a busy machine lets run only when it has ended again."""
+
+    def __init__(self, connection: AssociationSocket) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def wait(self, timeout: float | None = None) -> bool:
+        super().wait(timeout)
+        return eventually(lambda: not self._connection._is_connected, deadline_s=10)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"), [(as_worker, r"REJECTED: .*\(2,3,2\)"), (by_hand, "try again later")]
+)
+def test_rejection_is_heard_also_by_who_looks_up_late(
+    call: Callable[[int], None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = AssociationSocket.__init__
+
+    def make(self: AssociationSocket, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        self._ready = Late(self)
+
+    monkeypatch.setattr(AssociationSocket, "__init__", make)
+    with answering(pdu(3, bytes((0, 2, 3, 2)))) as (port, _), pytest.raises(PeerError, match=said):
+        call(port)
 
 
 @pytest.mark.parametrize("call", [as_worker, by_hand])
