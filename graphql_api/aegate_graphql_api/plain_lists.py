@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from graphql import (
     GraphQLLeafType,
@@ -46,6 +46,15 @@ class Unusual(Exception):
 
 class PlainListExecutor(StrawberryGraphQLCoreExecutionContext):
     """graphql-core's executor with a shorter way for plain lists."""
+
+    def build_per_event_executor(self, payload: Any) -> PlainListExecutor:
+        """Return the executor of one event of a subscription.
+
+        graphql-core's holds for all events what it has collected for each, until the subscription ends: 2 kB a message.
+        """
+        executor = cast("PlainListExecutor", super().build_per_event_executor(payload))
+        executor._relevant_sub_fields = {}
+        return executor
 
     def complete_iterable_value(  # noqa: PLR0913 - as graphql-core has it
         self,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 import strawberry
+from graphql.execution.collect_fields import CollectedFields
 from graphql.execution.executor import Executor
 from hypothesis import given
 from hypothesis import strategies as st
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.execution import PreExecutionError
 
 from aegate_core.database import Database
 from aegate_graphql_api.context import Context
@@ -251,3 +255,33 @@ def test_it_is_made_for_the_executor_that_it_extends() -> None:
         except Unusual:
             continue
         raise AssertionError(f"{wrong} was read")
+
+
+@strawberry.type
+class Endless:
+    @strawberry.subscription
+    async def told(self) -> AsyncIterator[list[Thing]]:
+        while True:
+            yield [thing()]
+
+
+async def test_stream_holds_no_more_after_many_messages_than_after_a_few() -> None:
+    schema = strawberry.Schema(
+        Query,
+        subscription=Endless,
+        execution_context_class=PlainListExecutor,
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
+    context = Context(cast(Database, None), Caller("anyone", frozenset()), NOW)
+    stream = await schema.subscribe(
+        "subscription { told { id leaves { text } resolved } }", context_value=context
+    )
+    assert not isinstance(stream, PreExecutionError)
+    held = []
+    for _ in range(3):
+        for _ in range(50):
+            assert (await anext(stream)).errors is None
+        gc.collect()
+        held.append(sum(type(o) is CollectedFields for o in gc.get_objects()))
+    await stream.aclose()
+    assert held[2] <= held[0]
