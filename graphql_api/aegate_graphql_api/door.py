@@ -1,8 +1,8 @@
 """How much one caller may ask for: a bucket of cost that fills up again, and so many operations at the same time.
 
-The surprise: what is refused is paid for by the time that it took, and a caller or address without credit is answered
-late. So somebody who sends nothing but rubbish over a hundred connections takes a small part of the process, and
-whoever asks properly hardly notices.
+The surprise: what is refused is paid for by the time that it took, a caller's new documents are judged with pauses
+between, and a caller or address without credit is answered late. So somebody who sends nothing but rubbish over a
+hundred connections takes a small part of the process, and whoever asks properly hardly notices.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ WASTE_MS = 50
 """Milliseconds a second of parsing and judging new documents that a caller's whole rate pays for."""
 MOST_WASTE_MS = 20
 """Of one document: none that the limits let through takes longer, and a pause of the process is nobody's fault."""
+TURN = 4
+"""How many times as long as judging a document took does its caller's next one wait: others are served meanwhile."""
 REFUSALS_A_SECOND = 20
 """Of one address, before they come late."""
 LATE_S = 1.0
@@ -87,6 +89,7 @@ class Door:
         self._rate = policy.rate
         self._at_once = policy.at_once
         self._buckets = Buckets(policy.rate, policy.rate * BURST_S) if policy.rate else None
+        self._turns = Buckets(1 / TURN, 0)
         self._inside: Counter[str] = Counter()
 
     @contextmanager
@@ -109,6 +112,11 @@ class Door:
             if not self._inside[caller]:
                 del self._inside[caller]
 
+    async def wait_for_turn(self, caller: str) -> None:
+        """Return when the caller's last document is judged and others had their time: not several in a row."""
+        while (wait_s := self._turns.seconds_until_credit(caller, time.monotonic())) > 0:  # noqa: ASYNC110 - time gives it
+            await asyncio.sleep(wait_s)
+
     def check_again(self, caller: str) -> None:
         """Raise Refusal 429 where others of ``caller`` used up its credit since this one was let in."""
         self._refuse_without_credit(caller)
@@ -124,9 +132,12 @@ class Door:
         The first millisecond of ``guard_s`` is in the least price: documents that are known take less.
         """
         if self._buckets is not None:
-            waste = min(max(0.0, guard_s * 1000 - 1), MOST_WASTE_MS) * self._rate / WASTE_MS
+            now = time.monotonic()
+            waste_ms = min(max(0.0, guard_s * 1000 - 1), MOST_WASTE_MS)
+            if waste_ms:
+                self._turns.take(caller, waste_ms / 1000, now)
             least = self._rate / (MISTAKES_A_SECOND if cost is None else OPERATIONS_A_SECOND)
-            self._buckets.take(caller, max(least, cost or 0) + waste, time.monotonic())
+            self._buckets.take(caller, max(least, cost or 0) + waste_ms * self._rate / WASTE_MS, now)
 
     async def charge_message(self, caller: str, cost_of_row: int) -> None:
         """Take the price of a message of one row, as soon as the caller has any credit. What comes meanwhile waits."""

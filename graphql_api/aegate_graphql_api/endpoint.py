@@ -116,6 +116,7 @@ class GraphQLEndpoint:
             caller = await self.caller_of(request)
             with self._door.admitted(caller.name):
                 body = await read_body(request, self._policy.body_s)
+                await self._door.wait_for_turn(caller.name)
                 self._door.check_again(caller.name)
                 self._door.charge_body(caller.name, len(body))
                 operation = self._rules.operation_of(parsed_body(body))

@@ -43,6 +43,7 @@ async def answers(
     credit is told later, and what happened meanwhile at once. Raises NotStarted when it may not or cannot be run.
     """
     is_charged = False
+    await rules.door.wait_for_turn(context.caller.name)
     span = rules.traces.beginning()
     try:
         check_variables(operation.get("variables") or {})

@@ -49,6 +49,27 @@ def test_a_pause_of_the_process_costs_a_caller_no_more_than_the_worst_document()
         pass
 
 
+async def test_documents_of_one_caller_are_judged_with_pauses_between() -> None:
+    counter, began, judged = Door(Policy()), time.monotonic(), []
+
+    async def judge() -> None:
+        await counter.wait_for_turn("a")
+        judged.append(time.monotonic() - began)
+        counter.charge_operation("a", 1, guard_s=0.011)
+
+    await asyncio.gather(judge(), judge(), judge())
+    assert judged[1] >= 0.04 and judged[2] >= 0.08
+    assert counter._turns.seconds_until_credit("b", time.monotonic()) == 0, "another one does not wait"
+
+
+async def test_known_documents_wait_for_nobody() -> None:
+    counter, began = Door(Policy()), time.monotonic()
+    for _ in range(50):
+        counter.charge_operation("a", 1, guard_s=0.001)
+        await counter.wait_for_turn("a")
+    assert counter._turns.credit("a", began) == 0
+
+
 async def test_a_stream_without_credit_waits_and_pays_what_it_tells() -> None:
     counter = Door(Policy(rate=1_000))
     counter.charge_rows("a", 2_100)
