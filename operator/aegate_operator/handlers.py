@@ -18,7 +18,7 @@ import kopf
 from aegate_core.stores.cluster.client import Manifest
 from aegate_core.stores.cluster.kinds import Kind
 from aegate_operator.cache import DECLARED, WATCHED
-from aegate_operator.resync import LABELS, PAGE
+from aegate_operator.resync import LABELS
 
 Saw = Callable[[Kind, str | None, Manifest], None]
 
@@ -26,6 +26,11 @@ SERVER_TIMEOUT_S = 600
 """How long the API server keeps a watch open; then it is begun anew where it stood."""
 _ERRORS_S = (1, 1, 2, 3, 5, 8, 13, 21, *[30] * 1_000)
 """Pauses between attempts while the API server says no: eight hours, then the process ends and is started anew."""
+
+_LISTED_AT_ONCE = 50
+"""Objects of a first list that are in memory at once, of each kind: what many take is never all given back."""
+_TASK_RESTS_S = 0.1
+"""How long kopf keeps a task for an object of which nothing new comes; each was one more while the first lists came."""
 
 
 class _NoLastState(kopf.DiffBaseStorage):
@@ -72,8 +77,8 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = SERVER_TIMEOUT_S
     settings.watching.client_timeout = SERVER_TIMEOUT_S + 30
     settings.watching.connect_timeout = 10
-    settings.watching.chunk_size = PAGE
-    settings.queueing.idle_timeout = 1.0
+    settings.watching.chunk_size = _LISTED_AT_ONCE
+    settings.queueing.idle_timeout = _TASK_RESTS_S
     settings.persistence.diffbase_storage = _NoLastState()
     settings.persistence.progress_storage = _NoProgress()
     for kind in WATCHED:

@@ -41,6 +41,8 @@ MOST_KB = 70.0
 """Of memory an AE."""
 JUDGED_FROM = 100
 """Fewer AEs are no measure: what comes once is most of it."""
+ANEW_FROM = 1000
+"""The same of an operator that is started anew: lists pass through it, and cost once what is shared by all AEs."""
 LARGEST_CONFIG_MAP = 500_000
 SHARES = 16
 WARM_UP = 10
@@ -204,6 +206,7 @@ async def _restart(here: Here, count: int, few: int, installation: dict[str, Any
         f"({looks} looks), {sum(written.values())} writes, {kb:.1f} kB an AE"
     )
     here.expect(not written, f"started anew it wrote: {dict(written)}")
+    here.expect(count < ANEW_FROM or kb <= MOST_KB, f"started anew the operator holds {kb:.1f} kB an AE")
 
 
 def _spent(here: Here, before: dict[str, float], operator: Running) -> None:
