@@ -4,6 +4,7 @@
     ├── InvalidInput            the caller gave something that cannot be used
     │   ├── InvalidValue        one value: a title, a UID, a port
     │   ├── InvalidResource     a manifest; carries where and what
+    │   ├── InvalidAttributes   what somebody entered of a patient or an examination; carries all that is wrong with it
     │   ├── InvalidManifest     a manifest that somebody wants to put in force; carries all that is wrong with it
     │   └── NotDICOM            a file or a stream that is no DICOM object
     ├── NotFound                no such thing, or not for this caller
@@ -80,6 +81,16 @@ class InvalidManifest(InvalidInput):
     """A manifest is not taken; ``faults`` are pairs of a path such as ``spec.port`` and what is said of it."""
 
     code = "INVALID_MANIFEST"
+
+    def __init__(self, message: str, *, faults: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
+class InvalidAttributes(InvalidInput):
+    """Attributes cannot be used; ``faults`` are pairs of an attribute's name in snake case and what is said of it."""
+
+    code = "INVALID_ATTRIBUTES"
 
     def __init__(self, message: str, *, faults: tuple[tuple[str, str], ...]) -> None:
         super().__init__(message)

@@ -20,7 +20,7 @@ in_words(
     "What a token may do.",
     TOKEN="Held by every valid token: ask who you are.",
     DICOM_QUEUE="The image queue and its settings: see studies and patients, hold, resume, retry, cancel, send, edit "
-    "routes.",
+    "routes, keep the worklist.",
     AE_EDITOR="Application Entities, locations and patient partitions: see and change them.",
 )(Permission)
 

@@ -83,6 +83,11 @@ UNDO = {
         "DROP INDEX audit_origin_once",
         "ALTER TABLE audit_event DROP COLUMN origin",
     ),
+    "0012_worklist": (
+        "DROP TABLE IF EXISTS worklist_words",
+        "DROP TABLE worklist_station",
+        "DROP TABLE worklist_item",
+    ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
 TRIGGERS = {

@@ -38,6 +38,7 @@ MODELS = [
     "aegate_core.stores.index.models",
     "aegate_core.stores.queue.models",
     "aegate_core.stores.changes.models",
+    "aegate_core.stores.worklist.models",
 ]
 MIGRATIONS = "aegate_core.database.migrations"
 APP = "models"

@@ -32,6 +32,7 @@ from aegate_core.errors import SchemaBehind, SchemaMismatch, SerializationConfli
 DECLARATIONS = (
     "aegate_core.stores.index.declarations",
     "aegate_core.stores.queue.declarations",
+    "aegate_core.stores.worklist.declarations",
     "aegate_core.stores.changes.declarations",
 )
 """Modules with what models cannot say (partial indexes, triggers, first rows), by name, as models are given."""

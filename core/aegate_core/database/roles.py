@@ -82,6 +82,8 @@ RIGHTS: Mapping[str, Rights] = {
         "instance": ("UPDATE (current_arrival_id)",),  # which of two contents counts
         "verification": ("INSERT", "DELETE"),
         "location": ALL,
+        "worklist_item": WRITE,
+        "worklist_station": ("INSERT", "DELETE"),
         "change": ("UPDATE (position)",),
         "change_feed": ("UPDATE (last_position)",),
     },

@@ -79,8 +79,10 @@ class Column:
     is_uid: bool = False
     """Whether it is compared as it stands, so that an index serves its beginning, too."""
     study: str | None = None
-    """The alias of the study whose search text holds the words of this column, too: an index finds the few rows to
-    look at closely."""
+    """The alias of the row whose search text holds the words of this column, too, in most lists the study's: an index
+    finds the few rows to look at closely."""
+    words: str = "study_words"
+    """SQLite's index of those search texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,8 @@ def _narrowed(needle: Needle, column: Column, arguments: Arguments) -> list[str]
     if arguments.dialect == "sqlite":
         words = " ".join('"' + piece.replace('"', '""') + '"' for piece in pieces)
         return [
-            f"{column.study}.id IN (SELECT rowid FROM study_words WHERE study_words MATCH {arguments.add(words)})"
+            f"{column.study}.id IN (SELECT rowid FROM {column.words} WHERE {column.words} MATCH "
+            f"{arguments.add(words)})"
         ]
     if column.search == f"{column.study}.search_text":
         return []  # the index serves the comparison itself

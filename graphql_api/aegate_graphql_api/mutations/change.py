@@ -37,6 +37,8 @@ class Outcome:
     dry_run: bool = False
     """Take everything back: nothing is changed and nothing is audited."""
     area: Area = Area.QUEUE
+    partition: str | None = None
+    """The one patient partition that it is about."""
     repeated: bool = False
     """It was done before, by the same idempotency key: nothing is done and nothing is audited again."""
 
@@ -66,6 +68,7 @@ async def change(context: Context, action: str, work: Callable[[Database], Await
             address=caller.address,
             detail=outcome.detail,
             area=outcome.area,
+            partition=outcome.partition,
         )
         await record(tx, deed, now=context.now)
         return outcome

@@ -19,6 +19,7 @@ from aegate_graphql_api.mutations import (
     troubles,
     verification,
     verification_of_many,
+    worklist,
 )
 from aegate_graphql_api.permissions import EITHER, ENTITIES, QUEUE
 
@@ -213,5 +214,20 @@ class Mutation:
         resolver=quarantine.dismiss_quarantined,
         description="Say that somebody looked at objects that could not be parsed: they leave the open list, and are "
         "kept. They may be released later.",
+        directives=[QUEUE],
+    )
+    create_worklist_item: worklist.WorklistItemResult = strawberry.field(
+        resolver=worklist.create_worklist_item,
+        description="Put a patient on the worklist: an examination, when and on which devices.",
+        directives=[QUEUE],
+    )
+    update_worklist_item: worklist.WorklistItemResult = strawberry.field(
+        resolver=worklist.update_worklist_item,
+        description="Change a worklist item, or take a cancelled one up again; what is not given stays.",
+        directives=[QUEUE],
+    )
+    cancel_worklist_item: worklist.WorklistItemResult = strawberry.field(
+        resolver=worklist.cancel_worklist_item,
+        description="Cancel a worklist item: devices are not told of it any more; it is kept.",
         directives=[QUEUE],
     )

@@ -49,6 +49,9 @@ class ChangeKind(Enum):
         "DESTINATION",
         description="A Destination was held, resumed, went down, came back or was configured anew.",
     )
+    WORKLIST_ITEM = strawberry.enum_value(
+        "WORKLIST_ITEM", description="A WorklistItem was made, changed, cancelled or taken up again."
+    )
 
 
 @strawberry.enum(description="What happened to the object.")
@@ -135,6 +138,7 @@ _NODE_TYPES = {
     "CONFLICT": "Conflict",
     "QUARANTINED_OBJECT": "QuarantinedObject",
     "DESTINATION": "Destination",
+    "WORKLIST_ITEM": "WorklistItem",
 }
 
 

@@ -15,7 +15,7 @@ from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
-from aegate_graphql_api.schema import audit, close_unit, resources, study, trouble
+from aegate_graphql_api.schema import audit, close_unit, resources, study, trouble, worklist
 from aegate_graphql_api.schema.destination import Destination, by_ae
 from aegate_graphql_api.schema.node import Node, number_of, parse_id
 from aegate_graphql_api.schema.operation import Operation, load_operations
@@ -67,6 +67,7 @@ KINDS: Mapping[str, tuple[type, Load]] = {
         (Destination, _destination),
         (audit.AuditEvent, audit.load_event),
         (Operation, _numbered(load_operations, Operation)),
+        (worklist.WorklistItem, _numbered(worklist.load_items, worklist.WorklistItem)),
         (trouble.Conflict, _rows(CONFLICTS, trouble.Conflict, trouble.conflict_of)),
         (
             trouble.QuarantinedObject,

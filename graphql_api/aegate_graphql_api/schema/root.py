@@ -27,6 +27,7 @@ from aegate_graphql_api.schema import (
     resources,
     study,
     trouble,
+    worklist,
 )
 from aegate_graphql_api.schema.scalars import SCALARS
 from aegate_graphql_api.schema.viewer import viewer
@@ -101,6 +102,12 @@ class Query:
     )
     operation = strawberry.field(
         resolver=operation.operation, description="One operation, with how far it is.", directives=[QUEUE]
+    )
+    worklist_items = strawberry.field(
+        resolver=worklist.worklist_items,
+        description="What is scheduled: who is examined when, and on which device. search knows patient:, id:, "
+        "accession:, study:, step:, date:, modality:, station:, location:, partition:.",
+        directives=[QUEUE],
     )
     destinations = strawberry.field(
         resolver=destination.destinations, description="AEs as receivers, by name.", directives=[QUEUE]

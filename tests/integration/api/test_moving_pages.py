@@ -11,14 +11,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aegate_core.database import Database, open_database
+from aegate_core.dicom.text import name_text
+from aegate_core.services.worklist import Wished, create
 from aegate_core.stores.index.list_studies import STUDIES, STUDY_ORDERS
 from aegate_core.stores.listing import Order, PageQuery, Source, read_page
 from aegate_core.stores.queue.list_items import ITEM_ORDERS, ITEMS
 from aegate_core.stores.scope import ALL_ROWS
+from aegate_core.stores.worklist.items import ITEM_ORDERS as STEP_ORDERS
+from aegate_core.stores.worklist.items import ITEMS as WORKLIST
 from aegate_graphql_api.connections import _encode, decode_cursor
 
 T = datetime(2026, 1, 1, tzinfo=UTC)
 SEAL = "0" * 16
+NAMES = ("", "Müller^Jörg", "MULLER^ANN", "山田^太郎", "\U0001d400rpad^X")
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,27 @@ async def insert_study(db: Database, chance: random.Random) -> None:
     await db.execute(
         "INSERT INTO study (partition, study_instance_uid, patient_id, accession_number, study_id, study_date, "
         "study_time, description, referring_physician, modalities, document_type, source_ae, first_arrival_at, "
-        "last_arrival_at, series_count, instance_count, size_bytes, search_text) VALUES ('default/default', $1, 1, "
+        "last_arrival_at, series_count, instance_count, size_bytes, search_text) VALUES ('default/default', $1, $4, "
         "'', '', $2, '', '', '', '[]', '', 'default/ct1', $3, $3, 0, 0, 0, '')",
         f"1.2.{chance.getrandbits(60)}",
         chance.choice(("", "20260101", "20260102", "2026-1-1", "x")),
         some_time(chance),
+        chance.randrange(1, 1 + len(NAMES)),
     )
+
+
+async def insert_step(db: Database, chance: random.Random) -> None:
+    step = {
+        "patient_name": chance.choice(NAMES) or "x",
+        "patient_id": "P1",
+        "scheduled_station_ae_title": ["CT1"],
+        "scheduled_procedure_step_start_date": chance.choice(("20260131", "20260201")),
+        "scheduled_procedure_step_start_time": chance.choice(("09", "0900", "093000.5", "235959")),
+        "modality": "CT",
+        "scheduled_procedure_step_description": "CT Thorax",
+    }
+    async with db.transaction() as tx:
+        await create(tx, Wished("default/default", step, "test"), ALL_ROWS, now=T)
 
 
 async def insert_item(db: Database, chance: random.Random) -> None:
@@ -64,10 +84,19 @@ async def insert_item(db: Database, chance: random.Random) -> None:
 
 
 async def prepare(db: Database) -> None:
+    for number, name in enumerate(NAMES, start=1):
+        await db.execute(
+            "INSERT INTO patient (id, partition, issuer, patient_id, unidentified_study_uid, name_alphabetic, "
+            "name_ideographic, name_phonetic, birth_date, sex, search_text, source, created_at, updated_at) VALUES "
+            "($1, 'default/default', '', $2, '', '', '', '', '', '', $3, 'DICOM', $4, $4)",
+            number,
+            f"P{number}",
+            name_text(name),
+            T,
+        )
     await db.execute(
-        "INSERT INTO patient (id, partition, issuer, patient_id, unidentified_study_uid, name_alphabetic, "
-        "name_ideographic, name_phonetic, birth_date, sex, search_text, source, created_at, updated_at) VALUES "
-        "(1, 'default/default', '', 'P1', '', '', '', '', '', '', '', 'DICOM', $1, $1)",
+        "INSERT INTO patient_partition (namespace, name, uid, generation, labels, spec, conditions, source, "
+        "search_text, created_at, updated_at) VALUES ('default', 'default', 'u', 1, '{}', '{}', '[]', '', '', $1, $1)",
         T,
     )
     await db.execute(
@@ -80,7 +109,8 @@ STUDY = Table(
     "study",
     STUDIES,
     insert_study,
-    "UPDATE study SET last_arrival_at = $2, study_date = '20260103' WHERE id = $1",
+    "UPDATE study SET last_arrival_at = $2, study_date = '20260103', patient_id = 1 + (patient_id + 2) % 5 "
+    "WHERE id = $1",
 )
 ITEM = Table(
     "delivery",
@@ -89,7 +119,15 @@ ITEM = Table(
     "UPDATE delivery SET finished_at = CASE WHEN finished_at IS NULL THEN NULL ELSE $2::timestamptz END, "
     "rank = rank + 3 WHERE id = $1",
 )
+STEP = Table(
+    "worklist_item",
+    WORKLIST,
+    insert_step,
+    "UPDATE worklist_item SET updated_at = $2, scheduled_start = '20260131120000', sort_name = sort_name || 'x' "
+    "WHERE id = $1",
+)
 ORDERS = [(STUDY, o) for o in STUDY_ORDERS.values()] + [(ITEM, o) for o in ITEM_ORDERS.values()]
+ORDERS += [(STEP, o) for o in STEP_ORDERS.values()]
 
 
 async def all_rows(db: Database, table: Table, order: Order) -> dict[int, tuple[object, ...]]:

@@ -27,6 +27,7 @@ from aegate_core.stores.queue.list_items import (
     UNFINISHED,
 )
 from aegate_core.stores.scope import ALL_ROWS, Scope
+from aegate_core.stores.worklist import items as worklist
 from tests.integration.api.recording import RecordingDatabase
 
 NOW = datetime.now(UTC)
@@ -78,6 +79,19 @@ async def test_texts_are_found_by_the_index_of_texts(database_url: str, column: 
     assert ("study_words VIRTUAL TABLE INDEX" if db.is_sqlite else "study_search") in said
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("text", "thorax"), ("patient_name", "muller ann"), ("accession_number", "A123")]
+)
+async def test_words_of_the_worklist_are_found_by_an_index(
+    database_url: str, column: str, value: str
+) -> None:
+    query = PageQuery(worklist.ITEM_ORDERS["EARLIEST_START"], 50, Compare(column, Op.MATCHES, value))
+    async with open_database(database_url) as db:
+        sql, values = page_statement(db.dialect, worklist.ITEMS, query, ALL_ROWS)
+        said = await plan(db, sql, *values, off="enable_seqscan enable_indexscan enable_indexonlyscan")
+    assert ("worklist_words VIRTUAL TABLE INDEX" if db.is_sqlite else "worklist_search") in said
+
+
 LISTS: tuple[tuple[Source, Order], ...] = (
     *((STUDIES, order) for order in STUDY_ORDERS.values()),
     *((ITEMS, order) for order in ITEM_ORDERS.values()),
@@ -88,6 +102,7 @@ LISTS: tuple[tuple[Source, Order], ...] = (
     (CONFLICTS, CONFLICT_ORDER),
     (QUARANTINE, QUARANTINE_ORDER),
     (UNITS, UNIT_ORDER),
+    *((worklist.ITEMS, order) for order in worklist.ITEM_ORDERS.values()),
 )
 AFTER = {"timestamptz": NOW, "bigint": 1, "text": "20260101"}
 
@@ -109,6 +124,7 @@ async def test_rows_of_one_partition_are_read_without_the_others(database_url: s
         for source, order, index in (
             (ITEMS, ITEM_ORDERS["NEWEST"], "delivery_of_partition"),
             (STUDIES, STUDY_ORDERS["NEWEST_ARRIVAL"], "study_age"),
+            (worklist.ITEMS, worklist.ITEM_ORDERS["EARLIEST_START"], "worklist_of_partition"),
         ):
             sql, values = page_statement(db.dialect, source, PageQuery(order, 50), mine)
             said = await plan(db, sql, *values)

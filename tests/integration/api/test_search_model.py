@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -59,13 +59,15 @@ HOSPITAL = (
 
 
 @contextmanager
-def filled(url: str) -> Iterator[tuple[asyncio.Runner, Database]]:
+def filled(
+    url: str, insert: Callable[[Database], Coroutine[None, None, None]]
+) -> Iterator[tuple[asyncio.Runner, Database]]:
     """Open the database with the hospital in it, on a loop of its own: examples are not async."""
     with asyncio.Runner() as runner:
         opened = open_database(url)
         db = runner.run(opened.__aenter__())
         try:
-            runner.run(_insert(db))
+            runner.run(insert(db))
             yield runner, db
         finally:
             runner.run(opened.__aexit__(None, None, None))
@@ -259,24 +261,51 @@ async def found(db: Database, where: Filter) -> list[int]:
     return sorted(int(str(r["id"])) for r in rows)
 
 
+def check_filters(
+    find: Callable[[Filter], list[int]], hospital: tuple[Known, ...] = HOSPITAL, examples: int = 250
+) -> None:
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
+    @given(filters)
+    @example(Compare("patient_name", Op.CONTAINS, "Jörg MULLER"))
+    @example(Compare("patient_name", Op.STARTS_WITH, "山田 太"))
+    @example(Compare("patient_name", Op.MATCHES, "M?ller, A*"))
+    @example(Compare("patient_id", Op.STARTS_WITH, "P1"))
+    def check(where: Filter) -> None:
+        assert find(where) == [n for n, k in enumerate(hospital) if holds(where, k)]
+
+    check()
+
+
+def check_box(box: Callable[[str], list[int] | None], examples: int = 250) -> None:
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
+    @given(searches)
+    @example(["Müller", "jörg"])
+    @example(["örg", "MULL"])
+    @example(["Mül*"])
+    @example(["*ller"])
+    @example(["M?ller"])
+    @example(["ｶﾅ*"])
+    def check(typed: list[str]) -> None:
+        typed = [t.replace('"', "").strip() for t in typed]
+        for search in (" ".join(f'"{t}"' for t in typed), " ".join(typed)):
+            answer = box(search)
+            quoted = search.startswith('"')
+            parts = typed if quoted else " ".join(typed).replace(",", " ").split()
+            if answer is not None and not any(":" in p or re.fullmatch(r"[0-9.]+", p) for p in parts):
+                wanted = [n for n, k in enumerate(HOSPITAL) if all(finds(p, k.text) for p in parts)]
+                assert answer == wanted, search
+
+    check()
+
+
 def test_filters_find_what_the_model_finds(database_url: str) -> None:
-    with filled(database_url) as (runner, db):
-
-        @settings(max_examples=250, suppress_health_check=list(HealthCheck))
-        @given(filters)
-        @example(Compare("patient_name", Op.CONTAINS, "Jörg MULLER"))
-        @example(Compare("patient_name", Op.STARTS_WITH, "山田 太"))
-        @example(Compare("patient_name", Op.MATCHES, "M?ller, A*"))
-        @example(Compare("patient_id", Op.STARTS_WITH, "P1"))
-        def check(where: Filter) -> None:
-            assert runner.run(found(db, where)) == [n for n, k in enumerate(HOSPITAL) if holds(where, k)]
-
-        check()
+    with filled(database_url, _insert) as (runner, db):
+        check_filters(lambda where: runner.run(found(db, where)))
 
 
 def test_the_one_box_finds_what_the_model_finds(database_url: str) -> None:
     caller = Caller("somebody", frozenset())
-    with filled(database_url) as (runner, db):
+    with filled(database_url, _insert) as (runner, db):
 
         async def box(search: str) -> list[int] | None:
             try:
@@ -285,25 +314,7 @@ def test_the_one_box_finds_what_the_model_finds(database_url: str) -> None:
                 return None
             return await found(db, where)
 
-        @settings(max_examples=250, suppress_health_check=list(HealthCheck))
-        @given(searches)
-        @example(["Müller", "jörg"])
-        @example(["örg", "MULL"])
-        @example(["Mül*"])
-        @example(["*ller"])
-        @example(["M?ller"])
-        @example(["ｶﾅ*"])
-        def check(typed: list[str]) -> None:
-            typed = [t.replace('"', "").strip() for t in typed]
-            for search in (" ".join(f'"{t}"' for t in typed), " ".join(typed)):
-                answer = runner.run(box(search))
-                quoted = search.startswith('"')
-                parts = typed if quoted else " ".join(typed).replace(",", " ").split()
-                if answer is not None and not any(":" in p or re.fullmatch(r"[0-9.]+", p) for p in parts):
-                    wanted = [n for n, k in enumerate(HOSPITAL) if all(finds(p, k.text) for p in parts)]
-                    assert answer == wanted, search
-
-        check()
+        check_box(lambda search: runner.run(box(search)))
 
 
 TYPED: tuple[tuple[str, set[int]], ...] = (

@@ -18,6 +18,8 @@ from aegate_core.services import operations
 from aegate_core.services.audit import Area, Deed, record
 from aegate_core.services.operations import Wanted
 from aegate_core.services.studies import close_due
+from aegate_core.services.worklist import Wished, create
+from aegate_core.stores.scope import ALL_ROWS
 from aegate_graphql_api.reach import Reach
 from aegate_graphql_api.schema.nodes import KINDS
 from aegate_graphql_api.tokens import create_token
@@ -27,6 +29,15 @@ from tests.integration.api.recording import RecordingDatabase
 from tests.integration.intake.hospital import Place, entity, key, route
 
 NORTH, SOUTH = "north/main", "south/main"
+STEP: dict[str, object] = {
+    "patient_name": "Somebody^Scheduled",
+    "patient_id": "4711",
+    "scheduled_station_ae_title": ["CT1"],
+    "scheduled_procedure_step_start_date": "20260131",
+    "scheduled_procedure_step_start_time": "0930",
+    "modality": "CT",
+    "scheduled_procedure_step_description": "CT Thorax",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class TwoPartitions:
             "replace($1, '/main', '/ct')",
             "Operation": "SELECT operation_id FROM operation_partition WHERE partition = $1",
             "AuditEvent": "SELECT id FROM audit_event WHERE partition = $1",
+            "WorklistItem": "SELECT id FROM worklist_item WHERE partition = $1",
         }
         found = {kind: await self.api.db.fetch_value(sql, f"{part}/main") for kind, sql in asked.items()}
         found |= {
@@ -127,6 +139,7 @@ async def two_partitions(place: Place, tmp_path: Path) -> TwoPartitions:
             place.db, Deed("test", "test", "test", area=Area.QUEUE, partition=f"{part}/main"), now=BEFORE
         )
         items = await place.db.fetch("SELECT id FROM delivery WHERE partition = $1", f"{part}/main")
+        await create(place.db, Wished(f"{part}/main", STEP, "test"), ALL_ROWS, now=BEFORE)
         begun = await operations.begin(place.db, Wanted("holdQueueItems", "test"), part, None, now=BEFORE)
         await operations.about(place.db, begun.id, [int(row["id"]) for row in items])
     recorder = RecordingDatabase(place.db)

@@ -9,17 +9,28 @@ from pathlib import Path
 import pytest
 
 from aegate_core.database import open_database
-from aegate_core.services import deliveries
+from aegate_core.services import deliveries, worklist
 from aegate_core.services.retention import CHANGES_KEPT, retain
 from aegate_core.services.studies import close_due
+from aegate_core.services.worklist import Seen, Wished
 from aegate_core.stores.changes import feed
 from aegate_core.stores.changes.feed import START, Changed
 from aegate_core.stores.listing import EVERYTHING
+from aegate_core.stores.scope import ALL_ROWS
 from tests import sentinel
 from tests.dicom import ct_study
 from tests.integration.intake.hospital import HOSPITAL, T0, Place, at, entity, spool_folder
 
 P = "default/default"
+STEP: dict[str, object] = {
+    "patient_name": sentinel.PATIENT_NAME,
+    "patient_id": sentinel.PATIENT_ID,
+    "scheduled_station_ae_title": ["CT1"],
+    "scheduled_procedure_step_start_date": "20260131",
+    "scheduled_procedure_step_start_time": "0930",
+    "modality": "CT",
+    "scheduled_procedure_step_description": "CT Thorax",
+}
 
 
 @pytest.fixture
@@ -125,6 +136,25 @@ async def test_quarantine_and_conflicts_are_told_with_their_partition(place: Pla
     told = [t for t in await reader.news() if t[0] == "CONFLICT"]
     assert told == [("CONFLICT", "CREATED", str(row["id"]), None, P) for row in conflicts]
     assert len(told) == 1
+
+
+async def test_what_happens_to_a_worklist_item_is_told_once(place: Place) -> None:
+    await place.apply()
+    reader = Reader(place)
+    await reader.news()
+    async with place.db.transaction() as tx:
+        made = await worklist.create(tx, Wished(P, STEP, "anna"), ALL_ROWS, now=T0)
+    key = str(made.id)
+    assert await reader.news() == [("WORKLIST_ITEM", "CREATED", key, None, P)]
+    changes: list[dict[str, object]] = [{"scheduled_station_ae_title": ["CT2", "CT3"]}, {"patient_id": "1"}]
+    for given in changes:
+        async with place.db.transaction() as tx:
+            await worklist.update(tx, Seen(made.id, ALL_ROWS), given, now=T0)
+        assert await reader.news() == [("WORKLIST_ITEM", "CHANGED", key, None, P)]
+    for told in ([("WORKLIST_ITEM", "CHANGED", key, None, P)], []):
+        async with place.db.transaction() as tx:
+            await worklist.cancel(tx, Seen(made.id, ALL_ROWS), now=T0)
+        assert await reader.news() == told
 
 
 async def test_what_is_taken_back_is_not_told(place: Place) -> None:

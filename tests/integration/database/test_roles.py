@@ -52,6 +52,7 @@ NOT_THEIRS = {
         "conflict",
         "indexer_state",
         "change",
+        "worklist_item",
     ),
     "indexer": (
         "application_entity",
@@ -61,6 +62,7 @@ NOT_THEIRS = {
         "destination",
         "slot",
         "change",
+        "worklist_item",
     ),
     "operator": (
         "patient",
@@ -71,6 +73,7 @@ NOT_THEIRS = {
         "delivery_instance",
         "fencing",
         "change",
+        "worklist_item",
     ),
 }
 
@@ -111,6 +114,13 @@ QUEUE = (
     " retry: retryQueueItems(selection: {ids: $ids}) { ...Done } }"
     " fragment Done on QueueItemsChanged { changedCount }"
 )
+
+WORKLIST = """mutation { createWorklistItem(input: {partition: "default/default", attributes: {
+    patientName: "Miller^Ann", patientId: "1", scheduledStationAeTitle: ["CT1"], modality: "CT",
+    scheduledProcedureStepStartDate: "20260131", scheduledProcedureStepStartTime: "09",
+    scheduledProcedureStepDescription: "CT Thorax"}}) { ... on WorklistItemChanged { worklistItem { id } } } }"""
+MOVED = """mutation($id: ID!) { updateWorklistItem(input: {worklistItemId: $id,
+    attributes: {scheduledStationAeTitle: ["CT2"]}}) { ... on WorklistItemChanged { changed } } }"""
 
 IN_BACKGROUND = """mutation { bumpQueueItems(selection: {where: {}},
     guard: {expectedCount: 1, asOperation: true, idempotencyKey: "k"}) { __typename } }"""
@@ -215,6 +225,8 @@ async def change_queue(url: str, root: Path) -> None:
             assert await carry_on(here.db)
             ended = await api.ask("{ operations { nodes { state changedCount } } }")
             assert ended["operations"]["nodes"] == [{"state": "COMPLETED", "changedCount": 1}]
+            step = (await api.ask(WORKLIST))["createWorklistItem"]["worklistItem"]["id"]
+            assert (await api.ask(MOVED, id=step))["updateWorklistItem"] == {"changed": True}
 
 
 @pytest.mark.parametrize("process", PROCESSES)

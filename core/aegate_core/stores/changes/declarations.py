@@ -88,6 +88,7 @@ _WATCHED = (
         partition=_OF_AE,
     ),
     _Watched("operation", "OPERATION", "{r}.id", ("state", "total", "processed")),
+    _Watched("worklist_item", "WORKLIST_ITEM", "{r}.id", ("version",), partition="{r}.partition"),
 )
 
 

@@ -35,7 +35,7 @@ WINDOW = 10_000
 REMOVED_AT_ONCE = 5_000
 
 ENTITY = "APPLICATION_ENTITY"
-OF_PARTITIONS = ("QUEUE_ITEM", "STUDY", "CONFLICT", "QUARANTINED_OBJECT", "DESTINATION")
+OF_PARTITIONS = ("QUEUE_ITEM", "STUDY", "CONFLICT", "QUARANTINED_OBJECT", "DESTINATION", "WORKLIST_ITEM")
 """Kinds whose rows belong to a patient partition; an AE belongs to its namespace."""
 OPERATION = "OPERATION"
 """An operation may be about several partitions, so its rows are hints for streams, and in nobody's feed."""

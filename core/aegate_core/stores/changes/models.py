@@ -14,7 +14,7 @@ class Change(Model):
     """Where readers see it, PostgreSQL only: given after the commit (`feed.settle`). On SQLite the id says that."""
     at = fields.DatetimeField()
     kind = fields.CharField(max_length=20)
-    """QUEUE_ITEM, STUDY, APPLICATION_ENTITY, CONFLICT, QUARANTINED_OBJECT, DESTINATION, OPERATION."""
+    """QUEUE_ITEM, STUDY, APPLICATION_ENTITY, CONFLICT, QUARANTINED_OBJECT, DESTINATION, OPERATION, WORKLIST_ITEM."""
     action = fields.CharField(max_length=8)
     """CREATED, CHANGED, REMOVED."""
     key = fields.CharField(max_length=317)

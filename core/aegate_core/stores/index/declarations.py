@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from aegate_core.database.declared import trigger
+from aegate_core.database.declared import trigger, words
 
 _BOTH = (
     "CREATE INDEX IF NOT EXISTS close_unit_open ON close_unit (due_at) WHERE due_at IS NOT NULL",
@@ -67,31 +67,7 @@ _POSTGRES = (
 
 _SQLITE = (
     _MARK.format(random="lower(hex(randomblob(16)))"),
-    """
-    CREATE VIRTUAL TABLE IF NOT EXISTS study_words USING fts5 (
-      search_text, content = 'study', content_rowid = 'id', tokenize = 'trigram', detail = 'full')
-    """,
-    """
-    CREATE TRIGGER IF NOT EXISTS study_words_insert AFTER INSERT ON study
-    BEGIN INSERT INTO study_words (rowid, search_text) VALUES (new.id, new.search_text); END
-    """,
-    """
-    CREATE TRIGGER IF NOT EXISTS study_words_update AFTER UPDATE OF search_text ON study
-    WHEN old.search_text IS NOT new.search_text
-    BEGIN
-      INSERT INTO study_words (study_words, rowid, search_text) VALUES ('delete', old.id, old.search_text);
-      INSERT INTO study_words (rowid, search_text) VALUES (new.id, new.search_text);
-    END
-    """,
-    """
-    CREATE TRIGGER IF NOT EXISTS study_words_delete AFTER DELETE ON study
-    BEGIN INSERT INTO study_words (study_words, rowid, search_text) VALUES ('delete', old.id, old.search_text); END
-    """,
-    # Studies that were there before: the words of none are known.
-    """
-    INSERT INTO study_words (study_words) SELECT 'rebuild'
-    WHERE EXISTS (SELECT 1 FROM study) AND NOT EXISTS (SELECT 1 FROM study_words_docsize)
-    """,
+    *words("study", "study_words"),
     """
     CREATE TRIGGER IF NOT EXISTS audit_event_no_update BEFORE UPDATE ON audit_event
     BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END

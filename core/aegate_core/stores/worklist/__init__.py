@@ -1,0 +1,1 @@
+"""The worklist: what is scheduled, for whom, when and on which device."""
