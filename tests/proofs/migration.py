@@ -88,6 +88,10 @@ UNDO = {
         "DROP TABLE worklist_station",
         "DROP TABLE worklist_item",
     ),
+    "0013_study_sort_name": (
+        "DROP INDEX study_by_patient_name",
+        "ALTER TABLE study DROP COLUMN patient_sort_name",
+    ),
 }
 """How a database comes to be of the schema before: a new migration must be added here."""
 TRIGGERS = {

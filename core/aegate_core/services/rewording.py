@@ -13,8 +13,11 @@ from aegate_core.services.indexing import name_search, study_search
 from aegate_core.services.senders import senders
 from aegate_core.stores.index import receiving, rewording
 
-RULES = 1
-"""Which rules `dicom.text` has: raise it with them, and all search texts are made anew."""
+RULES = 2
+"""Which rules `dicom.text` has: raise it with them, and all search texts are made anew.
+
+2: the same texts, and the name by which a study is sorted.
+"""
 
 BATCH = 50
 """Patients of one transaction. By feel: indexers wait for their studies that long."""
@@ -50,5 +53,6 @@ async def _step(tx: Database, batch: int) -> bool:
         for study in studies
     }
     await rewording.write_studies(tx, {id: new for id, (old, new) in texts.items() if new != old})
+    await rewording.write_sort_names(tx, ids)
     await rewording.advance(tx, ids[-1])
     return True

@@ -200,6 +200,9 @@ class Study(Node):
 
 
 _MOVES = " An image that arrives moves its study: while you page it may be missed or come twice."
+_RENAMED = (
+    " A patient whose name changes moves with all studies: while you page they may be missed or come twice."
+)
 
 
 @strawberry.enum(description="Orders that an index serves.")
@@ -219,6 +222,15 @@ class StudyOrder(Enum):
     OLDEST_STUDY_DATE = strawberry.enum_value(
         "OLDEST_STUDY_DATE",
         description="By the date that the device wrote, the earliest first; without one: first.",
+    )
+    PATIENT_NAME_A_TO_Z = strawberry.enum_value(
+        "PATIENT_NAME_A_TO_Z",
+        description="By the patient's name, family name first, without regard to case and accents; without one: first."
+        + _RENAMED,
+    )
+    PATIENT_NAME_Z_TO_A = strawberry.enum_value(
+        "PATIENT_NAME_Z_TO_A",
+        description="The same from the end of the alphabet; without a name: last." + _RENAMED,
     )
 
 

@@ -53,7 +53,9 @@ async def walk(api: API, first: int, order: str, search: str | None = None) -> l
         after = page["pageInfo"]["endCursor"]
 
 
-@pytest.mark.parametrize("order", ["NEWEST_ARRIVAL", "OLDEST_ARRIVAL", "NEWEST_STUDY_DATE"])
+@pytest.mark.parametrize(
+    "order", ["NEWEST_ARRIVAL", "OLDEST_ARRIVAL", "NEWEST_STUDY_DATE", "PATIENT_NAME_A_TO_Z"]
+)
 async def test_every_row_comes_once_for_every_page_size(empty_api: API, order: str) -> None:
     await insert_studies(empty_api, 23)
     whole = await walk(empty_api, 100, order)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from aegate_core.database import Database, open_database
 from aegate_core.dicom.text import name_text, search_text
-from aegate_core.stores.index.list_studies import STUDIES
-from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, read_where
+from aegate_core.stores.index.list_studies import STUDIES, STUDY_ORDERS
+from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op, PageQuery, read_page, read_where
 from aegate_core.stores.scope import ALL_ROWS
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
@@ -315,6 +315,16 @@ def test_the_one_box_finds_what_the_model_finds(database_url: str) -> None:
             return await found(db, where)
 
         check_box(lambda search: runner.run(box(search)))
+
+
+async def test_studies_by_the_name_of_the_patient(database_url: str) -> None:
+    """As Python sorts the folded names, on both databases; the ids decide between the same ones."""
+    async with open_database(database_url) as db:
+        await _insert(db)
+        wanted = sorted(range(len(HOSPITAL)), key=lambda n: (name_text(*HOSPITAL[n].name)[:128], n))
+        for name, order in (("PATIENT_NAME_A_TO_Z", wanted), ("PATIENT_NAME_Z_TO_A", wanted[::-1])):
+            page = await read_page(db, STUDIES, PageQuery(STUDY_ORDERS[name], 100), ALL_ROWS)
+            assert [keys[-1] for keys in page.keys] == order
 
 
 TYPED: tuple[tuple[str, set[int]], ...] = (

@@ -44,6 +44,26 @@ async def test_old_search_texts_are_made_anew_batch_by_batch(place: Place) -> No
     assert await made() == 0
 
 
+async def test_studies_of_before_get_the_name_they_are_sorted_by(place: Place) -> None:
+    for n, name in enumerate(NAMES):
+        place.receive(ct(Instance(study=f"s{n}", patient_id=f"P{n}", patient_name=name)))
+    await place.index()
+    before = await sort_names(place)
+    assert sorted(before) == sorted(name_text(*name.split("=")) for name in NAMES)
+    await place.db.execute("UPDATE study SET patient_sort_name = ''")
+    await place.db.execute("UPDATE installation SET search_rules = 1")
+    while await reword(place.db, batch=2):
+        pass
+    assert await sort_names(place) == before
+
+
+async def sort_names(place: Place) -> list[str]:
+    return [
+        str(r["patient_sort_name"])
+        for r in await place.db.fetch("SELECT patient_sort_name FROM study ORDER BY id")
+    ]
+
+
 @given(st.text(max_size=40))
 def test_a_text_made_twice_is_the_same(text: str) -> None:
     assert search_text(search_text(text)) == search_text(text)

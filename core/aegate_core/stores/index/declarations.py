@@ -16,6 +16,7 @@ _BOTH = (
     "WHERE released_at IS NOT NULL AND resolved_at IS NULL",
     'CREATE INDEX IF NOT EXISTS study_by_uid ON study (study_instance_uid COLLATE "C")',
     'CREATE INDEX IF NOT EXISTS study_by_date ON study (study_date COLLATE "C", id)',
+    'CREATE INDEX IF NOT EXISTS study_by_patient_name ON study (patient_sort_name COLLATE "C", id)',
     'CREATE INDEX IF NOT EXISTS application_entity_by_name ON application_entity (name COLLATE "C", id)',
     'CREATE INDEX IF NOT EXISTS image_route_by_name ON image_route (name COLLATE "C", id)',
     'CREATE INDEX IF NOT EXISTS patient_partition_by_name ON patient_partition (name COLLATE "C", id)',
@@ -36,10 +37,43 @@ _MARK = (
 )
 """By its first arrival, whose row stays for ever: a backup older than this table is of the same installation."""
 
+_SORT_NAME = "substr({text}, 1, 128)"
+"""As long as the column; an index of PostgreSQL takes 2,700 bytes, and devices may send names of more."""
+
 _POSTGRES = (
     _MARK.format(random="replace(gen_random_uuid()::text, '-', '')"),
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
     "CREATE INDEX IF NOT EXISTS study_search ON study USING gin (search_text gin_trgm_ops)",
+    # Locked, so that whoever renames the patient meanwhile waits, and then finds this study, too.
+    f"""
+    CREATE OR REPLACE FUNCTION study_takes_sort_name() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        SELECT {_SORT_NAME.format(text="search_text")} INTO NEW.patient_sort_name FROM patient
+        WHERE id = NEW.patient_id FOR SHARE;
+        NEW.patient_sort_name := COALESCE(NEW.patient_sort_name, '');
+        RETURN NEW;
+    END $$
+    """,
+    trigger(
+        "study_sort_name",
+        "BEFORE INSERT OR UPDATE OF patient_id",
+        "study",
+        "FOR EACH ROW EXECUTE FUNCTION study_takes_sort_name()",
+    ),
+    f"""
+    CREATE OR REPLACE FUNCTION patient_gives_sort_name() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE study SET patient_sort_name = {_SORT_NAME.format(text="NEW.search_text")} WHERE patient_id = NEW.id;
+        RETURN NULL;
+    END $$
+    """,
+    trigger(
+        "patient_sort_name",
+        "AFTER UPDATE OF search_text",
+        "patient",
+        "FOR EACH ROW WHEN (OLD.search_text IS DISTINCT FROM NEW.search_text) "
+        "EXECUTE FUNCTION patient_gives_sort_name()",
+    ),
     """
     CREATE OR REPLACE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN RAISE EXCEPTION 'audit_event is append-only'; END $$
@@ -65,9 +99,19 @@ _POSTGRES = (
     ),
 )
 
+_TAKE_SORT_NAME = (
+    f"UPDATE study SET patient_sort_name = COALESCE((SELECT {_SORT_NAME.format(text='p.search_text')} "
+    "FROM patient p WHERE p.id = new.patient_id), '') WHERE id = new.id;"
+)
 _SQLITE = (
     _MARK.format(random="lower(hex(randomblob(16)))"),
     *words("study", "study_words"),
+    f"CREATE TRIGGER IF NOT EXISTS study_sort_name_insert AFTER INSERT ON study BEGIN {_TAKE_SORT_NAME} END",
+    "CREATE TRIGGER IF NOT EXISTS study_sort_name_update AFTER UPDATE OF patient_id ON study "
+    f"WHEN old.patient_id IS NOT new.patient_id BEGIN {_TAKE_SORT_NAME} END",
+    "CREATE TRIGGER IF NOT EXISTS patient_sort_name AFTER UPDATE OF search_text ON patient "
+    "WHEN old.search_text IS NOT new.search_text BEGIN "
+    f"UPDATE study SET patient_sort_name = {_SORT_NAME.format(text='new.search_text')} WHERE patient_id = new.id; END",
     """
     CREATE TRIGGER IF NOT EXISTS audit_event_no_update BEFORE UPDATE ON audit_event
     BEGIN SELECT RAISE(ABORT, 'audit_event is append-only'); END

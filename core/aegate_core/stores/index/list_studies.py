@@ -53,6 +53,14 @@ STUDY_ORDERS = {
     "OLDEST_STUDY_DATE": Order(
         "OLDEST_STUDY_DATE", ((f"s.study_date{SORTED}", "text"), ("s.id", "bigint")), descending=False
     ),
+    "PATIENT_NAME_A_TO_Z": Order(
+        "PATIENT_NAME_A_TO_Z",
+        ((f"s.patient_sort_name{SORTED}", "text"), ("s.id", "bigint")),
+        descending=False,
+    ),
+    "PATIENT_NAME_Z_TO_A": Order(
+        "PATIENT_NAME_Z_TO_A", ((f"s.patient_sort_name{SORTED}", "text"), ("s.id", "bigint"))
+    ),
 }
 
 SERIES = Source(

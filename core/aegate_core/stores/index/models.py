@@ -142,6 +142,8 @@ class Study(Model):
     instance_count = fields.IntField(default=0)
     size_bytes = fields.BigIntField(default=0)
     search_text = fields.TextField(default="")
+    patient_sort_name = fields.CharField(max_length=128, default="", db_default="")
+    """How the patient's search text begins; triggers keep it, so that an index has studies by the patient's name."""
 
     class Meta:
         table = "study"

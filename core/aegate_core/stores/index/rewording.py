@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aegate_core.database import Database
 
@@ -39,6 +39,16 @@ async def write_patients(tx: Database, texts: Mapping[int, str]) -> None:
 async def write_studies(tx: Database, texts: Mapping[int, str]) -> None:
     """Write search texts by row id, of studies that are locked."""
     await tx.execute_many("UPDATE study SET search_text = $2 WHERE id = $1", sorted(texts.items()))
+
+
+async def write_sort_names(tx: Database, patients: Sequence[int]) -> None:
+    """Write the name by which each study of some patients is sorted, where it is another one."""
+    name = "(SELECT substr(p.search_text, 1, 128) FROM patient p WHERE p.id = study.patient_id)"
+    await tx.execute(
+        f"UPDATE study SET patient_sort_name = {name} "
+        f"WHERE patient_id = ANY($1) AND patient_sort_name <> {name}",
+        list(patients),
+    )
 
 
 async def advance(tx: Database, patient: int) -> None:
