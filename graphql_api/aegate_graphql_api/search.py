@@ -20,6 +20,7 @@ from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op
 from aegate_core.stores.text_patterns import has_wildcard, letters
 from aegate_graphql_api.context import utc
 from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.filter_values import check_value
 
 SHORTEST_TERM = 3
 MOST_TERMS = 10
@@ -215,9 +216,12 @@ def _comparisons(column: str, comparing: object) -> list[Filter]:
             continue
         if isinstance(value, Range):
             ends = ((Op.FROM, value.from_), (Op.TO, value.to))
-            found.extend(Compare(column, op, _checked(end)) for op, end in ends if end is not None)
+            compared = [(op, end) for op, end in ends if end is not None]
         else:
-            found.append(Compare(column, _OPS[field.name], _checked(value)))
+            compared = [(_OPS[field.name], value)]
+        for op, given in compared:
+            check_value(column, op, given)
+            found.append(Compare(column, op, _checked(given)))
     return found
 
 

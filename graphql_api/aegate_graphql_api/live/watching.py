@@ -8,6 +8,7 @@ from typing import Any
 
 from aegate_core.stores.listing import AllOf, Compare, Filter, Op
 from aegate_graphql_api.errors import RequestRefused
+from aegate_graphql_api.filter_values import check_value
 from aegate_graphql_api.search import LONGEST_IN
 
 
@@ -52,4 +53,5 @@ def one_of(
         raise RequestRefused(
             "BAD_FILTER", f"{name} must hold 1 to {LONGEST_IN} values without NUL: leave it out or correct it"
         )
+    check_value(column, Op.IN, list(given), called=name)
     return (OneOf(column, frozenset(given), row or column),)

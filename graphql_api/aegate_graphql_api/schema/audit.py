@@ -17,6 +17,7 @@ from aegate_core.database import as_datetime, as_json
 from aegate_core.services.audit import Area
 from aegate_core.stores.index.list_audit import AUDIT, AUDIT_ORDERS
 from aegate_core.stores.listing import EVERYTHING, AllOf, AnyOf, Compare, Filter, Op, PageQuery, read_page
+from aegate_core.stores.text_patterns import has_wildcard
 from aegate_graphql_api.connections import (
     DEFAULT_FIRST,
     After,
@@ -32,6 +33,7 @@ from aegate_graphql_api.connections import (
     connection,
 )
 from aegate_graphql_api.context import Context, Info
+from aegate_graphql_api.filter_values import check_value
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.permissions import EITHER, Caller
 from aegate_graphql_api.schema.enums import in_words
@@ -147,6 +149,8 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     for term in terms(search, PREFIXES):
         if term.prefix is not None:
             column, op = PREFIXES[term.prefix]
+            if not has_wildcard(term.text):
+                check_value(column, op, term.text, called=f"{term.prefix}:")
             parts.append(term.compare(column, op))
         else:
             anywhere = ("actor", "action", "target")

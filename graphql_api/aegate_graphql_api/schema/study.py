@@ -313,8 +313,8 @@ async def studies(  # noqa: PLR0913 - a GraphQL field has the arguments that cal
     return await connection(info.context, listing, study_of, page=Asked(first, after, last, before))
 
 
-async def studies_filter(context: Context, search: str | None, where: StudyWhere | None) -> Filter:
-    """Return what a search and a filter ask for."""
+async def studies_filter(context: Context, search: str | None, where: object | None) -> Filter:
+    """Return what a search and a filter ask for: of studies, or of series or images, which know the same columns."""
     parts = [filter_of(where)]
     for term in terms(search, (*PREFIXES, "ae")):
         parts.append(await _term(context, term))
@@ -329,7 +329,8 @@ async def study(info: Info, id: Id) -> Study | None:
 async def _term(context: Context, term: Term) -> Filter:
     if term.prefix is not None and term.prefix in PREFIXES:
         column, op = PREFIXES[term.prefix]
-        return term.compare(column, op)
+        text = term.text.replace("-", "") if term.prefix == "date" else term.text
+        return Term(term.prefix, text).compare(column, op)
     if term.prefix == "ae":
         return Compare("source_ae", Op.IN, await keys_matching(context.db, term.compare("text")))
     return anything_of_a_study(term)

@@ -57,7 +57,8 @@ STUDIES = "query($x: String) { studies(search: $x) { nodes { id } } }"
 STUDY_BY_NAME = "query($x: String) { studies(where: {patientName: {contains: $x}}) { nodes { id } } }"
 STUDY_BY_START = "query($x: String) { studies(where: {patientId: {startsWith: $x}}) { nodes { id } } }"
 STUDY_IN = "query($x: [String!]) { studies(where: {accessionNumber: {in: $x}}) { nodes { id } } }"
-STUDY_RANGE = "query($x: String) { studies(where: {studyDate: {range: {from: $x}}}) { nodes { id } } }"
+STUDY_RANGE = "query($x: String) { studies(where: {patientId: {range: {from: $x}}}) { nodes { id } } }"
+DATE_RANGE = "query($x: String) { studies(where: {studyDate: {range: {from: $x}}}) { nodes { id } } }"
 ITEM_AFTER = "query($x: String) { queueItems(after: $x) { nodes { id } } }"
 STUDY_AFTER = "query($x: String) { studies(after: $x) { nodes { id } } }"
 NODE = "query($x: ID!) { node(id: $x) { id } }"
@@ -119,7 +120,8 @@ INJECTION = (
     Asked("a name as an id", "NOT_FOUND", NODE, {"x": "Zzsentinel^Quillonia"}),
     Asked("characters that are none in the search", NOTHING, STUDIES, {"x": SURROGATE_LIKE}),
     Asked("text from right to left in contains", NOTHING, STUDY_BY_NAME, {"x": RTL}),
-    Asked("SQL in the range of a date", OK, STUDY_RANGE, {"x": QUOTE}),
+    Asked("SQL in the range of a text", OK, STUDY_RANGE, {"x": QUOTE}),
+    Asked("SQL in the range of a date", "BAD_FILTER", DATE_RANGE, {"x": QUOTE}),
     Asked("SQL in the id of a hold", "NOT_FOUND", HOLD + PROBLEM, {"x": QUOTE}),
     Asked("SQL in the search of a hold", "CONFLICT", HOLD_FOUND + PROBLEM, {"x": QUOTE}),
     Asked("SQL in the id of a destination", "NOT_FOUND", HOLD_AT + PROBLEM, {"x": UNION}),

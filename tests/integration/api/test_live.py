@@ -206,6 +206,7 @@ async def test_what_is_told_follows_within_a_second(served: Served) -> None:
         ("subscription { queue(first: 101) { cursor } }", {}, "INVALID_VALUE"),
         (QUEUE, {"after": "bm9uZQ=="}, "BAD_CURSOR"),
         (QUEUE, {"where": {"destinations": []}}, "BAD_FILTER"),
+        (QUEUE, {"where": {"destinations": ["pacs"]}}, "BAD_FILTER"),
         (QUEUE, {"where": {"studyIds": ["none"]}}, "NOT_FOUND"),
         ("subscription { nothing }", {}, "INVALID_QUERY"),
         ("query { viewer { name } }", {}, "BAD_REQUEST"),

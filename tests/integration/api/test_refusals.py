@@ -255,6 +255,16 @@ async def test_wrong_cursors_are_told_apart(api: API) -> None:
             "{ queueItems(where: {OR: [" + "{priority: {eq: 1}}," * 21 + "]}) { nodes { id } } }",
             "BAD_FILTER",
         ),
+        ('{ queueItems(where: {destination: {eq: "pacs"}}) { nodes { id } } }', "BAD_FILTER"),
+        (
+            '{ destinations(where: {OR: [{ae: {in: ["default/pacs", "pacs"]}}]}) { nodes { id } } }',
+            "BAD_FILTER",
+        ),
+        ('{ studies(where: {modality: {eq: "ct"}}) { nodes { id } } }', "BAD_FILTER"),
+        ('{ studies(where: {studyDate: {range: {from: "2026-01-31"}}}) { nodes { id } } }', "BAD_FILTER"),
+        ('{ conflicts(where: {sourceAe: {eq: "ct1"}}) { nodes { id } } }', "BAD_FILTER"),
+        ('{ auditEvents(search: "partition:main") { nodes { id } } }', "BAD_FILTER"),
+        ('{ applicationEntities(where: {name: {eq: "default/ct1"}}) { nodes { id } } }', "BAD_FILTER"),
         ('{ dashboard(finishedSince: "2020-01-01T00:00:00Z") { unindexed } }', "INVALID_VALUE"),
         (
             '{ queueItems(where: {createdAt: {range: {to: "9999-12-31T23:59:59-14:00"}}}) { nodes { id } } }',
@@ -270,6 +280,12 @@ async def test_arguments_that_cannot_be(api: API, query: str, code: str) -> None
     error = await api.refused(query)
     assert error["extensions"]["code"] == code
     assert code in CODES
+
+
+async def test_a_date_is_searched_as_it_is_typed(api: API) -> None:
+    for text in ("date:20261124", "date:2026-11-24", "date:2026-11"):
+        found = await api.ask("query($s: String) { studies(search: $s) { nodes { studyDate } } }", s=text)
+        assert [node["studyDate"] for node in found["studies"]["nodes"]] == ["20261124"] * 2
 
 
 def chained(count: int) -> str:
