@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 from graphql import build_schema
@@ -15,6 +16,8 @@ FOLDER = Path(__file__).parents[2] / "graphql_api"
 NOW = Path("schema.graphql")
 RELEASED = Path("released/schema.graphql")
 WAIVERS = Path("released/waivers.yaml")
+VERSION = Path("released/version.txt")
+PROJECT = Path("pyproject.toml")
 HEAD = """\
 # What of graphql_api/schema.graphql breaks clients of the last release, whose schema lies here. `make check` prints the
 # lines that have to stand here, each with its reason; a release empties the list. The rules: docs/api/versions.md.
@@ -33,12 +36,45 @@ def waivers(folder: Path) -> dict[str, str]:
 def check(folder: Path) -> list[str]:
     """Return what is wrong."""
     released, now = (build_schema((folder / path).read_text()) for path in (RELEASED, NOW))
-    return [*faults(breaking(released, now), waivers(folder)), *badly_deprecated(now)]
+    return [
+        *of_another_release(folder),
+        *faults(breaking(released, now), waivers(folder)),
+        *badly_deprecated(now),
+    ]
+
+
+def of_another_release(folder: Path) -> list[str]:
+    """Return that the schema of the last release is not that of the version which the project says it has."""
+    taken, said = (folder / VERSION).read_text().strip(), version(folder)
+    if taken == said:
+        return []
+    where = f"graphql_api/{RELEASED} is that of {taken}, and graphql_api/{PROJECT} says {said}: "
+    if numbers(taken) < numbers(said):
+        return [
+            f"{where}it is older; `python -m tools.api release` takes the schema of now, as the last step of a release "
+            "(CONTRIBUTING.md, A release)"
+        ]
+    return [f"{where}it is newer; was the version set back? restore one of the two"]
+
+
+def version(folder: Path) -> str:
+    """Return the version that the project has, which is that of the last release or of the one being made."""
+    return str(tomllib.loads((folder / PROJECT).read_text())["project"]["version"])
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return a version as numbers, which sort.
+
+    >>> numbers("0.9.1") < numbers("0.10.0")
+    True
+    """
+    return tuple(int(part) for part in text.split("."))
 
 
 def release(folder: Path) -> None:
-    """Take the schema of now as the one of the last release, without waivers."""
+    """Take the schema of now as the one of the version that the project has, without waivers."""
     shutil.copyfile(folder / NOW, folder / RELEASED)
+    (folder / VERSION).write_text(version(folder) + "\n")
     (folder / WAIVERS).write_text(HEAD)
 
 

@@ -18,6 +18,7 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     ListValueNode,
+    is_required_input_field,
     print_ast,
 )
 from graphql.utilities import DangerousChangeType, find_breaking_changes, find_dangerous_changes
@@ -85,12 +86,16 @@ def _deprecations(schema: GraphQLSchema) -> Iterator[tuple[str, str]]:
 
 
 def _other_defaults(released: GraphQLSchema, now: GraphQLSchema) -> Iterator[str]:
-    """Yield members of inputs that mean something else where they are left out: graphql-core knows arguments alone."""
+    """Yield members of inputs that mean something else where they are left out: graphql-core knows arguments alone.
+
+    One that was required was never left out.
+    """
     for name, before in released.type_map.items():
         after = now.type_map.get(name)
         if isinstance(before, GraphQLInputObjectType) and isinstance(after, GraphQLInputObjectType):
             for member in before.fields.keys() & after.fields.keys():
-                if _written(before.fields[member]) != _written(after.fields[member]):
+                was = before.fields[member]
+                if not is_required_input_field(was) and _written(was) != _written(after.fields[member]):
                     yield f"INPUT_DEFAULT_VALUE_CHANGE: {name}.{member} has another default value."
 
 

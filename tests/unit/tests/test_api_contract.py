@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from graphql import build_schema
+from ruamel.yaml import YAML
 
 from tools.api.__main__ import FOLDER, check, release
+from tools.api.__main__ import version as tools_version
 from tools.api.changes import badly_deprecated, breaking
 
 ROOT = FOLDER.parent
+NOW = tools_version(FOLDER)
 SDL = """
 directive @access(anyOf: [Permission!]!) on OBJECT | FIELD_DEFINITION
 enum Permission { TOKEN DICOM_QUEUE AE_EDITOR }
@@ -29,7 +33,8 @@ type Query @access(anyOf: [TOKEN]) {
 def folder(tmp_path: Path) -> Path:
     """The folder of the API, where the schema of now is the one of the release."""
     (tmp_path / "released").mkdir()
-    shutil.copyfile(FOLDER / "schema.graphql", tmp_path / "schema.graphql")
+    for name in ("schema.graphql", "pyproject.toml"):
+        shutil.copyfile(FOLDER / name, tmp_path / name)
     release(tmp_path)
     return tmp_path
 
@@ -82,6 +87,12 @@ def test_what_a_client_can_fail_at_is_named(before: str, after: str, told: list[
     assert sdl.count(before) == 1
     found = breaking(build_schema(sdl), build_schema(sdl.replace(before, after)))
     assert found == told
+
+
+@pytest.mark.parametrize("now", ["size: Int", "size: Int = 3"])
+def test_what_was_required_may_be_left_out_whatever_it_means_then(now: str) -> None:
+    before = build_schema(SDL.replace("size: Int = 3", "size: Int!"))
+    assert breaking(before, build_schema(SDL.replace("size: Int = 3", now))) == []
 
 
 @pytest.mark.parametrize(
@@ -138,6 +149,37 @@ def test_a_deprecation_that_says_both_may_be() -> None:
         f'type Query {{ a: E }} enum E {{ A @deprecated(reason: "{reason}") B }}',
     ]
     assert [badly_deprecated(build_schema(sdl)) for sdl in places] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("0.10.0", "it is older; `python -m tools.api release` takes the schema of now"),
+        ("0.0.9", "it is newer; was the version set back?"),
+    ],
+)
+def test_a_version_whose_schema_was_not_taken_is_said(folder: Path, version: str, said: str) -> None:
+    change_version(folder, version)
+    before = (folder / "released" / "schema.graphql").read_text()
+    [told] = check(folder)
+    assert told.startswith(
+        f"graphql_api/released/schema.graphql is that of {NOW}, and graphql_api/pyproject.toml says {version}: {said}"
+    )
+    assert (folder / "released" / "schema.graphql").read_text() == before
+    release(folder)
+    assert check(folder) == []
+
+
+def change_version(folder: Path, version: str) -> None:
+    path = folder / "pyproject.toml"
+    path.write_text(path.read_text().replace(f'version = "{NOW}"', f'version = "{version}"', 1))
+
+
+def test_all_distributions_have_the_one_version() -> None:
+    projects = [ROOT / "pyproject.toml", *sorted(ROOT.glob("*/pyproject.toml"))]
+    versions = [tomllib.loads(path.read_text())["project"]["version"] for path in projects]
+    chart = YAML(typ="safe").load((ROOT / "charts" / "aegate" / "Chart.yaml").read_text())
+    assert [*versions, chart["version"], chart["appVersion"]] == [NOW] * 9
 
 
 def test_the_command_says_yes_to_what_is_committed() -> None:
