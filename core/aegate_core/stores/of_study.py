@@ -7,7 +7,13 @@ from aegate_core.stores.listing import Column
 
 def study_columns(study: str) -> dict[str, Column]:
     """Return columns of the study whose id is in ``study``, and of its patient."""
-    of = f"{study} IN (SELECT s.id FROM study s LEFT JOIN patient p ON p.id = s.patient_id WHERE {{}})"
+    return columns_within(
+        f"{study} IN (SELECT s.id FROM study s LEFT JOIN patient p ON p.id = s.patient_id WHERE {{}})"
+    )
+
+
+def columns_within(of: str) -> dict[str, Column]:
+    """Return the same, where ``of`` finds rows by a condition on the study ``s`` and its patient ``p``."""
     return {
         "text": Column("s.search_text", within=of, search="s.search_text", study="s"),
         "patient_name": Column(

@@ -28,10 +28,12 @@ from aegate_graphql_api.mutations.problems import (
 )
 from aegate_graphql_api.mutations.queue_items import OperationStarted
 from aegate_graphql_api.mutations.selection import (
+    MOST_AT_ONCE,
     MOST_IDS,
     ChangeGuard,
     check_count,
     check_key,
+    must_fit,
     must_see,
 )
 from aegate_graphql_api.mutations.troubles import note_of
@@ -46,13 +48,17 @@ AT_ONCE = 1000
 
 
 @strawberry.input(
-    description="Which complete units: by their ids, or all that a search and filter find. Give one of the two kinds."
+    description="Which complete units: by their ids, all of some studies, or all that a search and filter find. Give "
+    "one of the three kinds."
 )
 class CloseUnitSelection:
     """Which units."""
 
     ids: list[strawberry.ID] | None = strawberry.field(
         default=None, description="Ids of close units, at most 4,900."
+    )
+    study_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Ids of studies, at most 500: all their units."
     )
     search: str | None = strawberry.field(default=None, description="As in closeUnits.")
     where: CloseUnitWhere | None = strawberry.field(
@@ -61,13 +67,17 @@ class CloseUnitSelection:
 
 
 @strawberry.input(
-    description="Which open conflicts: by their ids, or all that a search and filter find. Give one of the two kinds."
+    description="Which open conflicts: by their ids, all of some studies, or all that a search and filter find. Give "
+    "one of the three kinds."
 )
 class ConflictSelection:
     """Which conflicts."""
 
     ids: list[strawberry.ID] | None = strawberry.field(
         default=None, description="Ids of conflicts, at most 4,900."
+    )
+    study_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Ids of studies, at most 500: all their open conflicts."
     )
     search: str | None = strawberry.field(default=None, description="As in conflicts.")
     where: ConflictWhere | None = strawberry.field(
@@ -114,6 +124,8 @@ class Many:
     ids: tuple[int, ...] | None
     where: Filter
     order: Order
+    is_open: bool = True
+    """Of a filter: nobody can say how many it finds. Not so of the rows of studies that are named."""
 
     @property
     def found(self) -> Found:
@@ -130,10 +142,11 @@ async def reroute_units(
     context, guard = info.context, guard or ChangeGuard()
 
     async def ask() -> Many:
-        where = await found_of_study(context, selection.search, selection.where)
         wanted = Wanted("rerouteUnits", context.caller.name, context.caller.address, dry_run=guard.dry_run)
-        ids = chosen(selection.ids, "CloseUnit", selection.search, selection.where)
-        return Many(wanted, guard, (selection, guard), UNITS, ids, where, _BY_UNIT)
+        ids, where = await _selected(context, selection, "CloseUnit")
+        return Many(
+            wanted, guard, (selection, guard), UNITS, ids, where, _BY_UNIT, selection.study_ids is None
+        )
 
     return await _run(context, "rerouteUnits", ask)
 
@@ -157,7 +170,7 @@ async def resolve_conflicts(
 
     async def ask() -> Many:
         note = note_of(context, reason)
-        found = await found_of_study(context, selection.search, selection.where)
+        ids, found = await _selected(context, selection, "Conflict")
         where = AllOf((Compare("resolved_at", Op.IS_NULL, True), found))
         wanted = Wanted(
             "resolveConflicts",
@@ -167,9 +180,8 @@ async def resolve_conflicts(
             resolution=resolution.value,
             dry_run=guard.dry_run,
         )
-        ids = chosen(selection.ids, "Conflict", selection.search, selection.where)
         said = (selection, guard)
-        return Many(wanted, guard, said, CONFLICTS, ids, where, _BY_CONFLICT)
+        return Many(wanted, guard, said, CONFLICTS, ids, where, _BY_CONFLICT, selection.study_ids is None)
 
     return await _run(context, "resolveConflicts", ask)
 
@@ -179,6 +191,19 @@ _Ask = Callable[[], Awaitable[Many]]
 
 _BY_UNIT = Order("ID", (("u.id", "bigint"),), descending=False)
 _BY_CONFLICT = Order("ID", (("c.id", "bigint"),), descending=False)
+
+
+async def _selected(
+    context: Context, selection: CloseUnitSelection | ConflictSelection, kind: str
+) -> tuple[tuple[int, ...] | None, Filter]:
+    """Return the row ids of a selection, or None and what finds its rows. Raises Refused."""
+    if selection.study_ids is None:
+        ids = chosen(selection.ids, kind, selection.search, selection.where)
+        return ids, await found_of_study(context, selection.search, selection.where)
+    if selection.ids is not None or selection.search is not None or selection.where is not None:
+        raise invalid("selection", "give one of ids, of studyIds, or of search and where")
+    must_fit("studyIds", selection.study_ids, MOST_AT_ONCE)
+    return None, Compare("study", Op.IN, sorted({number_of(id, "Study") for id in selection.study_ids}))
 
 
 def chosen(
@@ -223,7 +248,7 @@ async def begun(tx: Database, context: Context, many: Many) -> Outcome:
         check_key("guard.idempotencyKey", guard.idempotency_key)
     if guard.version is not None:
         raise invalid("guard.version", "guards one item that is changed at once: leave it out")
-    if many.ids is None and guard.expected_count is None and not guard.dry_run:
+    if many.ids is None and many.is_open and guard.expected_count is None and not guard.dry_run:
         raise invalid("guard.expectedCount", "is required with a filter: ask with dryRun first")
     made = await operations.begin(tx, many.wanted, guard.idempotency_key, many.said, now=context.now)
     if not made.is_new:

@@ -26,7 +26,7 @@ from aegate_core.stores.queue.operations import Found
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.mutations.change import LONGEST_REASON
 from aegate_graphql_api.mutations.problems import conflict, invalid, not_found
-from aegate_graphql_api.schema.node import number_of
+from aegate_graphql_api.schema.node import key_of, number_of
 from aegate_graphql_api.schema.queue_item import item_of, items_filter
 from aegate_graphql_api.schema.queue_item_where import QueueItemWhere
 
@@ -41,8 +41,8 @@ MOST_IDS = 4_900
 
 
 @strawberry.input(
-    description="Which items: by their ids; all of some studies, series or images; or all that a search and filter "
-    "find. Give one of the three kinds."
+    description="Which items: by their ids; all of some studies, series, images or destinations; or all that a search "
+    "and filter find. Give one of the three kinds."
 )
 class QueueItemSelection:
     """Which items."""
@@ -62,6 +62,11 @@ class QueueItemSelection:
         default=None,
         description="Ids of images (instances), at most 500: the items that are of such an image alone.",
     )
+    destination_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None,
+        description="Ids of destinations, at most 500: beside studyIds, seriesIds or instanceIds only what goes there "
+        "of them; alone, all that goes there and was not delivered, which needs expectedCount as a filter does.",
+    )
     search: str | None = strawberry.field(default=None, description="As in queueItems.")
     where: QueueItemWhere | None = strawberry.field(default=None, description="As in queueItems.")
 
@@ -72,7 +77,8 @@ class ChangeGuard:
 
     expected_count: int | None = strawberry.field(
         default=None,
-        description="How many must match, or nothing is changed; required with search or where, but for a dry run.",
+        description="How many must match, or nothing is changed; required with search or where, and with "
+        "destinationIds alone, but for a dry run.",
     )
     version: int | None = strawberry.field(
         default=None, description="The version that the one item must have, or nothing is changed."
@@ -177,18 +183,33 @@ async def _filter(context: Context, selection: QueueItemSelection, guard: Change
         "instance": _keys("instanceIds", selection.instance_ids, "Instance"),
     }
     parts = tuple(Compare(column, Op.IN, keys) for column, keys in named.items() if keys is not None)
+    going = _going_to(selection.destination_ids)
     by_filter = selection.where is not None or selection.search is not None
-    if (selection.ids is not None) + bool(parts) + by_filter != 1:
+    if (selection.ids is not None) + bool(parts or going) + by_filter != 1:
         raise invalid(
-            "selection", "give one of ids, of studyIds, seriesIds and instanceIds, or of search and where"
+            "selection",
+            "give one of ids, of studyIds, seriesIds, instanceIds and destinationIds, or of search and where",
         )
     if parts:
-        return AnyOf(parts)
+        return AllOf((AnyOf(parts), *going))
     if guard.expected_count is None and not guard.dry_run:
         raise invalid(
             "guard.expectedCount", "is required with a filter: ask totalCount, or with dryRun, first"
         )
+    if going:
+        return AllOf((*going, Compare("state", Op.IN, UNDELIVERED)))
     return AllOf((await items_filter(context, selection.search, selection.where),))
+
+
+UNDELIVERED = ["SCHEDULED", "IN_PROGRESS", "RETRY", "HELD", "FAILED", "CANCELED"]
+"""The states in which something can be done to an item."""
+
+
+def _going_to(ids: Sequence[strawberry.ID] | None) -> tuple[Compare, ...]:
+    if ids is None:
+        return ()
+    must_fit("destinationIds", ids, MOST_AT_ONCE)
+    return (Compare("destination", Op.IN, sorted({key_of(id, "Destination") for id in ids})),)
 
 
 def _keys(field: str, ids: Sequence[strawberry.ID] | None, kind: str) -> list[int] | None:
@@ -196,9 +217,14 @@ def _keys(field: str, ids: Sequence[strawberry.ID] | None, kind: str) -> list[in
 
 
 def _numbers(field: str, ids: Sequence[strawberry.ID], kind: str, most: int) -> list[int]:
+    must_fit(field, ids, most)
+    return list(dict.fromkeys(number_of(id, kind) for id in ids))
+
+
+def must_fit(field: str, ids: Sequence[strawberry.ID], most: int) -> None:
+    """Raise Refused for more ids than a request may have."""
     if len(ids) > most:
         raise invalid(f"selection.{field}", f"may hold {most}, got {len(ids)}: ask in several requests")
-    return list(dict.fromkeys(number_of(id, kind) for id in ids))
 
 
 async def there(tx: Database, context: Context, ids: Sequence[int], guard: ChangeGuard) -> list[int]:

@@ -15,8 +15,15 @@ from aegate_core.resources.values import Level
 from aegate_core.services import deliveries
 from aegate_core.services.deliveries import SendByHand
 from aegate_core.services.wanted import Wanted
-from aegate_core.stores.index.list_studies import INSTANCES, SERIES, STUDIES, STUDY_ORDERS
-from aegate_core.stores.listing import EVERYTHING, Filter, Source
+from aegate_core.stores.index.list_studies import (
+    INSTANCE_ORDER,
+    INSTANCES,
+    SERIES,
+    SERIES_ORDER,
+    STUDIES,
+    STUDY_ORDERS,
+)
+from aegate_core.stores.listing import EVERYTHING, Filter, Order, Source
 from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.arguments import ASKED
@@ -30,10 +37,11 @@ from aegate_graphql_api.mutations.problems import (
     invalid,
 )
 from aegate_graphql_api.mutations.queue_items import OperationStarted
-from aegate_graphql_api.mutations.selection import MOST_AT_ONCE, ChangeGuard, check_key, must_see
+from aegate_graphql_api.mutations.selection import MOST_AT_ONCE, ChangeGuard, check_count, check_key, must_see
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import key_of, number_of
 from aegate_graphql_api.schema.queue_item import QueueItem, load_items
+from aegate_graphql_api.schema.series_where import InstanceWhere, SeriesWhere
 from aegate_graphql_api.schema.study import StudyWhere, studies_filter
 
 
@@ -85,6 +93,10 @@ _DESTINATIONS = "Ids of destinations: the AEs that get them, such as a PACS."
 _KEY = "1 to 128 characters, such as a UUID: with the same one, each goes to each receiver once, however often you ask."
 _PRIORITY = "0 to 100, the highest goes first; a point is worth a minute of waiting."
 _DRY_RUN = "Send nothing, say how many queue items there would be."
+_COUNT = (
+    "How many {} must match, or nothing is sent; required with search or where, but for a dry run, whose count is "
+    "that times the destinations."
+)
 
 
 @strawberry.input(
@@ -104,53 +116,63 @@ class SendStudiesInput:
     )
     expected_count: int | None = strawberry.field(
         default=None,
-        description="How many studies must match, or nothing is sent; required with search or where, but for a dry "
-        "run.",
+        description=_COUNT.format("studies"),
     )
     priority: int = strawberry.field(default=50, description=_PRIORITY)
     dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
 
 
-@strawberry.input(description="Which series go where, by hand.")
+@strawberry.input(
+    description="Which series go where, by hand: those of some ids, or all that a search and filter find."
+)
 class SendSeriesInput:
     """Which series go where."""
 
-    series_ids: list[strawberry.ID] = strawberry.field(
-        description="Ids of series, at most 4,900; one queue item each."
-    )
     destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
     idempotency_key: str = strawberry.field(description=_KEY)
+    series_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Ids of series, at most 4,900; one queue item each."
+    )
+    search: str | None = strawberry.field(
+        default=None,
+        description="As in studies; instead of seriesIds. All series of the studies that it finds, but for modality:, "
+        "which is the series' own.",
+    )
+    where: SeriesWhere | None = strawberry.field(
+        default=None, description="Instead of seriesIds, beside search or alone."
+    )
+    expected_count: int | None = strawberry.field(default=None, description=_COUNT.format("series"))
     priority: int = strawberry.field(default=50, description=_PRIORITY)
     dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
 
 
-@strawberry.input(description="Which single images go where, by hand.")
+@strawberry.input(
+    description="Which single images go where, by hand: those of some ids, or all that a search and filter find."
+)
 class SendInstancesInput:
     """Which images go where."""
 
-    instance_ids: list[strawberry.ID] = strawberry.field(
-        description="Ids of images (instances), at most 4,900; one queue item each."
-    )
     destination_ids: list[strawberry.ID] = strawberry.field(description=_DESTINATIONS)
     idempotency_key: str = strawberry.field(description=_KEY)
+    instance_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Ids of images (instances), at most 4,900; one queue item each."
+    )
+    search: str | None = strawberry.field(
+        default=None,
+        description="As in studies; instead of instanceIds. All images of the studies that it finds, but for "
+        "modality:, which is their series' own, and ae:, which is who sent the image last.",
+    )
+    where: InstanceWhere | None = strawberry.field(
+        default=None, description="Instead of instanceIds, beside search or alone."
+    )
+    expected_count: int | None = strawberry.field(default=None, description=_COUNT.format("images"))
     priority: int = strawberry.field(default=50, description=_PRIORITY)
     dry_run: bool = strawberry.field(default=False, description=_DRY_RUN)
 
 
 async def send_studies(info: Info, input: Annotated[SendStudiesInput, ASKED]) -> SendResult:
     """Send studies to destinations by hand."""
-    context = info.context
-    if input.study_ids is not None and input.search is None and input.where is None:
-        return await _send(context, "sendStudies", Level.STUDY, input.study_ids, input)
-
-    async def work(tx: Database) -> Outcome:
-        if input.study_ids is not None or (input.search is None and input.where is None):
-            raise invalid("input", "give one of studyIds, or of search and where")
-        found = await studies_filter(context, input.search, input.where)
-        guard = ChangeGuard(expected_count=input.expected_count, dry_run=input.dry_run)
-        return await _many(tx, context, _Many("sendStudies", Level.STUDY, input, guard, found))
-
-    return cast("SendResult", await change(context, "sendStudies", work))
+    return await _send(info.context, "sendStudies", Level.STUDY, input.study_ids, input)
 
 
 async def send_series(info: Info, input: Annotated[SendSeriesInput, ASKED]) -> SendResult:
@@ -163,26 +185,34 @@ async def send_instances(info: Info, input: Annotated[SendInstancesInput, ASKED]
     return await _send(info.context, "sendInstances", Level.IMAGE, input.instance_ids, input)
 
 
-_KINDS: dict[Level, tuple[str, Source]] = {
-    Level.STUDY: ("Study", STUDIES),
-    Level.SERIES: ("Series", SERIES),
-    Level.IMAGE: ("Instance", INSTANCES),
+_KINDS: dict[Level, tuple[str, Source, Order]] = {
+    Level.STUDY: ("Study", STUDIES, STUDY_ORDERS["OLDEST_ARRIVAL"]),
+    Level.SERIES: ("Series", SERIES, SERIES_ORDER),
+    Level.IMAGE: ("Instance", INSTANCES, INSTANCE_ORDER),
 }
+_IDS = {Level.STUDY: "studyIds", Level.SERIES: "seriesIds", Level.IMAGE: "instanceIds"}
 
 _Input = SendStudiesInput | SendSeriesInput | SendInstancesInput
 
 
 async def _send(
-    context: Context, action: str, level: Level, ids: Sequence[strawberry.ID], input: _Input
+    context: Context, action: str, level: Level, ids: Sequence[strawberry.ID] | None, input: _Input
 ) -> SendResult:
-    kind, source = _KINDS[level]
+    kind, source, _ = _KINDS[level]
+    is_filter = input.search is not None or input.where is not None
 
     async def work(tx: Database) -> Outcome:
+        if (ids is not None) == is_filter:
+            raise invalid("input", f"give one of {_IDS[level]}, or of search and where")
+        guard = ChangeGuard(expected_count=input.expected_count, dry_run=input.dry_run)
+        if ids is None:
+            found = await studies_filter(context, input.search, input.where)
+            return await _many(tx, context, _Many(action, level, input, guard, found))
         if len(ids) * len(input.destination_ids) > MOST_AT_ONCE:
             numbers = chosen(ids, kind, None, None)
-            guard = ChangeGuard(dry_run=input.dry_run)
             return await _many(tx, context, _Many(action, level, input, guard, EVERYTHING, numbers))
         request = _request(context.caller.name, level, ids, input)
+        check_count(len(request.ids), guard)
         await must_see(tx, context, DESTINATIONS, "ae", [str(d) for d in request.destinations])
         await must_see(tx, context, source, "id", request.ids)
         keys = await deliveries.send_by_hand(tx, request, now=context.now)
@@ -232,9 +262,9 @@ async def _many(tx: Database, context: Context, many: _Many) -> Outcome:
         priority=input.priority,
         destinations=tuple(str(d) for d in destinations),
     )
-    _, source = _KINDS[many.level]
+    _, source, order = _KINDS[many.level]
     guard = replace(many.guard, idempotency_key=input.idempotency_key)
-    asked = Many(wanted, guard, input, source, many.ids, many.where, STUDY_ORDERS["OLDEST_ARRIVAL"])
+    asked = Many(wanted, guard, input, source, many.ids, many.where, order)
     if input.dry_run:
         total = await counted(tx, context, asked)
         answer = StudiesSent(keys=(), counted=total * len(destinations), dry_run=True)
@@ -259,7 +289,7 @@ def _request(actor: str, level: Level, ids: Sequence[strawberry.ID], input: _Inp
     if not ids:
         raise invalid("input", "must name what is sent, got nothing: give at least one id")
     _check(input)
-    kind, _ = _KINDS[level]
+    kind, _, _ = _KINDS[level]
     return SendByHand(
         ids=tuple(dict.fromkeys(number_of(i, kind) for i in ids)),
         destinations=_destinations(input),

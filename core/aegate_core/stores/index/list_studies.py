@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aegate_core.stores.listing import SORTED, Column, Order, Source
-from aegate_core.stores.of_study import study_columns
+from aegate_core.stores.of_study import columns_within, study_columns
 from aegate_core.stores.scope import by_entity, by_partition
 
 _OF_A_STUDY = "EXISTS (SELECT 1 FROM study own WHERE own.id = {study} AND {{}})"
@@ -63,6 +63,8 @@ STUDY_ORDERS = {
     ),
 }
 
+_SERIES_OF_A_STUDY = "r.study_id IN (SELECT s.id FROM study s WHERE {})"
+
 SERIES = Source(
     select=(
         "r.id AS id, r.study_id AS study_key, r.series_instance_uid AS series_instance_uid, r.modality AS modality, "
@@ -71,7 +73,28 @@ SERIES = Source(
     ),
     table="series r",
     belongs=by_partition("own.partition", _OF_A_STUDY.format(study="r.study_id")),
-    columns={"id": Column("r.id", "bigint"), "study": Column("r.study_id", "bigint")},
+    columns={
+        "id": Column("r.id", "bigint"),
+        "study": Column("r.study_id", "bigint"),
+        "series_instance_uid": Column("r.series_instance_uid", is_uid=True),
+        "modality": Column("r.modality"),
+        "series_number": Column("r.series_number"),
+        "description": Column("r.description"),
+        "body_part": Column("r.body_part"),
+        "station_name": Column("r.station_name"),
+        "instance_count": Column("r.instance_count", "bigint"),
+        "location_code": Column("s.location_code", within=_SERIES_OF_A_STUDY),
+        "partition": Column("s.partition", within=_SERIES_OF_A_STUDY),
+        "source_ae": Column("s.source_ae", within=_SERIES_OF_A_STUDY),
+    }
+    | study_columns("r.study_id"),
+)
+SERIES_ORDER = Order("ARRIVAL", (("r.id", "bigint"),), descending=False)
+
+_OF_A_SERIES = "i.series_id IN (SELECT r.id FROM series r WHERE {})"
+_OF_A_SERIES_STUDY = (
+    "i.series_id IN (SELECT r.id FROM series r JOIN study s ON s.id = r.study_id "
+    "LEFT JOIN patient p ON p.id = s.patient_id WHERE {})"
 )
 
 INSTANCES = Source(
@@ -86,7 +109,20 @@ INSTANCES = Source(
         "own.partition",
         "EXISTS (SELECT 1 FROM series r JOIN study own ON own.id = r.study_id WHERE r.id = i.series_id AND {})",
     ),
-    columns={"id": Column("i.id", "bigint"), "series": Column("i.series_id", "bigint")},
+    columns={
+        "id": Column("i.id", "bigint"),
+        "series": Column("i.series_id", "bigint"),
+        "sop_instance_uid": Column("i.sop_instance_uid", is_uid=True),
+        "sop_class_uid": Column("i.sop_class_uid"),
+        "instance_number": Column("i.instance_number"),
+        "received_at": Column("a.received_at", "timestamptz"),
+        "source_ae": Column("a.ae"),
+        "series_instance_uid": Column("r.series_instance_uid", within=_OF_A_SERIES, is_uid=True),
+        "modality": Column("r.modality", within=_OF_A_SERIES),
+        "location_code": Column("s.location_code", within=_OF_A_SERIES_STUDY),
+        "partition": Column("s.partition", within=_OF_A_SERIES_STUDY),
+    }
+    | columns_within(_OF_A_SERIES_STUDY),
 )
 INSTANCE_ORDER = Order("ARRIVAL", (("i.id", "bigint"),), descending=False)
 
@@ -124,6 +160,7 @@ QUARANTINE = Source(
         "source_ae": Column("o.ae"),
         "reason": Column("o.reason"),
         "received_at": Column("o.received_at", "timestamptz"),
+        "released_at": Column("o.released_at", "timestamptz"),
         "resolved_at": Column("o.resolved_at", "timestamptz"),
     },
 )
