@@ -10,6 +10,7 @@ import strawberry
 
 from aegate_core.database import as_datetime
 from aegate_core.decisions.resolutions import Resolution, choices
+from aegate_core.stores.index.found import UNKNOWN_SENDER
 from aegate_core.stores.index.list_resources import keys_matching
 from aegate_core.stores.index.list_studies import CONFLICT_ORDER, CONFLICTS, QUARANTINE, QUARANTINE_ORDER
 from aegate_core.stores.listing import AllOf, AnyOf, Compare, Filter, Op
@@ -27,7 +28,7 @@ from aegate_graphql_api.connections import (
     Search,
     connection,
 )
-from aegate_graphql_api.context import Info, moment
+from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.node import Node, global_id
@@ -100,7 +101,9 @@ class QuarantinedObject(Node):
         description="Which arrival it is: every time that something comes is an arrival of its own."
     )
     source_ae: str = strawberry.field(
-        description="namespace/name of the AE that sent it, such as default/ct1."
+        description="namespace/name of the AE that sent it, such as default/ct1. unknown/unknown: a check of the store "
+        "found its file, and nobody knows who sent it; such objects are shown to callers of all partitions alone, and "
+        "releaseQuarantined takes them with sentBy."
     )
     reason: str = strawberry.field(description="Why it could not be parsed, in words without patient data.")
     size_bytes: BigInt = strawberry.field(description="Its size in bytes.")
@@ -143,10 +146,14 @@ class QuarantinedObjectWhere:
     """Filter of quarantined objects."""
 
     source_ae: TextFilter | None = strawberry.field(
-        default=None, description="namespace/name of the AE that sent it, such as default/ct1."
+        default=None,
+        description="namespace/name of the AE that sent it, such as default/ct1; unknown/unknown: nobody knows who.",
     )
     reason: TextFilter | None = strawberry.field(default=None, description="Why it could not be parsed.")
     received_at: TimeFilter | None = strawberry.field(default=None, description="When it came.")
+    released_at: TimeFilter | None = strawberry.field(
+        default=None, description="When somebody let it be indexed after all; null: nobody has."
+    )
     resolved_at: TimeFilter | None = strawberry.field(
         default=None, description="When it was resolved; null: it is open."
     )
@@ -189,14 +196,24 @@ async def quarantined_objects(  # noqa: PLR0913 - as above
     before: Before = None,
 ) -> Connection[QuarantinedObject]:
     """List quarantined objects, newest first; ``resolved`` null: all of them."""
-    parts = [_resolved(resolved), filter_of(where)]
+    found = AllOf((_resolved(resolved), await quarantined_filter(info.context, search, where)))
+    asked = (resolved, search, where)
+    listing = Listing("quarantinedObjects", QUARANTINE, QUARANTINE_ORDER, found, asked)
+    return await connection(info.context, listing, quarantined_of, page=Asked(first, after, last, before))
+
+
+async def quarantined_filter(
+    context: Context, search: str | None, where: QuarantinedObjectWhere | None
+) -> Filter:
+    """Return what a search and a filter ask for."""
+    parts = [filter_of(where)]
     for term in terms(search, ("ae",)):
-        keys = await keys_matching(info.context.db, term.compare("text"))
+        keys = await keys_matching(context.db, term.compare("text"))
+        if term.text.lower() in ("unknown", str(UNKNOWN_SENDER)):
+            keys.append(str(UNKNOWN_SENDER))
         sources = Compare("source_ae", Op.IN, keys)
         parts.append(sources if term.prefix else AnyOf((sources, term.compare("reason"))))
-    asked = (resolved, search, where)
-    listing = Listing("quarantinedObjects", QUARANTINE, QUARANTINE_ORDER, AllOf(tuple(parts)), asked)
-    return await connection(info.context, listing, quarantined_of, page=Asked(first, after, last, before))
+    return AllOf(tuple(parts))
 
 
 def _resolved(resolved: bool | None) -> Filter:

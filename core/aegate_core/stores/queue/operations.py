@@ -331,6 +331,17 @@ async def finish_at_once(tx: Database, operation_id: int, total: int, changed: i
     )
 
 
+async def keep_answer(
+    tx: Database, operation_id: int, answer: Mapping[str, object], partitions: Sequence[str]
+) -> None:
+    """Write what an operation answered that is about no numbered rows, and of which partitions that is."""
+    await tx.execute("UPDATE operation SET arguments = $2 WHERE id = $1", operation_id, dict(answer))
+    await tx.execute_many(
+        "INSERT INTO operation_partition (operation_id, partition) VALUES ($1, $2)",
+        [(operation_id, partition) for partition in partitions],
+    )
+
+
 async def fates_of(tx: Database, operation_id: int, limit: int) -> list[tuple[int, str, str | None]]:
     """Return (row id, outcome, because) of the first things of an operation that is done."""
     found = await tx.fetch(
