@@ -159,3 +159,38 @@ def apply(  # noqa: PLR0913 - a command has the options that people need
 
     applying = Applying(open_api(server, token_file, ca, data), take_over, prune, dry_run)
     raise typer.Exit(tell(applying.apply(files), as_json=output is Output.JSON))
+
+
+@ae_app.command("delete")
+def delete(  # noqa: PLR0913 - a command has the options that people need
+    names: Annotated[list[str], typer.Argument(metavar="AE…", help="Name, namespace/name, or title.")],
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over", help="Also one with fields of a manager that does not watch over them, as kubectl."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be deleted, delete nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: Shown = Output.TEXT,
+    server: Server = None,
+    token_file: TokenFile = None,
+    ca: CA = None,
+    data: Data = None,
+) -> None:
+    """Delete Application Entities: their listeners end; images stay, and what waits for them in the queue is held.
+
+    If one of several cannot be deleted, as git owns it, say, none is. Made again, an AE takes up its queue.
+
+    Example: [bold]aegate ae delete ct1 --dry-run[/bold]
+
+    Example: [bold]aegate ae delete radiology/ct1 OLD_CT --yes[/bold]
+    """
+    from aegate_cli.api.deleting import Deleting
+    from aegate_cli.api.place import open_api
+
+    api = open_api(server, token_file, ca, data)
+    deleting = Deleting(api, take_over, dry_run, yes, as_json=output is Output.JSON)
+    raise typer.Exit(deleting.carry_out(names))

@@ -248,6 +248,36 @@ def bump(  # noqa: PLR0913 - a command has the options that people need
     asked.carry_out(server, token_file, ca, data, output)
 
 
+@queue_app.command("cancel")
+def cancel(  # noqa: PLR0913 - a command has the options that people need
+    which: Which = None,
+    to: To = None,
+    source: From = None,
+    state: State = None,
+    search: Search = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    expect: Expect = None,
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    output: Shown = Output.TEXT,
+    server: Server = None,
+    token_file: TokenFile = None,
+    ca: CA = None,
+    data: Data = None,
+) -> None:
+    """Give items up: what was acknowledged stays delivered, the rest is not sent. `queue retry` takes it up again.
+
+    It is asked first, also of single items.
+
+    Example: [bold]aegate queue cancel q17 --reason "wrong patient"[/bold]
+
+    Example: [bold]aegate queue cancel --to old-pacs --state failed --dry-run[/bold]
+    """
+    asked = Asked("cancel", which, to, source, state, search, None, reason, dry_run, expect, yes, no_wait)
+    asked.carry_out(server, token_file, ca, data, output)
+
+
 @queue_app.command("wait")
 def wait(  # noqa: PLR0913 - a command has the options that people need
     operation: Annotated[

@@ -1,4 +1,4 @@
-"""What `aegate queue hold`, `resume`, `retry` and `bump` share: their options, and how they are carried out.
+"""What `aegate queue hold`, `resume`, `retry`, `bump` and `cancel` share: their options, and how they are carried out.
 
 A filter changes what it found when it was looked at, or nothing: how many is asked first, and given as expected.
 """
@@ -45,12 +45,26 @@ Expect = Annotated[
     int | None,
     typer.Option("--expect", min=0, metavar="N", help="Change them only if a filter finds just so many."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask how many a filter may change.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether so many may be changed.")]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="More than 500 go on in the background: do not wait for their end.")
 ]
 
-DONE = {"hold": "held", "resume": "resumed", "retry": "retried", "bump": "bumped"}
+DONE = {"hold": "held", "resume": "resumed", "retry": "retried", "bump": "bumped", "cancel": "canceled"}
+
+_BECAUSE = {
+    "SCHEDULED": "it waits for its turn",
+    "IN_PROGRESS": "it is being sent",
+    "RETRY": "it waits for its next try",
+    "HELD": "it is held",
+    "FAILED": "it was given up",
+    "COMPLETED": "it was delivered",
+    "WARNING": "it was delivered, with warnings",
+    "CANCELED": "it was canceled",
+    "NOT_FOUND": "there is no such item, or none that your token may see",
+    "IMAGES_REMOVED": "retention removed images that it has not sent",
+}
+"""Why an item was left, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +141,16 @@ class Asked:
         return {} if self.verb == "bump" else {"reason": self.reason}
 
     def _expected(self, api: Any, selection: dict[str, object]) -> int | None:
-        """Return how many a filter may change: what it finds now, once somebody has agreed. Raises InvalidInput."""
+        """Return how many a filter may change: what it finds now, once somebody has agreed. Raises InvalidInput.
+
+        Canceling is asked for also where items are named: they are not sent then.
+        """
         from aegate_cli.api.outcomes import change
         from aegate_cli.api.queue_selection import is_counted
         from aegate_core.errors import InvalidInput
 
-        if self.expect is not None or self.dry_run or not is_counted(selection):
+        needs_asking = is_counted(selection) or (self.verb == "cancel" and not self.yes)
+        if self.expect is not None or self.dry_run or not needs_asking:
             return self.expect
         looked = change(
             api, f"{self.verb}_items", selection=selection, guard={"dryRun": True}, **self._reason()
@@ -144,9 +162,10 @@ class Asked:
             matched = int(looked["matched"])
         if self.yes:
             return matched
+        found = "the filter finds" if is_counted(selection) else "what was named is"
         if not sys.stdin.isatty():
             raise InvalidInput(
-                f"the filter finds {matched} items and nobody can be asked: give --expect {matched} to change just "
+                f"{found} {matched} items and nobody can be asked: give --expect {matched} to change just "
                 "those, or --yes"
             )
         typer.confirm(f"{matched} items are found. {self.verb.capitalize()} them?", abort=True, err=True)
@@ -157,6 +176,15 @@ def _finds(api: Any, selection: Mapping[str, object]) -> bool:
     """Whether a filter finds anything now."""
     asked = {"search": selection.get("search"), "where": selection["where"]}
     return bool(api.pages("queue_items", 1, orderBy="NEWEST", **asked).nodes)
+
+
+def because(code: str) -> str:
+    """Return why an item was left, as a code and in words where there are some.
+
+    >>> because("COMPLETED"), because("CONFLICT")
+    ('COMPLETED, it was delivered', 'CONFLICT')
+    """
+    return f"{code}, {_BECAUSE[code]}" if code in _BECAUSE else code
 
 
 def tell_changed(done: Mapping[str, Any], word: str, *, as_json: bool) -> int:
@@ -175,7 +203,7 @@ def tell_changed(done: Mapping[str, Any], word: str, *, as_json: bool) -> int:
             parts.append(f"{done['leftCount']} left as they were")
         typer.echo(f"{done['matched']} found: {', '.join(parts)}")
         for left in done["left"]:
-            typer.echo(f"{short(left['id'])} left: {left['because']}", err=True)
+            typer.echo(f"{short(left['id'])} left: {because(left['because'])}", err=True)
     return 1 if done["leftCount"] else 0
 
 
@@ -207,6 +235,6 @@ def tell_operation(operation: Mapping[str, Any], *, as_json: bool) -> int:
             f"{operation['leftCount']} left"
         )
         for left in operation["results"]["nodes"]:
-            typer.echo(f"{short(left['targetId'])} left: {left['because']}", err=True)
+            typer.echo(f"{short(left['targetId'])} left: {because(left['because'])}", err=True)
     is_whole = operation["state"] == "COMPLETED" and not operation["leftCount"]
     return 0 if is_whole else 1

@@ -129,7 +129,10 @@ async def delete_application_entity(
     """Delete an AE."""
     context = info.context
     return await _declare(
-        context, lambda: Asked("deleteApplicationEntity", DELETE, wish_of(context, KIND, input), _answer)
+        context,
+        lambda: Asked(
+            "deleteApplicationEntity", DELETE, wish_of(context, KIND, input, dry_run=input.dry_run), _answer
+        ),
     )
 
 
@@ -166,7 +169,10 @@ async def _switch(
     context: Context, action: str, input: ChooseResourceInput, spec: dict[str, object]
 ) -> ApplicationEntityResult:
     return await _declare(
-        context, lambda: Asked(action, UPDATE, replace(wish_of(context, KIND, input), spec=spec), _answer)
+        context,
+        lambda: Asked(
+            action, UPDATE, replace(wish_of(context, KIND, input, dry_run=input.dry_run), spec=spec), _answer
+        ),
     )
 
 

@@ -146,7 +146,10 @@ async def delete_patient_partition(
     """Delete a patient partition."""
     context = info.context
     return await _declare(
-        context, lambda: Asked("deletePatientPartition", DELETE, wish_of(context, KIND, input), _answer)
+        context,
+        lambda: Asked(
+            "deletePatientPartition", DELETE, wish_of(context, KIND, input, dry_run=input.dry_run), _answer
+        ),
     )
 
 

@@ -34,6 +34,7 @@ class ChooseResourceInput:
     id: strawberry.ID = strawberry.field(description="Its id, from an answer of this API.")
     version: str | None = strawberry.field(default=None, description=VERSION)
     take_over: bool = strawberry.field(default=False, description=TAKE_OVER)
+    dry_run: bool = strawberry.field(default=False, description=DRY_RUN)
 
 
 class Chosen(Protocol):
@@ -44,10 +45,10 @@ class Chosen(Protocol):
     take_over: bool
 
 
-def wish_of(context: Context, kind: str, which: Chosen) -> Wish:
+def wish_of(context: Context, kind: str, which: Chosen, *, dry_run: bool = False) -> Wish:
     """Return a wish about the resource that an input names. Raises RequestRefused NOT_FOUND."""
     ref = ResourceRef(kind, parse_resource_key(key_of(which.id, kind)))
-    return Wish(ref, context.caller.name, version=which.version, take_over=which.take_over)
+    return Wish(ref, context.caller.name, version=which.version, take_over=which.take_over, dry_run=dry_run)
 
 
 class Created(Protocol):
@@ -74,4 +75,4 @@ def creation_of(context: Context, kind: str, input: Created, name: str, *, dry_r
 def change_of(context: Context, kind: str, input: Changed, *, dry_run: bool = False) -> Wish:
     """Return the wish for a change. Raises RequestRefused NOT_FOUND."""
     spec, labels = to_json(input.spec) or {}, dict(input.labels or {})
-    return replace(wish_of(context, kind, input), spec=spec, labels=labels, dry_run=dry_run)
+    return replace(wish_of(context, kind, input, dry_run=dry_run), spec=spec, labels=labels)

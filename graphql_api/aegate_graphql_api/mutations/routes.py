@@ -134,7 +134,10 @@ async def delete_image_route(info: Info, input: Annotated[ChooseResourceInput, A
     """Delete a route."""
     context = info.context
     return await _declare(
-        context, lambda: Asked("deleteImageRoute", DELETE, wish_of(context, KIND, input), _answer)
+        context,
+        lambda: Asked(
+            "deleteImageRoute", DELETE, wish_of(context, KIND, input, dry_run=input.dry_run), _answer
+        ),
     )
 
 

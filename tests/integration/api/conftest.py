@@ -10,6 +10,7 @@ import pytest
 from aegate_core.database import open_database
 from tests.integration.api.clients import API, connect, fill
 from tests.integration.api.serving import Served, served_api
+from tests.integration.api.shell import Shell, opened_shell
 from tests.integration.intake.hospital import Place, spool_folder
 
 
@@ -34,3 +35,9 @@ async def api(empty_api: API) -> API:
 async def served(empty_api: API) -> AsyncIterator[Served]:
     async with served_api(empty_api) as here:
         yield here
+
+
+@pytest.fixture
+async def shell(api: API, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shell]:
+    async with opened_shell(api, tmp_path, monkeypatch) as opened:
+        yield opened

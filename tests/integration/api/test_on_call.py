@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from aegate_cli.__main__ import main
 from aegate_core.resources.manifest_of import to_manifest
 from aegate_core.resources.values import Metadata, PatientPartition, RouteFrom
 from aegate_core.resources.yaml_text import block
-from aegate_core.services.manifests.folder import FolderManifests
 from aegate_core.services.studies import close_due
 from aegate_graphql_api.operating import operate
 from tests import sentinel
 from tests.dicom import ct_study
-from tests.integration.api.clients import API, BEFORE, writing_to
+from tests.integration.api.clients import API, BEFORE
 from tests.integration.api.losing import losing
 from tests.integration.api.many_items import copy_item
 from tests.integration.api.serving import rules_of, served_api
+from tests.integration.api.shell import CT1, US1, Shell
 from tests.integration.api.snapshots import snapshot
 from tests.integration.cli.installations import ROUTE, device
 from tests.integration.intake.hospital import HOSPITAL, entity, key, route
@@ -37,57 +34,6 @@ from tests.integration.intake.hospital import HOSPITAL, entity, key, route
 DOCUMENTS = Path(__file__).parents[3] / "cli/aegate_cli/api/documents"
 PAGE = Path(__file__).parents[3] / "docs/operations/on-call.md"
 ACCESSION = sentinel.ACCESSION_NUMBER
-CT1, US1 = (block(to_manifest(resource), 0) for resource in HOSPITAL[:2])
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command said."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def run(arguments: list[str]) -> Said:
-    """Run the command in this process: a new one for each would take most of the time."""
-    stdout, stderr = StringIO(), StringIO()
-    with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return Said(int(ended.value.code or 0), stdout.getvalue(), stderr.getvalue())
-
-
-@dataclass
-class Shell:
-    """Where the operator types."""
-
-    api: API
-    token: Path
-    port: int
-
-    async def type(self, *arguments: str | Path, token: str | None = None, code: int = 0) -> Said:
-        """Run a command; its exit code must be ``code``, and its standard error without patient data."""
-        self.token.write_text((token or self.api.both) + "\n")
-        said = await asyncio.to_thread(run, [str(a) for a in arguments])
-        assert said.code == code, said
-        sentinel.assert_absent(said.stderr, f"what aegate {arguments[0]} says")
-        return said
-
-    async def shown(self, *arguments: str, **more: Any) -> Any:
-        """Return what a command prints as JSON."""
-        return json.loads((await self.type(*arguments, "-o", "json", **more)).stdout)
-
-
-@pytest.fixture
-async def shell(api: API, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shell]:
-    folder = tmp_path / "manifests"
-    folder.mkdir()
-    (folder / "ct1.yaml").write_text(CT1)
-    served = writing_to(api, FolderManifests(folder, api.db))
-    async with served_api(served, manifests=served.manifests) as here:
-        monkeypatch.setenv("AEGATE_SERVER", f"http://127.0.0.1:{here.port}")
-        monkeypatch.setenv("AEGATE_TOKEN_FILE", str(tmp_path / "token"))
-        yield Shell(served, tmp_path / "token", here.port)
 
 
 async def states(shell: Shell) -> list[tuple[str, str]]:
@@ -108,7 +54,7 @@ async def test_the_queue_is_listed_held_resumed_retried_and_bumped(shell: Shell)
     assert [(i["holdReason"], i["whyNotMoving"]["code"]) for i in held] == [("look", "HELD")]
     again = await shell.type("queue", "hold", to_pacs, code=1)
     assert again.stdout == "1 found: 0 held, 1 left as they were\n"
-    assert again.stderr == f"{to_pacs} left: HELD\n"
+    assert again.stderr == f"{to_pacs} left: HELD, it is held\n"
     assert (await shell.type("queue", "resume", "--to", "pacs", "--yes")).stdout == "1 found: 1 resumed\n"
     assert await states(shell) == [("default/pacs", "SCHEDULED"), ("default/ws1", "SCHEDULED")]
 
