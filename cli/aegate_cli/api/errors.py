@@ -54,7 +54,7 @@ _KINDS: Mapping[str, type[AegateError]] = {
 }
 
 _NEXT_STEPS: Mapping[str, str] = {
-    "UNAUTHENTICATED": "give a valid one with --token-file or AEGATE_TOKEN_FILE",
+    "UNAUTHENTICATED": "give a valid one with --token-file, AEGATE_TOKEN or AEGATE_TOKEN_FILE",
     "FORBIDDEN": "ask for a token that has it: `aegate token create NAME --permission P`",
     "INVALID_QUERY": "this command and the API are of different releases: `aegate version` here and there",
     "DOCUMENT_NOT_TRUSTED": "lay down the documents of this command: docs/operations/on-call.md says how",

@@ -35,7 +35,8 @@ TokenFile = Annotated[
     typer.Option(
         metavar="FILE",
         envvar="AEGATE_TOKEN_FILE",
-        help="File that holds a token for --server, and nothing else; it goes nowhere without that.",
+        help="File that holds a token for --server, and nothing else; it goes nowhere without that. Given as an option "
+        "it comes before a token in AEGATE_TOKEN, and that before AEGATE_TOKEN_FILE.",
     ),
 ]
 CA = Annotated[
@@ -82,21 +83,22 @@ class Address:
 def open_api(server: str | None, token_file: Path | None, ca: Path | None, data: Path | None) -> API:
     """Return the API that the options mean. Raises AegateError with what is missing."""
     if server is None:
-        if token_file is not None:
+        if token_file is not None or os.environ.get("AEGATE_TOKEN"):
             raise InvalidInput(
-                "--token-file and AEGATE_TOKEN_FILE are for --server or AEGATE_SERVER: name the API, or leave them out "
-                "for the `aegate up` of this machine, to which another's token must not go"
+                "--token-file, AEGATE_TOKEN and AEGATE_TOKEN_FILE are for --server or AEGATE_SERVER: name the API, or "
+                "leave them out for the `aegate up` of this machine, to which another's token must not go"
             )
         return _local(open_own_data_folder(data))
     parts = _parts(server)
-    if token_file is None:
+    token = _token(token_file)
+    if token is None:
         raise APIForbidden(
             "expected a token for --server, got none: put one into a file and name it with --token-file or "
-            "AEGATE_TOKEN_FILE"
+            "AEGATE_TOKEN_FILE, or put it into AEGATE_TOKEN"
         )
     path = parts.removesuffix("/")
     url = path if path.endswith("/graphql") else f"{path}/graphql"
-    return API(url, _token(token_file), _verifying(ca) if url.startswith("https") else None)
+    return API(url, token, _verifying(ca) if url.startswith("https") else None)
 
 
 def _parts(server: str) -> str:
@@ -116,15 +118,32 @@ def _parts(server: str) -> str:
     return server
 
 
-def _token(file: Path) -> str:
+def _token(file: Path | None) -> str | None:
+    """Return the token of --token-file, else of AEGATE_TOKEN, else of AEGATE_TOKEN_FILE; None: none is given.
+
+    Raises InvalidInput for what is no token, without repeating it. An empty AEGATE_TOKEN is none.
+    """
+    is_typed = file is not None and str(file) != os.environ.get("AEGATE_TOKEN_FILE")
+    given = os.environ.get("AEGATE_TOKEN", "")
+    if given and not is_typed:
+        return _one_token(given, "AEGATE_TOKEN", "it")
+    return None if file is None else _token_of(file)
+
+
+def _token_of(file: Path) -> str:
     try:
-        text = file.read_text(encoding="ascii").strip()
+        text = file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no text of ASCII"
         raise InvalidInput(f"--token-file must be a file that can be read, got {file} ({why})") from error
-    if not text or not text.isprintable() or " " in text:
-        raise InvalidInput(f"--token-file must hold one token on one line, got something else in {file}")
-    return text
+    return _one_token(text, "--token-file", str(file))
+
+
+def _one_token(text: str, option: str, place: str) -> str:
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidInput(f"{option} must hold one token on one line, got something else in {place}")
+    return token
 
 
 def _verifying(ca: Path | None) -> ssl.SSLContext | None:

@@ -137,6 +137,49 @@ def test_a_server_may_have_a_path_and_needs_a_token(tmp_path: Path) -> None:
         open_api("https://a.example.org", file, file, None)
 
 
+def test_of_several_tokens_the_option_counts_then_the_environments_own_then_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed, kept = tmp_path / "typed", tmp_path / "kept"
+    typed.write_text("aegate_typed\n")
+    kept.write_text("aegate_kept\n")
+
+    def token(file: Path | None) -> str:
+        return open_api("https://a.example.org", file, None, None).token
+
+    monkeypatch.setenv("AEGATE_TOKEN_FILE", str(kept))
+    assert token(kept) == "aegate_kept"
+    monkeypatch.setenv("AEGATE_TOKEN", "aegate_own")
+    assert (token(kept), token(typed), token(None)) == ("aegate_own", "aegate_typed", "aegate_own")
+    monkeypatch.setenv("AEGATE_TOKEN", "")
+    assert token(kept) == "aegate_kept"
+    with pytest.raises(APIForbidden, match="or put it into AEGATE_TOKEN"):
+        token(None)
+
+
+@pytest.mark.parametrize(
+    "text", ["two words", "aegate_secret\nX-Other: 1", "aegate_sécret", "aegate_secret\x01"]
+)
+def test_what_is_no_token_is_refused_and_not_repeated(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEGATE_TOKEN", text)
+    with pytest.raises(InvalidInput, match="AEGATE_TOKEN must hold one token") as refused:
+        open_api("https://a.example.org", None, None, None)
+    assert "cret" not in refused.value.message
+    assert "words" not in refused.value.message
+
+
+def test_a_token_of_the_environment_goes_to_the_server_that_was_named_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEGATE_TOKEN", "aegate_own")
+    with pytest.raises(InvalidInput, match="are for --server or AEGATE_SERVER"):
+        open_api(None, None, None, tmp_path)
+    with pytest.raises(InvalidInput, match="--server must be an https URL") as refused:
+        open_api("http://aegate.example.org", None, None, None)
+    assert "aegate_own" not in refused.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_short_name_is_of_one_kind_and_a_number_alone_of_none() -> None:
     assert id_of("q17", "QueueItem") == encode_id("QueueItem", 17)
     assert id_of(encode_id("QueueItem", 17), "QueueItem") == encode_id("QueueItem", 17)
