@@ -19,7 +19,7 @@ class StepStatus(StrEnum):
     STARTED = "STARTED"
     COMPLETED = "COMPLETED"
     DISCONTINUED = "DISCONTINUED"
-    CANCELLED = "CANCELLED"
+    CANCELED = "CANCELED"
 
 
 @dataclass(frozen=True, slots=True)

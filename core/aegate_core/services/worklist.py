@@ -1,6 +1,6 @@
 """Worklist items: make, change, cancel. Each in the transaction of whoever calls, which also writes the audit row.
 
-People set SCHEDULED and CANCELLED; what a device began, and says it began, is no longer theirs to change.
+People set SCHEDULED and CANCELED; what a device began, and says it began, is no longer theirs to change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aegate_core.stores.scope import Owner, Scope
 from aegate_core.stores.worklist import items
 from aegate_core.stores.worklist.items import Change, Item, NewItem
 
-BY_HAND = (StepStatus.SCHEDULED, StepStatus.CANCELLED)
+BY_HAND = (StepStatus.SCHEDULED, StepStatus.CANCELED)
 """What people may set, and leave."""
 
 
@@ -126,7 +126,7 @@ async def update(
     if faults:
         raise _refused(faults)
     item = await _locked(tx, seen)
-    if item.status is StepStatus.CANCELLED and not reschedule:
+    if item.status is StepStatus.CANCELED and not reschedule:
         raise VersionConflict(
             "the item is cancelled: take it up again with status SCHEDULED, or make another", current=item.id
         )
@@ -145,9 +145,9 @@ async def update(
 async def cancel(tx: Database, seen: Seen, *, now: datetime) -> Changed:
     """Cancel an item: devices are not told of it any more. Raises NotFound, VersionConflict."""
     item = await _locked(tx, seen)
-    if item.status is StepStatus.CANCELLED:
+    if item.status is StepStatus.CANCELED:
         return Changed(item.id, item.partition, ())
-    await items.update(tx, item, Change(StepStatus.CANCELLED, {}, {}), now=now)
+    await items.update(tx, item, Change(StepStatus.CANCELED, {}, {}), now=now)
     return Changed(item.id, item.partition, ("scheduled_procedure_step_status",))
 
 

@@ -37,13 +37,13 @@ from aegate_graphql_api.search import OneOfFilter, TextFilter, TimeFilter, filte
 
 in_words(
     "How far a step of an examination is (Scheduled Procedure Step Status of DICOM). People set SCHEDULED and "
-    "CANCELLED.",
+    "CANCELED.",
     name="ScheduledProcedureStepStatus",
     SCHEDULED="It is to be done: devices see it on their worklists.",
     STARTED="The device has begun it, as the device says itself.",
     COMPLETED="The device has done it, as the device says itself.",
     DISCONTINUED="The device broke it off, as the device says itself.",
-    CANCELLED="A person cancelled it before it began.",
+    CANCELED="A person cancelled it before it began.",
 )(StepStatus)
 
 

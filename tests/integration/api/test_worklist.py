@@ -173,10 +173,10 @@ async def test_an_item_is_changed_cancelled_and_taken_up_again(empty_api: API) -
     assert await steps(api, "muller") == await steps(api, "station:CT1") == []
     assert (await update(api, id, attributes={"modality": "CT"}))["changed"] is False
 
-    assert (await cancel(api, id))["worklistItem"]["status"] == "CANCELLED"
+    assert (await cancel(api, id))["worklistItem"]["status"] == "CANCELED"
     assert (await cancel(api, id))["changed"] is False
     assert await steps(api, status={"eq": "SCHEDULED"}) == []
-    assert (await update(api, id, attributes={"patientId": "1"}))["current"]["status"] == "CANCELLED"
+    assert (await update(api, id, attributes={"patientId": "1"}))["current"]["status"] == "CANCELED"
     assert (await update(api, id, status="SCHEDULED"))["worklistItem"]["status"] == "SCHEDULED"
     for row in await api.audit():
         assert "Miller" not in str(row)
