@@ -148,6 +148,8 @@ class Connection(Generic[T]):
     page_info: PageInfo = strawberry.field(description="Whether there is more, and how to ask for it.")
     cursors: strawberry.Private[Callable[[], list[str]]]
     counter: strawberry.Private[Callable[[], Awaitable[tuple[int, bool]]]]
+    is_plain: strawberry.Private[bool] = False
+    """Whether the nodes are their answers already; see plain_rows."""
 
     @strawberry.field(description="How many the whole list has; costs a query of its own.")
     async def total_count(self) -> TotalCount:
@@ -174,7 +176,10 @@ async def connection(
     page.check()
     backward = page.last is not None
     cursor = page.before if backward else page.after
-    seal = _seal(listing)
+    wanted = context.wanted
+    # To make a seal takes as long as to read ten rows.
+    is_sealed = wanted is None or wanted.has_page_info or cursor is not None
+    seal = _seal(listing) if is_sealed else ""
     query = PageQuery(
         order=listing.order,
         first=page.first if page.last is None else page.last,
@@ -182,8 +187,12 @@ async def connection(
         after=decode_cursor(cursor, seal, listing.order) if cursor is not None else None,
         backward=backward,
     )
-    found = await read_page(context.db, listing.source, query, context.scope)
-    nodes = [make(row) for row in found.rows]
+    nodes: list[T]
+    if wanted is not None:
+        nodes, keys, has_more = await wanted.read(context.db, listing.source, make, query, context.scope)
+    else:
+        found = await read_page(context.db, listing.source, query, context.scope)
+        nodes, keys, has_more = [make(row) for row in found.rows], found.keys, found.has_next
 
     def cursor_of(keys: Sequence[object]) -> str:
         return _encode(keys, seal, listing.order)
@@ -191,13 +200,14 @@ async def connection(
     return Connection(
         nodes=nodes,
         page_info=PageInfo(
-            has_next_page=cursor is not None if backward else found.has_next,
-            has_previous_page=found.has_next if backward else cursor is not None,
-            start_cursor=cursor_of(found.keys[0]) if found.keys else None,
-            end_cursor=cursor_of(found.keys[-1]) if found.keys else None,
+            has_next_page=cursor is not None if backward else has_more,
+            has_previous_page=has_more if backward else cursor is not None,
+            start_cursor=cursor_of(keys[0]) if keys else None,
+            end_cursor=cursor_of(keys[-1]) if keys else None,
         ),
-        cursors=lambda: [cursor_of(keys) for keys in found.keys],
+        cursors=lambda: [cursor_of(of_row) for of_row in keys],
         counter=lambda: count(context.db, listing.source, listing.where, context.scope),
+        is_plain=wanted is not None,
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aegate_graphql_api.live.hub import Hub
     from aegate_graphql_api.patient_data import Reading
+    from aegate_graphql_api.plain_rows import Wanted
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class Context:
     introspection: bool = True
     """Whether the schema is told."""
     fast_lists: bool = True
-    """Whether plain lists may be answered past graphql-core; see plain_lists."""
+    """Whether plain lists may be answered past graphql-core; see plain_lists and plain_pages."""
     cost: int | None = None
     """Of the operation, once the document is found good; the guard sets it."""
     document: DocumentNode | None = None
@@ -49,6 +50,8 @@ class Context:
     """What the operation reads of patients; known when it was validated."""
     live: Hub | None = None
     """What happens, for an operation that may be a subscription."""
+    wanted: Wanted | None = None
+    """What is selected of the one page that is read with it, where that is answered past graphql-core."""
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
 
     @property

@@ -25,6 +25,7 @@ from aegate_core.database import Database, DatabaseClock, time_limit
 from aegate_core.errors import AegateError, IdentityUnavailable, StorageError, TimeLimitReached
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_core.services.manifests import Manifests
+from aegate_graphql_api import plain_pages
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import (
@@ -190,13 +191,16 @@ class GraphQLEndpoint:
     async def _run(self, operation: dict[str, Any], context: Context) -> tuple[dict[str, Any], int]:
         try:
             check_variables(operation.get("variables") or {})
-            result = await schema.execute(
-                operation["query"],
-                variable_values=operation.get("variables"),
-                operation_name=operation.get("operationName"),
-                context_value=context,
-                allowed_operation_types=OPERATIONS,
-            )
+            data, errors = await plain_pages.answered(schema, operation, context), None
+            if data is None:
+                result = await schema.execute(
+                    operation["query"],
+                    variable_values=operation.get("variables"),
+                    operation_name=operation.get("operationName"),
+                    context_value=context,
+                    allowed_operation_types=OPERATIONS,
+                )
+                data, errors = result.data, result.errors
         except RequestRefused as refused:
             return {"data": None, "errors": [present(refused)]}, 200
         except (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError):
@@ -204,16 +208,16 @@ class GraphQLEndpoint:
                 "the document must hold the query or mutation that operationName names: correct one of them"
             )
             return problem_body("BAD_REQUEST", message), 400
-        if context.reading is not None and result.data is not None:
+        if context.reading is not None and data is not None:
             try:
                 await self._accesses.note(context.caller, context.reading, now=context.now)
             except TimeLimitReached as error:
                 return problem_body("TIME_LIMIT", error.message, time_limit_details(error)), 200
             except AegateError as error:
                 return problem_body("UNAVAILABLE", error.message), 200
-        answer: dict[str, Any] = {"data": result.data}
-        if result.errors:
-            answer["errors"] = _presented(result.errors, hints=context.introspection)
+        answer: dict[str, Any] = {"data": data}
+        if errors:
+            answer["errors"] = _presented(errors, hints=context.introspection)
         if context.cost is not None:
             answer["extensions"] = {"cost": {"requested": context.cost, "limit": MAX_COST}}
         return answer, 200

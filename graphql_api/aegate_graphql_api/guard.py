@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from graphql import (
     DocumentNode,
@@ -25,9 +26,13 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from aegate_graphql_api import limits
 from aegate_graphql_api.authorisation import authorise
+from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import Weight
 from aegate_graphql_api.patient_data import reading_of
+
+if TYPE_CHECKING:
+    from aegate_graphql_api.plain_pages import Pages
 
 KEPT_DOCUMENTS = 256
 KEPT_CHARACTERS = 262_144
@@ -42,6 +47,8 @@ class Verdict:
 
     errors: list[GraphQLError]
     weights: Mapping[str | None, Weight] = field(default_factory=dict)
+    pages: dict[str | None, Pages | None] = field(default_factory=dict)
+    """What its operations ask for, by the name that is given, as far as that was looked at; see plain_pages."""
 
 
 class KeptDocuments:
@@ -61,6 +68,10 @@ class KeptDocuments:
         self.hits += 1
         self._kept.move_to_end((text, introspection))
         return found
+
+    def known(self, text: str, introspection: bool) -> tuple[DocumentNode, Verdict] | None:
+        """Return what is kept of ``text``; that there is nothing does not count as asked in vain."""
+        return self.get(text, introspection) if (text, introspection) in self._kept else None
 
     def keep(self, text: str, introspection: bool, document: DocumentNode, verdict: Verdict) -> None:
         """Keep a good document, and drop those that were not asked for longest where there are too many."""
@@ -102,6 +113,29 @@ def validated(
     return Verdict(errors, weights)
 
 
+def weigh_in(context: Context, verdict: Verdict, name: str | None) -> None:
+    """Say in the context what the operation costs; one that was not named properly costs what the largest does."""
+    if verdict.weights and not verdict.errors:
+        largest = max(verdict.weights.values(), key=lambda weight: weight.cost)
+        weight = verdict.weights.get(name, largest)
+        context.cost, context.cost_of_row = weight.cost, weight.each
+
+
+def admit(
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    name: str | None,
+    context: Context,
+    variables: Mapping[str, object] | None,
+) -> None:
+    """Check the caller's permissions for the whole operation, and say in the context what it reads of patients.
+
+    Raises RequestRefused FORBIDDEN.
+    """
+    authorise(schema, document, name, context.caller)
+    context.reading = reading_of(schema, document, name, variables)
+
+
 def _closed() -> RequestRefused:
     return RequestRefused(
         "INTROSPECTION_OFF",
@@ -138,11 +172,7 @@ class Guard(SchemaExtension):
         assert context.graphql_document is not None, "parsing comes first"
         verdict = self._kept[1] if self._kept else self._judged()
         context.pre_execution_errors = list(verdict.errors)
-        weights = verdict.weights
-        if weights and not verdict.errors:
-            largest = max(weights.values(), key=lambda weight: weight.cost)
-            weight = weights.get(context._provided_operation_name, largest)
-            context.context.cost, context.context.cost_of_row = weight.cost, weight.each
+        weigh_in(context.context, verdict, context._provided_operation_name)
         self._count_time()
         yield
 
@@ -169,6 +199,5 @@ class Guard(SchemaExtension):
                 "BAD_REQUEST", "the document has several operations: name the one to run in operationName"
             )
         document, name = context.graphql_document, context.operation_name
-        authorise(schema, document, name, context.context.caller)
-        context.context.reading = reading_of(schema, document, name, context.variables)
+        admit(schema, document, name, context.context, context.variables)
         yield

@@ -18,9 +18,10 @@ from graphql import (
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLResolveInfo,
+    get_named_type,
     is_leaf_type,
 )
-from graphql.execution.collect_fields import FieldDetailsList
+from graphql.execution.collect_fields import CollectedFields, FieldDetailsList
 from graphql.pyutils import AwaitableOrValue, Path, Undefined
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
@@ -31,7 +32,7 @@ Plan = tuple[tuple[str, str, "Plan | None"], ...]
 """Of each selected field: the name in the answer, the name in the schema, what is selected of it."""
 
 _MOST_READERS = 512
-_AS_IT_IS = {
+AS_IT_IS = {
     "String": "{0}.__class__ is str",
     "ID": "{0}.__class__ is str",
     "Boolean": "{0}.__class__ is bool",
@@ -68,7 +69,7 @@ class PlainListExecutor(StrawberryGraphQLCoreExecutionContext):
         """Complete a list; see the class it is of."""
         if type(items) is list and self._may_be_short(position_context):
             try:
-                plan = self._plan(_object_of(item_type), field_details_list)
+                plan = plan_of(object_of(item_type), field_details_list, self.collect_subfields)
                 read = reader(item_type, plan)
                 return [read(item) for item in items]
             except Exception:  # whatever it is: graphql-core meets it again, and says it as GraphQL does
@@ -82,32 +83,32 @@ class PlainListExecutor(StrawberryGraphQLCoreExecutionContext):
         is_usual = position_context is None and not (middleware and middleware.middlewares)
         return is_usual and isinstance(self.context_value, Context) and self.context_value.fast_lists
 
-    def _plan(self, kind: GraphQLObjectType, details: FieldDetailsList) -> Plan:
-        """Return what is selected. Raises Unusual for what is more than attributes."""
-        grouped, deferred, _ = self.collect_subfields(kind, details)
-        if deferred:
-            raise Unusual
-        found = []
-        for response_name, of_field in grouped.items():
-            name = of_field[0].node.name.value
-            below = None
-            if name != "__typename":
-                field = kind.fields[name]
-                if field.args or not getattr(field.resolve, "_is_default", False):
-                    raise Unusual
-                named = _unwrapped(field.type)
-                below = None if is_leaf_type(named) else self._plan(_object_of(named), of_field)
-            found.append((response_name, name, below))
-        return tuple(found)
+
+def plan_of(
+    kind: GraphQLObjectType,
+    details: FieldDetailsList,
+    collect: Callable[[GraphQLObjectType, FieldDetailsList], CollectedFields],
+) -> Plan:
+    """Return what is selected of an object. Raises Unusual for what is more than attributes."""
+    grouped, deferred, _ = collect(kind, details)
+    if deferred:
+        raise Unusual
+    found = []
+    for response_name, of_field in grouped.items():
+        name = of_field[0].node.name.value
+        below = None
+        if name != "__typename":
+            field = kind.fields[name]
+            if field.args or not getattr(field.resolve, "_is_default", False):
+                raise Unusual
+            named = get_named_type(field.type)
+            below = None if is_leaf_type(named) else plan_of(object_of(named), of_field, collect)
+        found.append((response_name, name, below))
+    return tuple(found)
 
 
-def _unwrapped(kind: Any) -> Any:
-    while isinstance(kind, GraphQLNonNull | GraphQLList):
-        kind = kind.of_type
-    return kind
-
-
-def _object_of(kind: Any) -> GraphQLObjectType:
+def object_of(kind: Any) -> GraphQLObjectType:
+    """Return an object type without its exclamation mark. Raises Unusual for another kind of type."""
     named = _without_bang(kind)
     if not isinstance(named, GraphQLObjectType):
         raise Unusual
@@ -131,7 +132,7 @@ def _present(kind: Any, plan: Plan | None) -> Read:
         return _reader_of_leaf(kind)
     if plan is None:
         raise AssertionError(f"{kind} is an object, and nothing of it is selected")
-    return _reader_of_object(_object_of(kind), plan)
+    return _reader_of_object(object_of(kind), plan)
 
 
 def _reader_of_list(read: Read) -> Read:
@@ -157,7 +158,7 @@ def _reader_of_leaf(kind: GraphQLLeafType) -> Read:
 
 def _reader_of_object(kind: GraphQLObjectType, plan: Plan) -> Read:
     """Write a function of straight lines: names in it are of GraphQL and of our classes, letters and digits alone."""
-    bound: dict[str, Any] = {"Unusual": Unusual, "origin": _definition(kind).origin}
+    bound: dict[str, Any] = {"Unusual": Unusual, "origin": definition_of(kind).origin}
     lines = ["def read(item):"]
     lines += ["    if item is None or isinstance(item, Exception): raise Unusual"]
     if kind.is_type_of:
@@ -169,8 +170,8 @@ def _reader_of_object(kind: GraphQLObjectType, plan: Plan) -> Read:
             continue
         field = kind.fields[name]
         bound[f"read{n}"] = reader(field.type, below)
-        lines.append(f"    v{n} = item.{_definition(field).python_name}")
-        is_leaf = _AS_IT_IS.get(getattr(_without_bang(field.type), "name", ""), "False")
+        lines.append(f"    v{n} = item.{definition_of(field).python_name}")
+        is_leaf = AS_IT_IS.get(getattr(_without_bang(field.type), "name", ""), "False")
         lines.append(f"    if not ({is_leaf.format(f'v{n}')}): v{n} = read{n}(v{n})")
         members.append(f"{response_name!r}: v{n}")
     lines.append(f"    return {{{', '.join(members)}}}")
@@ -179,7 +180,8 @@ def _reader_of_object(kind: GraphQLObjectType, plan: Plan) -> Read:
     return read
 
 
-def _definition(thing: Any) -> Any:
+def definition_of(thing: Any) -> Any:
+    """Return what Strawberry made a type or field of."""
     return thing.extensions["strawberry-definition"]
 
 

@@ -6,9 +6,12 @@ The same text runs on both databases; whatever a caller gives becomes an argumen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
+from typing import Any
 
 from aegate_core.database import Database
 from aegate_core.errors import InvalidInput
@@ -97,7 +100,7 @@ class Order:
     """The rows that have a place in it, where not all do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Source:
     """A list: what is selected, from where, always only where, what can be asked of it, and whose its rows are."""
 
@@ -107,6 +110,24 @@ class Source:
     belongs: tuple[Belongs, ...]
     """By any one of these a row is a caller's; none: everybody's who may ask for the list."""
     where: str = "TRUE"
+
+
+_PLAIN = re.compile(r"\w+\.\w+ AS (\w+)")
+
+
+@lru_cache(maxsize=256)
+def narrowed(source: Source, names: tuple[str, ...]) -> Source:
+    """Return a list with these columns alone, in this order, where its columns are plain ones.
+
+    Raises ValueError for others: what stands between commas need not be a column then.
+    """
+    pieces = {}
+    for piece in source.select.split(", "):
+        named = _PLAIN.fullmatch(piece)
+        if named is None:
+            raise ValueError(f"only lists of plain columns can be narrowed, this one has: {piece}")
+        pieces[named[1]] = piece
+    return replace(source, select=", ".join(pieces[name] for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +162,22 @@ async def read_page(db: Database, source: Source, query: PageQuery, scope: Scope
     return Page(tuple(shown), keys, len(rows) > query.first)
 
 
-def page_statement(dialect: str, source: Source, query: PageQuery, scope: Scope) -> tuple[str, list[object]]:
+async def read_tuples(
+    db: Database, source: Source, query: PageQuery, scope: Scope, *, with_keys: bool
+) -> tuple[Sequence[Sequence[Any]], bool]:
+    """Return one page of what ``scope`` may see as values in the order of the columns, and whether more follow.
+
+    With keys: behind them come the key values. As `read_page`, for whoever has no need of names.
+    """
+    sql, values = page_statement(db.dialect, source, query, scope, with_keys=with_keys)
+    rows = await db.fetch_tuples(sql, *values)
+    shown = rows[: query.first]
+    return shown[::-1] if query.backward else shown, len(rows) > query.first
+
+
+def page_statement(
+    dialect: str, source: Source, query: PageQuery, scope: Scope, *, with_keys: bool = True
+) -> tuple[str, list[object]]:
     """Return the statement that reads a page, and one row more, with its arguments."""
     arguments = Arguments(dialect=dialect)
     conditions = [
@@ -156,10 +192,10 @@ def page_statement(dialect: str, source: Source, query: PageQuery, scope: Scope)
     if query.after is not None:
         places = [arguments.add(v, cast) for v, (_, cast) in zip(query.after, keys, strict=True)]
         conditions.append(f"({', '.join(k for k, _ in keys)}) {sign} ({', '.join(places)})")
-    named = ", ".join(f"{sql} AS key_{n}" for n, (sql, _) in enumerate(keys))
+    named = "".join(f", {sql} AS key_{n}" for n, (sql, _) in enumerate(keys)) if with_keys else ""
     ordered = ", ".join(f"{sql} {direction}" for sql, _ in keys)
     sql = (
-        f"SELECT {source.select}, {named} FROM {source.table} WHERE {' AND '.join(conditions)} "
+        f"SELECT {source.select}{named} FROM {source.table} WHERE {' AND '.join(conditions)} "
         f"ORDER BY {ordered} LIMIT {arguments.add(query.first + 1, 'bigint')}"
     )
     return sql, arguments.values

@@ -42,6 +42,7 @@ from aegate_graphql_api.connections import (
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.patient_data import PATIENT_DATA
 from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.rows import Read, Rows
 from aegate_graphql_api.schema.delivery_states import DeliveryState, InstanceState
 from aegate_graphql_api.schema.node import Node, global_id, number_of
 from aegate_graphql_api.schema.of_study import anything_of_a_study
@@ -345,7 +346,11 @@ def _why(why: Why | None) -> WhyNotMoving | None:
     return WhyNotMoving(code=why.code, text=why.text, next_step=why.next_step, until=why.until)
 
 
-_ITEM_FIELDS = (
+def _id_of(key: Any) -> strawberry.ID:
+    return global_id("QueueItem", key)
+
+
+_AS_THEY_ARE = (
     "level",
     "unit_uid",
     "source_ae",
@@ -368,24 +373,23 @@ _ITEM_FIELDS = (
     "version",
 )
 
-
-def item_of(row: Mapping[str, Any]) -> QueueItem:
-    """Return a row of ITEMS as its type."""
-    return QueueItem(
-        id=global_id("QueueItem", row["id"]),
-        key=int(row["id"]),
-        study_key=int(row["study_key"]),
-        destination_key=int(row["destination_key"]),
-        destination_ae=row["destination"],
-        state=DeliveryState(row["state"]),
-        bumped_at=moment(row["bumped_at"]),
-        supplementary=bool(row["supplementary"]),
-        available_at=as_datetime(row["available_at"]),
-        created_at=as_datetime(row["created_at"]),
-        started_at=moment(row["started_at"]),
-        finished_at=moment(row["finished_at"]),
-        **{name: row[name] for name in _ITEM_FIELDS},
-    )
+item_of = Rows(
+    QueueItem,
+    id=Read("id", _id_of),
+    key=Read("id", int),
+    study_key=Read("study_key", int),
+    destination_key=Read("destination_key", int),
+    destination_ae=Read("destination"),
+    state=Read("state", DeliveryState),
+    bumped_at=Read("bumped_at", moment),
+    supplementary=Read("supplementary", bool),
+    available_at=Read("available_at", as_datetime),
+    created_at=Read("created_at", as_datetime),
+    started_at=Read("started_at", moment),
+    finished_at=Read("finished_at", moment),
+    **{name: Read(name) for name in _AS_THEY_ARE},
+)
+"""Returns a row of ITEMS as its type."""
 
 
 def instance_of(row: Mapping[str, Any]) -> DeliveryInstance:

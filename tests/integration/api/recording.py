@@ -19,6 +19,10 @@ class RecordingDatabase(Database):
         self.statements.append(sql)
         return await super().fetch(sql, *arguments)
 
+    async def fetch_tuples(self, sql: str, *arguments: object) -> Sequence[Sequence[Any]]:
+        self.statements.append(sql)
+        return await super().fetch_tuples(sql, *arguments)
+
     async def execute(self, sql: str, *arguments: object) -> int:
         self.statements.append(sql)
         return await super().execute(sql, *arguments)
