@@ -1,10 +1,12 @@
-"""Connections that never say what they want are closed; those that do are not, however long the answer takes."""
+"""Connections that never say what they want, or say too much, are closed; others are not, however long answers take."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -13,8 +15,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from aegate_graphql_api.arrivals import PatientProtocol
-from tests.integration.waiting import take_s
+from aegate_graphql_api.arrivals import (
+    HELD_BYTES,
+    MOST_AHEAD,
+    MOST_HEADERS,
+    MOST_UNHEARD_BYTES,
+    Gathered,
+    PatientProtocol,
+)
+from tests.integration.waiting import pass_turns, take_s
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: aegate\r\n\r\n"
 
@@ -31,16 +40,36 @@ async def slow(request: Request) -> Response:
     return PlainTextResponse("here")
 
 
+async def headers(request: Request) -> Response:
+    """Say which headers came, once the body is there."""
+    size = len(await request.body())
+    return PlainTextResponse(
+        f"{size} {','.join(name for name in request.headers if name.startswith('x-'))}\r\n"
+    )
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
+    async with serving(Hasty) as here:
+        yield here
+
+
+@pytest.fixture
+async def patient_port() -> AsyncIterator[int]:
+    async with serving(PatientProtocol) as here:
+        yield here
+
+
+@asynccontextmanager
+async def serving(protocol: type[PatientProtocol]) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        app = Starlette(routes=[Route("/", slow)])
-        config = uvicorn.Config(app, http=Hasty, log_config=None, access_log=False, lifespan="off")
+        app = Starlette(routes=[Route("/", slow), Route("/headers", headers, methods=["GET", "POST"])])
+        config = uvicorn.Config(app, http=protocol, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config)
-        serving = asyncio.create_task(server._serve([listening]))
+        running = asyncio.create_task(server._serve([listening]))
         yield int(listening.getsockname()[1])
         server.should_exit = True
-        await serving
+        await running
 
 
 async def ends(port: int, say: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> bytes:
@@ -82,3 +111,118 @@ async def test_a_request_is_answered_however_long_it_takes_and_so_is_the_next(po
     writer.write(b"GET / HT")
     assert await reader.read() == b""
     writer.close()
+
+
+POST = b"POST /headers HTTP/1.1\r\nHost: aegate\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+QUICK = b"GET /headers HTTP/1.1\r\nHost: aegate\r\n\r\n"
+
+
+async def answers(port: int, *sent: bytes) -> list[bytes]:
+    """Return the status lines of all answers until the server ends the connection; parts are sent one by one."""
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        for part in sent:
+            writer.write(part)
+            await take_s(0.05)
+
+    said = await ends(port, say)
+    return [line for line in said.split(b"\r\n") if b"HTTP/1.1 " in line]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nX: " + b"y" * (MOST_UNHEARD_BYTES + 1),
+        b"GET /" + b"y" * (MOST_UNHEARD_BYTES + 1),
+        b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (MOST_HEADERS + 2),
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        POST + b"Content-Length: -5\r\n\r\nhello",
+        CHUNKED + b"hello\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"hello\r\n\r\n",
+    ],
+    ids=[
+        "header",
+        "path",
+        "headers",
+        "two lengths",
+        "lengths",
+        "less than none",
+        "chunk",
+        "TLS",
+        "words",
+    ],
+)
+async def test_what_is_no_http_or_too_much_of_it_is_refused(patient_port: int, sent: bytes) -> None:
+    assert [line[-15:] for line in await answers(patient_port, sent)] == [b"400 Bad Request"]
+
+
+async def test_headers_behind_a_body_end_somewhere(patient_port: int) -> None:
+    found = await answers(patient_port, CHUNKED, b"0\r\nX: " + b"y" * MOST_UNHEARD_BYTES)
+    assert found == []
+
+
+async def test_headers_behind_a_body_are_none(patient_port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", patient_port)
+    writer.write(CHUNKED.replace(b"\r\n\r\n", b"\r\nX-Soon: 1\r\n\r\n") + b"0\r\nX-Late: 1\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readline() == b"5 x-soon\r\n"
+    writer.close()
+
+
+async def test_some_requests_may_be_sent_ahead_and_no_more(patient_port: int) -> None:
+    few = QUICK * MOST_AHEAD + QUICK.replace(b"Host", b"Connection: close\r\nHost")
+    assert await answers(patient_port, few) == [b"HTTP/1.1 200 OK"] * (MOST_AHEAD + 1)
+    many = await answers(patient_port, QUICK * 100)
+    assert [line[-15:] for line in many] == [b"HTTP/1.1 200 OK"] * (MOST_AHEAD + 1)
+
+
+async def test_a_request_is_answered_before_the_rubbish_behind_it_ends_the_connection(
+    patient_port: int,
+) -> None:
+    found = await answers(patient_port, POST + b"Content-Length: 5\r\n\r\nhello" + b"rubbish\r\n\r\n")
+    assert found == [b"HTTP/1.1 200 OK"]
+
+
+async def test_rubbish_while_an_answer_takes_its_time_ends_the_connection(patient_port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", patient_port)
+    writer.write(REQUEST)
+    await take_s(Hasty.headers_s)
+    writer.write(b"GET / HTTP/1.1\r\nX: " + b"y" * MOST_UNHEARD_BYTES)
+    assert await reader.read() == b""
+    writer.close()
+
+
+class Taking:
+    """A transport that keeps what it is given to write."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.taken.append(data)
+
+    def close(self) -> None:
+        self.taken.append(b"closed")
+
+    def is_closing(self) -> bool:
+        return self.taken[-1:] == [b"closed"]
+
+
+async def test_what_is_written_in_one_turn_goes_out_at_once() -> None:
+    transport = Taking()
+    gathered = Gathered(cast(Any, transport), asyncio.get_running_loop())
+    gathered.write(b"head ")
+    gathered.write(b"body")
+    assert transport.taken == []
+    await pass_turns(1)
+    assert transport.taken == [b"head body"]
+    gathered.write(b"x" * HELD_BYTES)
+    assert transport.taken[1:] == [b"x" * HELD_BYTES]
+    gathered.write(b"last")
+    gathered.close()
+    assert (transport.taken[2:], gathered.is_closing()) == ([b"last", b"closed"], True)
+    await pass_turns(2)
+    assert len(transport.taken) == 4
