@@ -99,7 +99,9 @@ class _Pooled(PoolConnectionWrapper[Any]):
     async def __aenter__(self) -> Any:
         await self.ensure_connection()
         client: Any = self.client
-        self.connection = await client._pool.acquire(timeout=client.wait_s)
+        # The pool's own time limit runs a task of its own for it.
+        async with asyncio.timeout(client.wait_s):
+            self.connection = await client._pool.acquire()
         return self.connection
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
