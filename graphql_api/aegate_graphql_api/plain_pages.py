@@ -8,6 +8,7 @@ or a value, leaves the whole operation to graphql-core, which does it anew: ques
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,7 +93,9 @@ async def answered(
         return None
     document, verdict = kept
     name, variables = asked.get("operationName"), asked.get("variables")
+    began = time.thread_time()
     pages = _pages(schema, document, verdict, name)
+    context.guard_s = time.thread_time() - began
     if pages is None:
         return None
     context.document = document
