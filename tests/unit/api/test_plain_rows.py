@@ -31,7 +31,7 @@ COLUMNS: dict[str, Any] = {
     **{"hold_requested_by": None, "instances_total": 3, "instances_done": 3, "instances_failed": 0},
     **{"size_bytes": 2**40, "error_code": None, "error_message": "ß \x7f", "version": 1},
 }
-ODDITIES = (
+ODDITIES: tuple[Any, ...] = (
     *(None, 0, 1, -1, 2**31, 2**40, True, 1.5, float("nan"), "", "x", b"x", [], {}, ValueError("odd")),
     *("HELD", "held", "2026-03-01 08:30:00+00:00", "2026-03-01T08:30:00.5+02:00", AT.replace(tzinfo=None)),
     *(
