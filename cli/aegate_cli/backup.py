@@ -41,6 +41,9 @@ def backup(
 
     Example: [bold]aegate backup /mnt/backup/aegate --data /srv/aegate --database postgres://aegate@db/aegate[/bold]
     """
+    from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
+    leave_pixel_libraries_out()
     from aegate_cli.data_folder import existing_database, open_data_folder
     from aegate_core.database import ensure_schema
     from aegate_core.errors import InvalidInput
@@ -77,6 +80,9 @@ def restore(
 
     Example: [bold]aegate restore /mnt/backup/aegate --data /srv/aegate --database postgres://aegate@db/new[/bold]
     """
+    from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
+    leave_pixel_libraries_out()
     root = data.absolute()
     done = asyncio.run(_restore(target.absolute(), root, database))
     typer.echo(_restored_text(done, root))

@@ -62,6 +62,9 @@ def fsck(  # noqa: PLR0913 - a command has the options that people need
 
     Example: [bold]aegate fsck --data /srv/aegate --repair[/bold]
     """
+    from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
+    leave_pixel_libraries_out()
     from aegate_cli.data_folder import existing_database, hold_data_folder, open_data_folder
     from aegate_core.database import ensure_schema
 

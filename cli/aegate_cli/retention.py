@@ -35,6 +35,9 @@ def retention(
 
     Example: [bold]aegate retention --data /srv/aegate --output json[/bold]
     """
+    from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
+    leave_pixel_libraries_out()
     from aegate_cli.data_folder import existing_database, open_data_folder
     from aegate_core.database import ensure_schema
 

@@ -37,6 +37,9 @@ def send(  # noqa: PLR0913 - a command has the options that people need
 
     Example: [bold]aegate send pacs image.dcm --in examples/hospital[/bold]
     """
+    from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+
+    leave_pixel_libraries_out()
     from aegate_cli.peer_options import parse_title, resolve_peer
     from aegate_core.errors import InvalidInput, PeerError
     from aegate_scu.send import Remote, send_files

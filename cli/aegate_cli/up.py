@@ -84,10 +84,12 @@ def up(  # noqa: PLR0913 - a command has the options that people need
     """
     # pydicom, Tortoise and the CRDs take half a second to load: not for --help and completion.
     from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+    from aegate_core.starting import importing
 
     leave_pixel_libraries_out()
-    from aegate_cli.command_line import UpOptions, read_options
-    from aegate_cli.running import run_installation
+    with importing():
+        from aegate_cli.command_line import UpOptions, read_options
+        from aegate_cli.running import run_installation
 
     options = UpOptions(
         folder=folder,

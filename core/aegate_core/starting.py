@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def end_at_once_on_sigterm(code: int = 0) -> None:
@@ -13,3 +16,18 @@ def end_at_once_on_sigterm(code: int = 0) -> None:
     whose exceptions nobody hears, it is lost, and the signal with it. So a listener outlived its supervisor.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import within the block without looking for garbage: an import makes next to none.
+
+    Nor is what is there at its end looked through again, as it stays. Up to a fifth of the time that a start takes, and
+    shorter pauses later.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

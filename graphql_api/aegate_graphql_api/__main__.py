@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from aegate_core.starting import end_at_once_on_sigterm
+from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
+from aegate_core.starting import end_at_once_on_sigterm, importing
 
 
 def main() -> int:
     """Run the API; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     end_at_once_on_sigterm()
-    from aegate_graphql_api.process import run
+    leave_pixel_libraries_out()
+    with importing():
+        from aegate_graphql_api.process import run
 
     return run()
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from aegate_core.database import Database
 from aegate_core.services.manifests import Manifests
-from aegate_core.services.manifests.cluster import MANAGER, ClusterManifests
 from aegate_core.services.manifests.folder import FolderManifests
-from aegate_core.stores.cluster import ClusterClient, read_connection
 
 CLUSTER = "cluster"
 TIMEOUT_S = 15.0
@@ -24,6 +22,10 @@ async def open_manifests(place: str, db: Database) -> AsyncIterator[Manifests | 
     if not place:
         yield None
     elif place == CLUSTER:
+        # Its HTTP client is no small thing to load, and of no use beside a folder.
+        from aegate_core.services.manifests.cluster import MANAGER, ClusterManifests
+        from aegate_core.stores.cluster import ClusterClient, read_connection
+
         connection = read_connection(os.environ)
         async with ClusterClient(connection, manager=MANAGER, timeout_s=TIMEOUT_S) as client:
             yield ClusterManifests(client)

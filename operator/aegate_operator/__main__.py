@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from aegate_core.starting import end_at_once_on_sigterm
+from aegate_core.starting import end_at_once_on_sigterm, importing
 
 
 def main() -> int:
     """Run the operator; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     end_at_once_on_sigterm()
-    from aegate_operator.process import run
+    with importing():
+        from aegate_operator.process import run
 
     return run()
 

@@ -7,7 +7,7 @@ import sys
 
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
-from aegate_core.starting import end_at_once_on_sigterm
+from aegate_core.starting import end_at_once_on_sigterm, importing
 
 
 def main() -> int:
@@ -15,7 +15,8 @@ def main() -> int:
     end_at_once_on_sigterm()
     forbid_core_dumps()
     leave_pixel_libraries_out()
-    from aegate_scp.process import run
+    with importing():
+        from aegate_scp.process import run
 
     return run(os.environ)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from aegate_core.starting import end_at_once_on_sigterm
+from aegate_core.starting import end_at_once_on_sigterm, importing
 
 
 def main() -> None:
     """Run a worker; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     end_at_once_on_sigterm()
-    from aegate_core.stopping import leave
-    from aegate_scu.process import run
+    with importing():
+        from aegate_core.stopping import leave
+        from aegate_scu.process import run
 
     leave(run())
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from aegate_core.core_dumps import forbid_core_dumps
 from aegate_core.dicom.without_pixels import leave_pixel_libraries_out
-from aegate_core.starting import end_at_once_on_sigterm
+from aegate_core.starting import end_at_once_on_sigterm, importing
 from aegate_scp.indexer.exit_codes import NOT_EMPTY
 
 UNTIL_EMPTY = "--until-empty"
@@ -20,8 +20,9 @@ def main() -> NoReturn:
     end_at_once_on_sigterm(NOT_EMPTY if UNTIL_EMPTY in sys.argv else 0)
     forbid_core_dumps()
     leave_pixel_libraries_out()
-    from aegate_core.stopping import leave
-    from aegate_scp.indexer.process import run
+    with importing():
+        from aegate_core.stopping import leave
+        from aegate_scp.indexer.process import run
 
     if sys.argv[1:] not in ([], [UNTIL_EMPTY]):
         sys.stderr.write(f"arguments must be {UNTIL_EMPTY} or none: mend the command\n")

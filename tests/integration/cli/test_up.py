@@ -21,6 +21,7 @@ from tests.integration.peers import run_dcmtk, store_scp
 from tests.integration.processes import is_listening, stop
 from tests.integration.waiting import eventually
 
+PROCESSES = ("listener", "indexer", "worker", "api")
 CT = Path(str(get_testdata_file("CT_small.dcm")))
 ENTITIES = "{ applicationEntities { nodes { name conditions { type status reason message } } } }"
 ITEMS = """{ queueItems { nodes { state destinationAe sourceAe instancesDone
@@ -64,7 +65,7 @@ def test_an_image_goes_its_whole_way(tmp_path: Path, empty_database_url: str) ->
                 lambda: [i for i in up.ask(ITEMS)["queueItems"]["nodes"] if i["state"] == "COMPLETED"],
                 deadline_s=10,
             )
-            libraries = {name: pixel_libraries(up.pid_of(name)) for name in ("listener", "indexer", "worker")}
+            libraries = {name: pixel_libraries(up.pid_of(name)) for name in PROCESSES}
     ds = dcmread(CT)
     assert done == [
         {
@@ -82,7 +83,12 @@ def test_an_image_goes_its_whole_way(tmp_path: Path, empty_database_url: str) ->
     assert len(files) == 1
     assert dcmread(files[0]).PixelData == ds.PixelData
     assert up.child.returncode == 0
-    assert libraries == {"listener": set(), "indexer": set(), "worker": {"numpy", "gdcm"}}
+    assert libraries == {
+        "listener": set(),
+        "indexer": set(),
+        "worker": {"numpy", "gdcm"},
+        "api": set(),
+    }
 
 
 def test_edits_take_effect_live_and_cut_nothing(tmp_path: Path) -> None:
@@ -183,7 +189,7 @@ def test_a_second_start_is_refused_and_a_killed_process_is_started_again(tmp_pat
 
 def test_children_end_with_a_killed_supervisor_and_the_folder_is_free(tmp_path: Path) -> None:
     with installation(tmp_path, {"ct1.yaml": device("ct1")}) as up:
-        pids = [up.pid_of(name) for name in ("listener", "indexer", "worker", "api")]
+        pids = [up.pid_of(name) for name in PROCESSES]
         os.kill(up.child.pid, signal.SIGKILL)
         up.child.wait(10)
         eventually(lambda: not any(_is_alive(pid) for pid in pids), deadline_s=20)
@@ -193,7 +199,7 @@ def test_children_end_with_a_killed_supervisor_and_the_folder_is_free(tmp_path: 
 
 def test_sigterm_stops_all_and_leaves_nothing(tmp_path: Path) -> None:
     with installation(tmp_path, {"ct1.yaml": device("ct1")}) as up:
-        pids = [up.pid_of(name) for name in ("listener", "indexer", "worker", "api")]
+        pids = [up.pid_of(name) for name in PROCESSES]
         listed = [aegate("ae", "list", "--data", up.data) for _ in range(2)]
         assert stop(up.child, timeout_s=40) == 0
         assert not any(_is_alive(pid) for pid in pids)
