@@ -1,4 +1,4 @@
-"""A multi-frame object of 256 MiB goes in and out, converted too, and no process holds it in memory.
+"""A multi-frame object of 128 MiB goes in and out, converted too, and no process holds it in memory.
 
 ``make large`` does the same with 2 GiB.
 """
@@ -11,9 +11,9 @@ import pytest
 
 from tests.integration.large_objects import MIB, through
 
-SIZE_MIB = 256
+SIZE_MIB = 128
 MOST_GROWTH_BYTES = 32 * MIB
-"""An eighth of the object; of one of 2 GiB, 128 MiB are allowed."""
+"""A quarter of the object; of one of 2 GiB, 128 MiB are allowed."""
 
 
 @pytest.mark.timeout(400)
