@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class BucketServer:
 
     def client(self) -> Any:
         """Return a client with all rights, to look and to arrange things."""
-        return Session().create_client(
+        return _session().create_client(
             "s3",
             region_name="us-east-1",
             endpoint_url=self.bucket.endpoint,
@@ -125,6 +126,12 @@ class BucketServer:
     def uploads(self) -> list[dict[str, Any]]:
         """Return the uploads that were begun and not completed."""
         return list(self.client().list_multipart_uploads(Bucket=NAME).get("Uploads", ()))
+
+
+@cache
+def _session() -> Session:
+    """Return the one of this process: each has the descriptions of the API read anew, a tenth of a second."""
+    return Session()
 
 
 def _program() -> Path:

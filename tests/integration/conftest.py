@@ -5,30 +5,22 @@ A test that takes ``database_url`` runs twice, on SQLite and on PostgreSQL, each
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from aegate_core.database import migrate
 from tests.conftest import DATABASES
+from tests.integration.migrated import migrate_apart, migrated_file
 from tests.integration.orthanc import Orthanc, orthanc_server
 from tests.integration.peers import StoreSCP, dcmtk, store_scp
 from tests.integration.postgres import PostgresServer, postgres_server
 from tests.integration.processes import free_port as _free_port
 
 _numbers = itertools.count(1)
-
-
-def _migrate(url: str) -> None:
-    """Migrate in a thread: the event loop of the tests is not touched."""
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, migrate(url)).result()
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +33,7 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
     """The name of a migrated database, to be copied."""
-    _migrate(postgres.create("migrated"))
+    migrate_apart(postgres.create("migrated"))
     return "migrated"
 
 
@@ -49,7 +41,7 @@ def postgres_template(postgres: PostgresServer) -> str:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file, to be copied."""
     path = tmp_path_factory.mktemp("sqlite") / "migrated.sqlite3"
-    _migrate(f"sqlite://{path}")
+    path.write_bytes(migrated_file())
     return path
 
 

@@ -45,6 +45,11 @@ class PostgresServer:
     """More in its environment; likewise."""
     _running: subprocess.Popen[bytes] | None = None
 
+    @property
+    def version(self) -> int:
+        """The major version."""
+        return int(self.binaries.parent.name)
+
     def initialise(self) -> None:
         """Make the data folder."""
         initdb: list[str | Path] = [
@@ -160,8 +165,12 @@ class PostgresServer:
         self.run("SELECT pg_reload_conf()")
 
     def create(self, database: str, *, template: str = "template0") -> str:
-        """Make ``database`` as a copy of ``template`` and return its URL."""
-        self.run(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
+        """Make ``database`` as a copy of ``template`` and return its URL.
+
+        Its files are copied: since PostgreSQL 15 each page would go through the log instead, for twice the work.
+        """
+        copied = "STRATEGY file_copy" if self.version >= 15 else ""
+        self.run(f'CREATE DATABASE "{database}" TEMPLATE "{template}" {copied}')
         return self.url(database)
 
     def drop(self, database: str) -> None:

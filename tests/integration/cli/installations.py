@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aegate_cli.data_folder import hold_data_folder
 from aegate_cli.demo.graphql import GraphQL
 from aegate_core.health import read_state
 from aegate_graphql_api.tokens import create_token
 from tests import dicom, sentinel
+from tests.integration.migrated import migrated_file
 from tests.integration.peers import run_dcmtk
 from tests.integration.processes import free_port, process
 from tests.integration.waiting import eventually
@@ -113,13 +115,19 @@ def installation(
     environ: Mapping[str, str] | None = None,
     wait: bool = True,
 ) -> Iterator[Up]:
-    """Run `aegate up` on a folder of these files until the end of the block; no temporary file may be left after it."""
+    """Run `aegate up` on a folder of these files until the end of the block; no temporary file may be left after it.
+
+    Without a database in ``more`` it finds a data folder that has been used before, its schema in place.
+    """
     folder, data, log = tmp_path / "hospital", tmp_path / "data", tmp_path / "up.log"
     temporary = tmp_path / TMPDIR
     for needed in (folder, temporary):
         needed.mkdir(exist_ok=True)
     for name, text in manifests.items():
         (folder / name).write_text(text)
+    if "--database" not in more and not data.exists():
+        with hold_data_folder(data) as held:
+            (held.data.root / "aegate.sqlite3").write_bytes(migrated_file())
     dicom, http = free_port(), free_port()
     command = [*AEGATE, *up_arguments(folder, data, dicom, http), *more]
     environ = {"TMPDIR": str(temporary), **(environ or {})}
