@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def commands(page: str) -> Iterator[list[str]]:
             yield shlex.split(command, comments=True)
 
 
+@cache
 def alerts() -> dict[str, dict[str, Any]]:
     rules = YAML(typ="safe").load((ROOT / "charts/aegate/files/alerts.yaml").read_text())
     return {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
