@@ -14,6 +14,8 @@ from pathlib import Path
 from tests import sentinel
 
 PR_SET_PDEATHSIG = 1
+KILLED_S = 60
+"""How long a killed process may take to be gone, on a busy machine."""
 _libc = ctypes.CDLL(None)
 
 
@@ -59,7 +61,7 @@ def stop(child: subprocess.Popen[bytes], *, timeout_s: float = 10) -> int:
             child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.wait(timeout_s)
+            child.wait(KILLED_S)
     return child.returncode
 
 

@@ -11,6 +11,9 @@ from typing import TypeVar, overload
 T = TypeVar("T")
 
 POLL_S = 0.02
+LONGEST_POLL_S = 0.25
+IDLE_SHARE = 4
+"""Who waits looks for a fifth of the time at most: a question to a process that starts would hold it up else."""
 
 What = str | Callable[[], str]
 """What was waited for: a sentence, or what makes one when it did not come."""
@@ -19,11 +22,14 @@ What = str | Callable[[], str]
 def eventually(condition: Callable[[], T], *, deadline_s: float = 30, what: What = "") -> T:
     """Return the first true value of ``condition()``. Raises AssertionError when there is none in time."""
     end = time.monotonic() + deadline_s
-    while not (value := condition()):
+    while True:
+        asked = time.monotonic()
+        value = condition()
+        if value:
+            return value
         if time.monotonic() > end:
             raise AssertionError(_not_yet(condition, value, deadline_s, what))
-        time.sleep(POLL_S)
-    return value
+        time.sleep(_pause_s(time.monotonic() - asked))
 
 
 @overload
@@ -42,13 +48,18 @@ async def eventually_async(
     """Return the first true value of ``condition()``, awaited if need be, without blocking the event loop."""
     end = time.monotonic() + deadline_s
     while True:
+        asked = time.monotonic()
         value = condition()
         value = await value if inspect.isawaitable(value) else value
         if value:
             return value
         if time.monotonic() > end:
             raise AssertionError(_not_yet(condition, value, deadline_s, what))
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(_pause_s(time.monotonic() - asked))
+
+
+def _pause_s(took_s: float) -> float:
+    return min(max(POLL_S, IDLE_SHARE * took_s), LONGEST_POLL_S)
 
 
 async def pass_turns(count: int) -> None:

@@ -119,9 +119,8 @@ async def test_the_dashboard_counts_the_own_partition(two: TwoPartitions) -> Non
 async def test_what_is_somebody_elses_is_not_there(two: TwoPartitions, kind: str) -> None:
     """The same statements, the same answer and nothing changed: for each field, for each argument that takes an id."""
     own, foreign = await two.ids("north"), await two.ids("south")
-    tried = 0
+    tried, before = 0, await snapshot(two.api.db)
     for name, field in root_fields(kind).items():
-        before = await snapshot(two.api.db)
         for victim in id_arguments(field):
             for kind_of_id in kinds_of(victim):
 

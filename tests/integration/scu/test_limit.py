@@ -23,8 +23,8 @@ from tests.integration.processes import process
 from tests.integration.scu.clinic import Clinic, clinic, entity, reaches
 from tests.integration.waiting import eventually_async
 
-LIMIT, WORKERS, STUDIES, INSTANCES = 3, 4, 40, 15
-DELAY_MS = 150
+LIMIT, WORKERS, STUDIES, INSTANCES = 3, 4, 16, 25
+DELAY_MS = 200
 """For which the receiver keeps each instance: few that take long cost the machine less than many."""
 LEASE_S = 2
 
