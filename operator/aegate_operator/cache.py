@@ -50,6 +50,8 @@ class _Known:
     version: int
     value: bytes | Pod
     """JSON of an object; of a pod what matters."""
+    family: Family | None
+    """Whose child it is for as long as it lives, whatever is done to its labels."""
 
 
 class Cache:
@@ -66,9 +68,11 @@ class Cache:
         if before is not None and before.version >= version:
             return False
         value = read_pod(manifest) if kind is POD else frozen(manifest)
-        self._known[kind][key] = _Known(uid, version, value)
-        family = family_of(manifest)
-        if family is not None and kind not in DECLARED:
+        family = before.family if before is not None and before.uid == uid else None
+        if family is None and kind not in DECLARED:
+            family = family_of(manifest)
+        self._known[kind][key] = _Known(uid, version, value, family)
+        if family is not None:
             self._children[family].add((kind, key))
         return True
 
@@ -79,7 +83,7 @@ class Cache:
         if known is None or known.uid != uid_of(manifest):
             return False
         del self._known[kind][key]
-        family = family_of(manifest)
+        family = known.family
         if family is not None and family in self._children:
             self._children[family].discard((kind, key))
             if not self._children[family]:
@@ -94,6 +98,11 @@ class Cache:
     def has(self, kind: Kind, key: ResourceKey) -> bool:
         """Whether there is such an object."""
         return key in self._known[kind]
+
+    def family(self, kind: Kind, key: ResourceKey) -> Family | None:
+        """Return of which AE or pool a known object is a child; None: of none."""
+        known = self._known[kind].get(key)
+        return known.family if known is not None else None
 
     def keys(self, kind: Kind) -> list[ResourceKey]:
         """Return the names of all objects of a kind."""
@@ -127,18 +136,13 @@ class Cache:
         for key, known in self._known[kind].items():
             is_in_reach = not namespace or key.namespace == namespace
             if is_in_reach and known.version <= version and live.get(key) != known.uid:
-                found.append(self._tombstone(kind, key, known))
+                found.append(_tombstone(kind, key, known))
         return found
 
-    def _tombstone(self, kind: Kind, key: ResourceKey, known: _Known) -> Manifest:
-        metadata: dict[str, object] = {"namespace": key.namespace, "name": key.name, "uid": known.uid}
-        if isinstance(known.value, Pod):
-            pod = known.value
-            metadata["labels"] = {POOL_LABEL: pod.pool} if pod.pool else {AE_LABEL: pod.entity_label}
-        else:
-            given = members(thawed(known.value).get("metadata"))
-            metadata |= {name: given[name] for name in ("labels", "ownerReferences") if name in given}
-        return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
+
+def _tombstone(kind: Kind, key: ResourceKey, known: _Known) -> Manifest:
+    metadata: dict[str, object] = {"namespace": key.namespace, "name": key.name, "uid": known.uid}
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
 
 
 def frozen(manifest: Manifest) -> bytes:
@@ -157,8 +161,7 @@ def thawed(value: bytes) -> Manifest:
 def family_of(manifest: Mapping[str, object]) -> Family | None:
     """Return of which AE an object is a child; None: of none.
 
-    By its controller, else (pods, claims) by its label: who takes the label away must not make us blind to it. What a
-    pool has is a family of its own.
+    By its controller, else (pods, claims) by its label. What a pool has is a family of its own.
     """
     metadata = members(manifest.get("metadata"))
     kind, _, name = controller_of(manifest).partition("/")

@@ -13,7 +13,7 @@ from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.stores.cluster.client import Listing, Manifest, key_of
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, VOLUME_CLAIM, Kind
-from aegate_operator.cache import DECLARED, Cache, Family, family_of, thawed
+from aegate_operator.cache import DECLARED, Cache, Family, thawed
 from aegate_operator.declared import Declared, ref_of_manifest
 from aegate_operator.installation import Installation
 from aegate_operator.manifests import entity_of
@@ -95,10 +95,10 @@ class Informer:
         return pool.key.namespace == self._namespace
 
     def _came(self, kind: Kind, manifest: Manifest) -> None:
-        if kind not in DECLARED:
-            self._child_changed(manifest)
-            return
         key = key_of(manifest)
+        if kind not in DECLARED:
+            self._child_changed(self._cache.family(kind, key))
+            return
         has_children = False
         if kind == APPLICATION_ENTITY:
             self._entities[family(key)] = key
@@ -111,10 +111,11 @@ class Informer:
             self._declared_changed()
 
     def _gone(self, kind: Kind, manifest: Manifest) -> None:
+        family_of_it = self._cache.family(kind, key_of(manifest))
         if not self._cache.remove(kind, manifest):
             return
         if kind not in DECLARED:
-            self._child_changed(manifest)
+            self._child_changed(family_of_it)
             return
         ref = ref_of_manifest(manifest)
         if kind == APPLICATION_ENTITY:
@@ -123,8 +124,7 @@ class Informer:
             self._enqueue(concerned)
         self._declared_changed()
 
-    def _child_changed(self, manifest: Manifest) -> None:
-        of = family_of(manifest)
+    def _child_changed(self, of: Family | None) -> None:
         if of is None:
             return
         if pool := ref_of_pool(of):

@@ -24,6 +24,8 @@ class Request:
 
     at: datetime
     """When it came."""
+    answered_at: datetime
+    """When it was answered; of a watch, when it began."""
     user: str
     """``admin``, ``system:serviceaccount:NAMESPACE:NAME``, …"""
     verb: str
@@ -67,7 +69,8 @@ def _request(event: dict[str, Any]) -> Request:
     target = event.get("objectRef", {})
     parts = (target.get("resource", ""), target.get("subresource", ""))
     return Request(
-        at=datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00")),
+        at=datetime.fromisoformat(event["requestReceivedTimestamp"]),
+        answered_at=datetime.fromisoformat(event["stageTimestamp"]),
         user=event["user"]["username"],
         verb=event["verb"],
         group=target.get("apiGroup", ""),

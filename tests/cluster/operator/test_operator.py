@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from aegate_core.database import open_database
 from aegate_core.dicom.identifiers import ResourceKey
@@ -20,7 +17,6 @@ from aegate_core.stores.cluster.kinds import (
     NETWORK_POLICY,
     PATIENT_PARTITION,
     SERVICE,
-    Kind,
 )
 from aegate_operator.reports import Report
 from aegate_operator.rights import RULES
@@ -85,61 +81,6 @@ async def test_a_restart_with_thirty_aes_writes_nothing(ward: Ward, radiology: s
         unchanged = metrics.get_sample_value("aegate_operator_reconcile_total", {"result": "unchanged"})
         assert unchanged is not None and unchanged >= 32
     assert ward.writes()[len(before) :] == []
-
-
-@pytest.mark.parametrize("kind", OWNED, ids=str)
-async def test_a_child_deleted_by_hand_is_made_again_by_one_write(
-    ward: Ward, radiology: str, kind: Kind
-) -> None:
-    async with ward.operating():
-        key = await ward.add_ae(radiology)
-        await ward.until(key, "Ready", "True", "Ready")
-        uid = (await ward.admin.get(kind, child(key)))["metadata"]["uid"]  # type: ignore[index]
-        before = ward.writes(radiology).count(("patch", kind.plural))
-        began = time.monotonic()
-        await ward.remove(kind, child(key))
-
-        async def is_new() -> bool:
-            live: Any = await ward.find(kind, child(key))
-            return live is not None and live["metadata"]["uid"] != uid
-
-        await eventually_async(is_new, deadline_s=DEADLINE_S)
-        print(f"{kind} was made again after {time.monotonic() - began:.2f} s")
-        await ward.until(key, "Ready", "True", "Ready")
-        assert ward.writes(radiology).count(("patch", kind.plural)) == before + 1
-
-
-EDITS: list[tuple[Kind, dict[str, Any]]] = [
-    (DEPLOYMENT, {"spec": {"replicas": 0}}),
-    (SERVICE, {"spec": {"selector": {"aegate.dev/ae": "other"}}}),
-    (CONFIG_MAP, {"data": {"listener.json": "{}"}}),
-    (NETWORK_POLICY, {"spec": {"ingress": [{}]}}),
-    (SERVICE, {"metadata": {"labels": {"aegate.dev/ae": None}}}),
-    (CONFIG_MAP, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
-    (SERVICE, {"metadata": {"ownerReferences": None}}),
-]
-
-
-@pytest.mark.parametrize(("kind", "edit"), EDITS, ids=lambda value: str(value)[:40])
-async def test_a_child_edited_by_hand_is_put_right_by_one_write(
-    ward: Ward, radiology: str, kind: Kind, edit: dict[str, Any]
-) -> None:
-    async with ward.operating():
-        key = await ward.add_ae(radiology)
-        await ward.until(key, "Ready", "True", "Ready")
-        good: Any = await ward.admin.get(kind, child(key))
-        before = ward.writes(radiology).count(("patch", kind.plural))
-        await ward.admin.merge(kind, child(key), edit)
-
-        async def is_right() -> bool:
-            live: Any = await ward.admin.get(kind, child(key))
-            labels = live["metadata"]["labels"] == good["metadata"]["labels"]
-            owners = live["metadata"].get("ownerReferences") == good["metadata"]["ownerReferences"]
-            return labels and owners and all(live.get(n) == good.get(n) for n in ("spec", "data"))
-
-        await eventually_async(is_right, deadline_s=DEADLINE_S)
-        await ward.until(key, "Ready", "True", "Ready")
-        assert ward.writes(radiology).count(("patch", kind.plural)) == before + 1
 
 
 async def test_a_foreign_managers_harmless_field_survives(ward: Ward, radiology: str) -> None:

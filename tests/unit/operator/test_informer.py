@@ -16,6 +16,7 @@ from aegate_core.stores.cluster.kinds import (
     PATIENT_PARTITION,
     POD,
     SERVICE,
+    VOLUME_CLAIM,
     Kind,
 )
 from aegate_operator.cache import Cache, frozen
@@ -26,6 +27,7 @@ from aegate_operator.manifests.child import AE_LABEL
 KEY = ResourceKey("radiology", "ct1")
 REF = ResourceRef("ApplicationEntity", KEY)
 CRDS = load_crds()
+OWNERLESS = (POD, VOLUME_CLAIM)
 OWNER = {"kind": "ApplicationEntity", "name": "ct1", "uid": "1", "controller": True}
 
 
@@ -58,7 +60,7 @@ def an_ae(version: int = 1, *, uid: str = "1", name: str = "ct1", **spec: Any) -
 
 
 def a_child(kind: Kind, version: int, *, uid: str = "2") -> Manifest:
-    labels = {"labels": {AE_LABEL: "ct1"}, "ownerReferences": [OWNER] if kind != POD else []}
+    labels = {"labels": {AE_LABEL: "ct1"}, "ownerReferences": [OWNER] if kind not in OWNERLESS else []}
     return manifest(kind, version, uid=uid, name="ae-ct1", metadata=labels)
 
 
@@ -77,15 +79,19 @@ def test_an_ae_its_child_and_its_pod_lead_to_it(known: Known) -> None:
 
 
 @pytest.mark.parametrize("labels", [{}, {AE_LABEL: "mr1"}])
-def test_a_child_whose_label_was_taken_away_leads_to_its_owner(known: Known, labels: dict[str, str]) -> None:
+@pytest.mark.parametrize("kind", [SERVICE, VOLUME_CLAIM], ids=str)
+def test_a_child_whose_label_was_taken_away_leads_to_its_entity(
+    known: Known, kind: Kind, labels: dict[str, str]
+) -> None:
     known.informer.saw(APPLICATION_ENTITY, "ADDED", an_ae(1))
-    known.informer.saw(SERVICE, "ADDED", a_child(SERVICE, 2))
+    known.informer.saw(kind, "ADDED", a_child(kind, 2))
     known.again()
-    edited = a_child(SERVICE, 3)
+    edited = a_child(kind, 3)
     edited["metadata"]["labels"] = labels  # type: ignore[index,call-overload]
-    known.informer.saw(SERVICE, "MODIFIED", edited)
+    known.informer.saw(kind, "MODIFIED", edited)
     assert known.again() == [REF]
-    known.informer.saw(SERVICE, "DELETED", edited)
+    assert known.cache.families() == [KEY]
+    known.informer.saw(kind, "DELETED", edited)
     assert known.again() == [REF]
     assert list(known.cache.children(KEY)) == []
 
