@@ -13,9 +13,7 @@ from aegate_core.stores.cluster.kinds import (
     APPLICATION_ENTITY,
     CONFIG_MAP,
     DEPLOYMENT,
-    IMAGE_ROUTE,
     NETWORK_POLICY,
-    PATIENT_PARTITION,
     SERVICE,
 )
 from aegate_operator.reports import Report
@@ -60,27 +58,6 @@ async def test_from_applied_to_ready_to_gone(ward: Ward, radiology: str) -> None
         await eventually_async(
             lambda: key not in {r.key for r in operator.informer.declared()}, deadline_s=30
         )
-
-
-async def test_a_restart_with_thirty_aes_writes_nothing(ward: Ward, radiology: str) -> None:
-    partition: dict[str, Any] = {"metadata": {"namespace": radiology, "name": "imaging"}, "spec": {}}
-    await ward.admin.apply(PATIENT_PARTITION, partition)
-    route = {
-        "metadata": {"namespace": radiology, "name": "r1"},
-        "spec": {"to": ["ct0"], "from": {"aes": ["ct1"]}},
-    }
-    async with ward.operating():
-        keys = [await ward.add_ae(radiology, f"ct{n}", patientPartition="imaging") for n in range(30)]
-        await ward.admin.apply(IMAGE_ROUTE, route)
-        for key in keys:
-            await ward.until(key, "Ready", "True", "Ready")
-    before = ward.writes()
-    async with ward.operating() as operator:
-        await eventually_async(operator.projection_is_current, deadline_s=DEADLINE_S)
-        metrics = operator.metrics.registry
-        unchanged = metrics.get_sample_value("aegate_operator_reconcile_total", {"result": "unchanged"})
-        assert unchanged is not None and unchanged >= 32
-    assert ward.writes()[len(before) :] == []
 
 
 async def test_a_foreign_managers_harmless_field_survives(ward: Ward, radiology: str) -> None:
