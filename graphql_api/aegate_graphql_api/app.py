@@ -101,8 +101,8 @@ def create_app(
 ) -> Starlette:
     """Return the application over an open database; ``live``, with rules of its own, for who ends its streams.
 
-    Resources are changed in ``manifests``; ``state.tasks`` keeps what the process does in the background. Raises
-    InvalidInput for trusted documents that cannot be used.
+    Resources are changed in ``manifests``; ``state.tasks`` keeps what the process does in the background,
+    ``state.registry`` has the metrics. Raises InvalidInput for trusted documents that cannot be used.
     """
     live = live or Live(db, authenticator, Rules(policy or Policy(), AccessLog(db)))
     policy = live.rules.policy
@@ -158,6 +158,7 @@ def create_app(
     )
     app.state.page_config = page_config(IdentitySettings())
     app.state.tasks = tasks
+    app.state.registry = metrics.registry
     return app
 
 

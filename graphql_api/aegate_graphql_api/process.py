@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import uvicorn
@@ -28,7 +29,7 @@ from aegate_core.events import (
     Log,
     configure_logging,
 )
-from aegate_core.health import ProcessState
+from aegate_core.health import HealthServer, ProcessState
 from aegate_core.services.intents import Place
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import create_app, database_trouble
@@ -171,8 +172,9 @@ async def serve(settings: Settings) -> None:
                 sweep = partial(keep_swept, db, manifests, open_after=settings.open_after, place=Place())
                 tasks.append(asyncio.create_task(kept.keep("sweep", sweep)))
             try:
-                async with Watchdog(PROCESS).watching():
-                    await server._serve([listening])
+                with _measured(settings, app, db, loop):
+                    async with Watchdog(PROCESS).watching():
+                        await server._serve([listening])
             finally:
                 for task in tasks:
                     task.cancel()
@@ -180,6 +182,36 @@ async def serve(settings: Settings) -> None:
                 with suppress(AegateError, TimeoutError):
                     async with asyncio.timeout(LAST_WORDS_S):
                         await accesses.flush(now=await db.time())
+
+
+@contextmanager
+def _measured(
+    settings: Settings, app: Starlette, db: Database, loop: asyncio.AbstractEventLoop
+) -> Iterator[None]:
+    """Serve health and metrics at an address of their own, where one is given. Raises StorageError when it is taken."""
+    if settings.health_address is None:
+        yield
+        return
+    host, port = settings.health_address
+
+    def trouble() -> str | None:
+        return asyncio.run_coroutine_threadsafe(database_trouble(db), loop).result()
+
+    tasks: Tasks = app.state.tasks
+    try:
+        health = HealthServer(
+            (host, port), registry=app.state.registry, alive=lambda: None, ready=trouble, note=tasks.trouble
+        )
+    except OSError as error:
+        raise StorageError(
+            f"cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
+            "stop what holds it, or choose another address with AEGATE_HEALTH_LISTEN"
+        ) from error
+    health.start()
+    try:
+        yield
+    finally:
+        health.stop()
 
 
 async def _watch(settings: Settings, db: Database, port: int, accesses: AccessLog, kept: Tasks) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from aegate_core.errors import InvalidValue
 from aegate_core.services.intents import OPEN_AFTER
 from aegate_core.services.operations import BATCH
-from aegate_core.settings import DataFolder, database_url, required
+from aegate_core.settings import DataFolder, database_url, health_address, required
 from aegate_graphql_api.identity.settings import IdentitySettings, identity_from
 from aegate_graphql_api.policy import Policy, policy_from
 from aegate_graphql_api.tracing import TracesWanted, traces_wanted
@@ -33,6 +33,9 @@ class Settings:
     """Where to say how it goes; None: nowhere."""
     log_terminal: bool
     """Readable lines instead of JSON."""
+    health_address: tuple[str, int] | None = None
+    """Where else health and metrics are served, in the clear, and nothing else: for Prometheus, which does not reach
+    loopback and has no token; None: nowhere else."""
     resources: str = ""
     """Where resources are changed: ``cluster``, or the folder of manifests; empty: nowhere, changes are refused."""
     open_after: timedelta = OPEN_AFTER
@@ -67,6 +70,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         tokens=Path(tokens) if tokens else data.run / "tokens.json",
         state_file=Path(state) if state else None,
         log_terminal=_log_terminal(environ),
+        health_address=health_address(environ) if environ.get("AEGATE_HEALTH_LISTEN") else None,
         resources=environ.get("AEGATE_RESOURCES", ""),
         open_after=_seconds(environ, "AEGATE_AUDIT_OPEN_S", OPEN_AFTER),
         identity=identity_from(environ),

@@ -204,8 +204,8 @@ api.traces.headersSecret needs api.traces.endpoint, got none: name the collector
 api.origins must be origins such as https://viewer.example.org, without path and wildcard, got {{ $origin }}: correct it
 {{- end }}
 {{- end }}
-{{- if eq (int $api.proxy.port) 8080 }}
-api.proxy.port must be another than 8080, which is the API's own on loopback: choose another
+{{- if has (int $api.proxy.port) (list 8080 8081) }}
+api.proxy.port must be another than 8080, which is the API's own on loopback, and 8081, its metrics': choose another
 {{- end }}
 {{- end }}
 {{- range $kind := list "ingress" "httpRoute" }}

@@ -91,6 +91,7 @@ WRONG = [
     ((*API, *PROXY, "api.httpRoute.enabled=true", "api.httpRoute.parentRefs[0].name=g"), 'got no sectionName for "g"'),
     ((*API, *PROXY, "api.httpRoute.enabled=true"), "api.httpRoute.hostnames must hold the host name"),
     ((*API, *PROXY, "api.proxy.port=8080"), "api.proxy.port must be another than 8080"),
+    ((*API, *PROXY, "api.proxy.port=8081"), "and 8081, its metrics': choose another"),
     ((*API, *PROXY, "api.proxy.containers[1].name=two"), "api.proxy.containers must hold one container, got 2"),
     ((*API, "api.tlsSecret=t"), "api.tlsSecret needs api.oidc or api.kubernetesTokens, got neither"),
     ((*API, *PROXY, "api.tlsSecret=t", "api.kubernetesTokens.enabled=true"), "two ways to the same port, got both"),
@@ -111,6 +112,12 @@ def test_what_is_wrong_is_said(helm: Path, values: tuple[str, ...], words: str) 
     said = refusal(helm, *sets(*GIVEN, *values))
     assert words in said
     assert "geheim" not in said
+
+
+def test_a_pool_and_a_release_with_too_long_a_name_together(helm: Path) -> None:
+    name, release = "p" * 30, "hospital-of-the-northern-county"
+    said = refusal(helm, *sets(*GIVEN, f"pools.{name}.shares=4"), release=release)
+    assert f"pools.{name} has too long a name beside release {release}" in said
 
 
 def test_all_that_is_wrong_is_said_at_once(helm: Path) -> None:

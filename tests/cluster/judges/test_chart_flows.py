@@ -95,9 +95,14 @@ NOBODY = Expected(
     ),
 )
 
-PROXY_ALONE = Expected(
-    allowed=("ingress/proxy 8443",),
+PROXY_AND_METRICS = Expected(
+    allowed=("ingress/proxy 8443", "monitoring/prometheus 8081"),
     denied=(
+        "monitoring/grafana 8081",
+        "ingress/proxy 8081",
+        "pacs/prometheus 8081",
+        "elsewhere/operator 8081",
+        "10.1.2.3 8081",
         "ingress/proxy 8442",
         "ingress/proxy 8444",
         "ingress/proxy 8080",
@@ -225,7 +230,7 @@ POOL_OF_RANGES = POOL + Expected(
 TABLE = {
     "operator": METRICS_ALONE,
     "worker": METRICS_ALONE,
-    "api": PROXY_ALONE,
+    "api": PROXY_AND_METRICS,
     "migration": NOBODY,
     "retention": NOBODY,
     "trial-database": DATABASE,
@@ -277,10 +282,11 @@ def test_a_proxy_that_names_no_caller_is_for_everybody(judges: Path, helm: Path)
     assert around.judged(judges, "pacs/api", rows) == rows
 
 
-def test_an_api_without_a_proxy_is_reached_by_nobody(judges: Path, helm: Path) -> None:
+def test_an_api_without_a_proxy_is_reached_for_its_metrics_alone(judges: Path, helm: Path) -> None:
     release = rendered(helm, *API, more=FROM_INGRESS)
     around = hospital(release, rendered(helm, *API, namespace="elsewhere"), entity())
-    rows = {row: False for row in [*PROXY_ALONE.rows, "ingress/proxy 80"] if "pool" not in row}
+    rows = {row: False for row in [*PROXY_AND_METRICS.rows, "ingress/proxy 80"] if "pool" not in row}
+    rows["monitoring/prometheus 8081"] = True
 
     assert around.judged(judges, "pacs/api", rows) == rows
 

@@ -35,7 +35,7 @@ def api_process(
         "AEGATE_LOG_FORMAT": "json",
     }
     with process(COMMAND, log=folder / f"{name}.log", environ={**settings, **environ}) as child:
-        ready = eventually(lambda: _ready(state), deadline_s=30)
+        ready = eventually(lambda: _ready(state), deadline_s=90)
         with httpx.Client(base_url=f"http://127.0.0.1:{ready.port}", timeout=10) as client:
             yield client, child
         if killed:
@@ -83,6 +83,26 @@ def test_two_processes_serve_one_database(database_url: str, tmp_path: Path) -> 
         assert token not in log
         assert "queueItems" not in log
         assert log.count('"event":"traces.off"') == 1, "variables of the host's telemetry stop no API"
+
+
+def test_metrics_have_a_port_of_their_own_where_one_is_given(
+    database_url: str, tmp_path: Path, free_port: int
+) -> None:
+    address = f"127.0.0.1:{free_port}"
+    with api_process(tmp_path, database_url, "api", AEGATE_HEALTH_LISTEN=address):
+        with httpx.Client(base_url=f"http://{address}", timeout=30) as client:
+            assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
+            lines = client.get("/metrics").text.splitlines()
+            assert {f'aegate_api_task_failing{{task="{task}"}} 0.0' for task in ("operate", "watch")} <= {
+                *lines
+            }
+            assert client.get("/config.json").status_code == client.get("/graphiql").status_code == 404
+        environ = {"AEGATE_DATA": str(tmp_path), "AEGATE_DATABASE_URL": database_url}
+        listen = {"AEGATE_HTTP_LISTEN": "127.0.0.1:0", "AEGATE_HEALTH_LISTEN": address}
+        log = tmp_path / "refused.log"
+        with process(COMMAND, log=log, environ={**environ, **listen}) as child:
+            assert child.wait(60) == 1
+        assert f"cannot listen on {address}" in log.read_text()
 
 
 def test_addresses_that_cannot_be_are_refused(database_url: str, tmp_path: Path) -> None:
