@@ -82,6 +82,11 @@ class Declared:
         """Return a resource in its newest readable version, or None."""
         return self._live.get(ref)
 
+    def newest(self, ref: ResourceRef, generation: int) -> Resource | None:
+        """Return a resource in that version, which may be wrong; None: it cannot be read."""
+        resource = self._live.get(ref)
+        return resource if resource is not None and resource.metadata.generation == generation else None
+
     def entities(self) -> list[ApplicationEntity]:
         """Return all AEs."""
         return [r for r in self._live.values() if isinstance(r, ApplicationEntity)]

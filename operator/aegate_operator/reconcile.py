@@ -112,7 +112,11 @@ class Reconciler:
             return False  # with its children already going, to make them anew would be a fight without end
         error = self._surface.declared.error(ref, manifest)
         if error is not None:
-            conditions = invalid_conditions(error, generation=generation_of(manifest))
+            conditions = invalid_conditions(
+                error,
+                generation=generation_of(manifest),
+                resource=self._surface.declared.newest(ref, generation_of(manifest)),
+            )
             return await self._say(kind, manifest, stalled(conditions), {})
         resource = self._surface.declared.get(ref)
         if isinstance(resource, ApplicationEntity):

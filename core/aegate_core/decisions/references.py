@@ -70,13 +70,22 @@ def conditions_of(
     return _conditions(resource, _View(neighbours, surroundings))
 
 
-def invalid_conditions(error: str, *, generation: int) -> tuple[Condition, ...]:
-    """Return the conditions of a resource that cannot be read at all: what it said before stays in force."""
-    types = (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS, ConditionType.READY, ConditionType.STALLED)
-    statuses = (Status.FALSE, Status.UNKNOWN, Status.FALSE, Status.TRUE)
-    return tuple(
-        Condition(type, status, Reason.INVALID, error, generation)
-        for type, status in zip(types, statuses, strict=True)
+def invalid_conditions(
+    error: str, *, generation: int, resource: Resource | None = None
+) -> tuple[Condition, ...]:
+    """Return the conditions of a resource that may not be put in force: what it said before stays in force.
+
+    ``resource``: it, where it can be read; names of another namespace, stored before the rule was, have their reason.
+    """
+    foreign = list(_foreign_names(resource)) if isinstance(resource, ImageRoute) else []
+    refs = Condition(ConditionType.RESOLVED_REFS, Status.UNKNOWN, Reason.INVALID, error, generation)
+    if foreign:
+        refs = _condition(ConditionType.RESOLVED_REFS, foreign, foreign[0], generation)
+    return (
+        Condition(ConditionType.ACCEPTED, Status.FALSE, Reason.INVALID, error, generation),
+        refs,
+        Condition(ConditionType.READY, Status.FALSE, Reason.INVALID, error, generation),
+        Condition(ConditionType.STALLED, Status.TRUE, Reason.INVALID, error, generation),
     )
 
 
@@ -238,22 +247,32 @@ def _service_faults(ae: ApplicationEntity, view: _View) -> Iterable[Fault]:
         yield Fault(Reason.LISTENER_NOT_READY, trouble)
 
 
+def _names_of(route: ImageRoute) -> Iterable[tuple[str, str]]:
+    """Give the AEs that a route names, each with where."""
+    for path, names in (("spec.to", route.to), ("spec.from.aes", route.source.aes)):
+        for name in names:
+            yield path, name
+
+
+def _foreign_names(route: ImageRoute) -> Iterable[Fault]:
+    for path, name in _names_of(route):
+        if "/" in name:
+            yield Fault(
+                Reason.REF_NOT_PERMITTED, f"{path} names {name!r}: references stay within the namespace."
+            )
+
+
 def _named_entities(route: ImageRoute, view: _View) -> Iterable[Fault]:
     namespace = route.key.namespace
     known = view.neighbours.names(namespace)
-    for path, names in (("spec.to", route.to), ("spec.from.aes", route.source.aes)):
-        for name in names:
-            if "/" in name:
-                yield Fault(
-                    Reason.REF_NOT_PERMITTED,
-                    f"{path} names {name!r}: references stay within the namespace.",
-                )
-            elif name not in known:
-                yield Fault(
-                    Reason.ENTITY_NOT_FOUND,
-                    f"{path} names {name!r}, no ApplicationEntity of namespace {namespace}"
-                    f"{_nearest(name, known)}.",
-                )
+    yield from _foreign_names(route)
+    for path, name in _names_of(route):
+        if "/" not in name and name not in known:
+            yield Fault(
+                Reason.ENTITY_NOT_FOUND,
+                f"{path} names {name!r}, no ApplicationEntity of namespace {namespace}"
+                f"{_nearest(name, known)}.",
+            )
 
 
 def _destinations(route: ImageRoute, view: _View) -> Iterable[Fault]:
