@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -43,6 +45,8 @@ INSTALLATION = Installation(
 )
 TIMES = Times(ResyncTimes(interval_s=3600, spread_s=0.1, retry_s=0.2), ProjectionTimes(0.05, 1.0, 0.2))
 DEADLINE_S = 120
+HOT_PER_MINUTE = 60
+"""What an operator with a few AEs may ask of an API server in trouble, at most, besides a burst of this many."""
 
 
 @dataclass
@@ -166,6 +170,16 @@ class Ward:
         live: Any = await self.find(kind, key) or {}
         found: list[dict[str, str]] = live.get("status", {}).get("conditions", [])
         return found
+
+
+@asynccontextmanager
+async def never_hot(ward: Ward) -> AsyncIterator[None]:
+    """See that the block asks the API server for no more than what is news, and a few tries a minute."""
+    before, began = len(ward.requests()), time.monotonic()
+    yield
+    minutes = (time.monotonic() - began) / 60
+    asked = ward.requests()[before:]
+    assert len(asked) <= HOT_PER_MINUTE * (1 + minutes), Counter((r.verb, r.resource, r.code) for r in asked)
 
 
 def rights(rules: Sequence[Any] = RULES) -> list[dict[str, Any]]:

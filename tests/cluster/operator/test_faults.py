@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -20,12 +19,9 @@ from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY, DEPLOYMENT, NET
 from aegate_operator.assembly import Operator
 from aegate_operator.cache import WATCHED
 from tests.cluster.lab.lab import KubectlFailed, Lab
-from tests.cluster.operator.operating import DEADLINE_S, Ward
+from tests.cluster.operator.operating import DEADLINE_S, Ward, never_hot
 from tests.cluster.operator.wire import Wire, wire_to
 from tests.integration.waiting import eventually, eventually_async, pass_turns
-
-HOT_PER_MINUTE = 60
-"""What an operator with one AE may ask of an API server in trouble, at most, besides a burst of this many."""
 
 AWAY_MINUTES = 2
 TRIES_PER_MINUTE = 10
@@ -36,16 +32,6 @@ TRIES_PER_MINUTE = 10
 async def wired(ward: Ward) -> AsyncIterator[Wire]:
     async with wire_to(from_kubeconfig(ward.lab.kubeconfig).server) as wire:
         yield wire
-
-
-@asynccontextmanager
-async def never_hot(ward: Ward) -> AsyncIterator[None]:
-    """See that the block asks the API server for no more than what is news, and a few tries a minute."""
-    before, began = len(ward.requests()), time.monotonic()
-    yield
-    minutes = (time.monotonic() - began) / 60
-    asked = ward.requests()[before:]
-    assert len(asked) <= HOT_PER_MINUTE * (1 + minutes), Counter((r.verb, r.resource, r.code) for r in asked)
 
 
 async def test_away_and_back_with_a_compacted_etcd(ward: Ward, radiology: str) -> None:

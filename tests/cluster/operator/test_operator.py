@@ -18,7 +18,7 @@ from aegate_core.stores.cluster.kinds import (
 )
 from aegate_operator.reports import Report
 from aegate_operator.rights import RULES
-from tests.cluster.operator.operating import DEADLINE_S, INSTALLATION, Ward, apply_all, store
+from tests.cluster.operator.operating import DEADLINE_S, INSTALLATION, Ward, apply_all, never_hot, store
 from tests.integration.waiting import eventually_async
 
 GOOD = {
@@ -174,7 +174,7 @@ async def test_a_used_up_quota_and_a_denied_child_are_said_and_heal(ward: Ward, 
         "--for=jsonpath={.status.hard}",
         "--timeout=60s",
     )
-    async with ward.operating():
+    async with ward.operating(), never_hot(ward):
         key = await ward.add_ae(radiology)
 
         async def says(*words: str) -> bool:
@@ -186,6 +186,10 @@ async def test_a_used_up_quota_and_a_denied_child_are_said_and_heal(ward: Ward, 
             deadline_s=DEADLINE_S,
         )
         assert (await ward.conditions(key))["Ready"] == ("False", "ListenerNotReady")
+        tries = ward.writes(radiology).count(("patch", "services"))
+        await eventually_async(
+            lambda: ward.writes(radiology).count(("patch", "services")) > tries + 1, deadline_s=DEADLINE_S
+        )
         ward.lab.kubectl("delete", f"--namespace={radiology}", "resourcequota/few")
         await ward.until(key, "Ready", "True", "Ready")
 
@@ -241,10 +245,9 @@ async def test_an_api_server_that_ends_and_one_that_says_nothing_for_a_while(
     async with ward.operating() as operator:
         key = await ward.add_ae(radiology, "ct1")
         await ward.until(key, "Ready", "True", "Ready")
-        ward.lab.restart("kube-apiserver")
-        second = await ward.add_ae(radiology, "mr1")
-        await ward.until(second, "Ready", "True", "Ready")
-        ward.lab.restart("etcd")
-        third = await ward.add_ae(radiology, "us1")
-        await ward.until(third, "Ready", "True", "Ready")
+        for program, name in (("kube-apiserver", "mr1"), ("etcd", "us1")):
+            async with never_hot(ward):
+                ward.lab.restart(program)
+                another = await ward.add_ae(radiology, name)
+                await ward.until(another, "Ready", "True", "Ready")
         assert operator.liveness.trouble() is None
