@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.cluster.chart.rendering import CHART, VALUES, sets, with_values
+from tests.integration.waiting import eventually
 
 OTHERS_KINDS = sets(
     "monitoring.serviceMonitor.enabled=false",
@@ -116,6 +117,47 @@ def test_what_a_release_leaves_another_one_uses_and_takes_over_when_asked_to(
         "get", "pvc", "aegate-blobs", "-n", "left", "--output", "jsonpath={.metadata.uid}"
     )
     helm_on("uninstall", "second", "--namespace", "left")
+
+
+READING, CHANGING = {"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}
+OURS = ("applicationentities", "imageroutes", "patientpartitions")
+PEOPLE: dict[str, dict[str, set[str]]] = {
+    "view": dict.fromkeys(OURS, READING),
+    "edit": dict.fromkeys(OURS, READING | CHANGING),
+    "admin": {**dict.fromkeys(OURS, READING | CHANGING), "queues": {"operate"}},
+}
+"""What each of the cluster's roles for people may do with what is ours."""
+
+
+def allowed(cluster: Cluster, who: str, space: str) -> dict[str, set[str]]:
+    """Return the verbs that somebody has there, by our resources, as ``kubectl auth can-i`` lists them."""
+    found: dict[str, set[str]] = {}
+    listed = cluster.kubectl("auth", "can-i", "--list", "--no-headers", f"--as={who}", "--namespace", space)
+    for line in listed.splitlines():
+        resource, _, group = line.partition(" ")[0].partition(".")
+        if group == "aegate.dev":
+            found.setdefault(resource, set()).update(line.rpartition("[")[2].strip("] ").split())
+    return found
+
+
+def test_whoever_may_view_edit_or_administer_a_namespace_may_do_so_with_its_entities(
+    cluster: Cluster, helm_on: Helm
+) -> None:
+    for space in ("people", "people-elsewhere"):
+        namespace(cluster, space)
+    for role in PEOPLE:
+        words = (f"--clusterrole={role}", f"--user={role}er", "--namespace=people")
+        cluster.kubectl("create", "rolebinding", role, *words)
+    assert all(allowed(cluster, f"{role}er", "people") == {} for role in PEOPLE)
+    helm_on("install", "people", CHART, "--namespace", "people", *with_values("least"))
+    for role, verbs in PEOPLE.items():
+        eventually(
+            lambda: allowed(cluster, f"{role}er", "people") == verbs,  # noqa: B023
+            deadline_s=60,
+            what=lambda: f"{role}: {allowed(cluster, f'{role}er', 'people')}",  # noqa: B023
+        )
+        assert allowed(cluster, f"{role}er", "people-elsewhere") == {}
+    helm_on("uninstall", "people", "--namespace", "people")
 
 
 SMALL = (*with_values("least"), *sets("rbac.aggregate=false", "crds.install=false"))

@@ -361,6 +361,43 @@ def test_with_a_bucket_no_pod_mounts_a_claim_of_images_and_all_that_need_it_have
     )
 
 
+def test_the_workers_client_certificate_is_mounted_by_them_alone(helm: Path) -> None:
+    """With every part there is, and the one Secret nobody else has a reason to read."""
+    rendered = render(helm, *with_values("everything"), *sets("worker.tlsSecret=our-client"))
+    having = set()
+    for whose, pod in pods(rendered):
+        volumes = [v for v in pod.get("volumes", ()) if "our-client" in json.dumps(v)]
+        names = {v["name"] for v in volumes}
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            mounted = [m for m in container.get("volumeMounts", ()) if m["name"] in names]
+            assert all(m["readOnly"] for m in mounted)
+            if mounted or "our-client" in json.dumps(container):
+                having.add((whose, container["name"]))
+        assert not volumes or whose == "Deployment aegate-worker"
+    assert having == {("Deployment aegate-worker", "worker")}
+
+
+EXAMPLES = CHART.parents[1] / "docs/operations/examples"
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "path"),
+    [
+        ("argocd/aegate.yaml", "Application", ("source", "helm", "valuesObject")),
+        ("flux/aegate.yaml", "HelmRelease", ("values",)),
+    ],
+)
+def test_values_of_the_examples_are_the_charts(
+    helm: Path, tmp_path: Path, file: str, kind: str, path: tuple[str, ...]
+) -> None:
+    (values,) = (one["spec"] for one in objects((EXAMPLES / file).read_text()) if one["kind"] == kind)
+    for step in path:
+        values = values[step]
+    (tmp_path / "values.yaml").write_text(json.dumps(values))
+    rendered = objects(render(helm, "--values", str(tmp_path / "values.yaml")))
+    assert "Deployment" in {one["kind"] for one in rendered}
+
+
 def test_the_operator_is_told_of_the_bucket(helm: Path) -> None:
     [told] = [
         o["data"]["installation.json"]
