@@ -30,7 +30,6 @@ class Liveness:
     _heard: dict[str, float] = field(default_factory=dict)
     _answered_at: float | None = None
     _resynced_at: float | None = None
-    _fault: str = ""
 
     def heard(self, watch: str) -> None:
         """Note that something came on a watch, be it a bookmark; a watch is known from then on."""
@@ -48,10 +47,6 @@ class Liveness:
         """Note that all objects were listed."""
         self._resynced_at = self.clock()
 
-    def failed(self, fault: str) -> None:
-        """Note what no waiting mends."""
-        self._fault = fault
-
     def silence_s(self) -> dict[str, float]:
         """Return for each watch how long it has said nothing."""
         now = self.clock()
@@ -65,8 +60,6 @@ class Liveness:
 
     def trouble(self) -> str | None:
         """Return why this process should be started anew, or None."""
-        if self._fault:
-            return self._fault
         working_s, key = self.longest_work()
         if working_s > STUCK_S:
             return f"a worker has been busy with {key} for {working_s:.0f} s"

@@ -94,8 +94,3 @@ def test_a_resync_that_does_not_come_is_noticed(liveness: Liveness, clock: Clock
     assert liveness.trouble() is None
     clock.pass_(1)
     assert liveness.trouble() == "nothing was listed anew for 1501 s"
-
-
-def test_what_no_waiting_mends_is_said(liveness: Liveness) -> None:
-    liveness.failed("it is broken")
-    assert liveness.trouble() == "it is broken"
