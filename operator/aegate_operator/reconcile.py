@@ -22,6 +22,7 @@ from aegate_core.events import EVENT_LOST, Log
 from aegate_core.resources.conditions import Condition, ConditionType, find_condition
 from aegate_core.resources.reference import ResourceRef
 from aegate_core.resources.values import ApplicationEntity
+from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.client import Manifest, key_of
 from aegate_core.stores.cluster.kinds import (
     APPLICATION_ENTITY,
@@ -301,7 +302,9 @@ class Reconciler:
             live = await self._surface.client.apply(kind, wished.manifest, subresource="status")
         except (ClusterNotFound, ClusterConflict):
             return False  # it is gone, or another one by now: its event leads here again
-        self._surface.cache.put(kind, live)
+        # Somebody's edit that came between is taken up by its event, which would be no news any more.
+        if _wish(live) == _wish(manifest):
+            self._surface.cache.put(kind, live)
         self._outcomes.changed()
         for occasion in wished.occasions:
             await self._tell(live, occasion)
@@ -342,6 +345,13 @@ class Reconciler:
 def family(key: ResourceKey) -> Family:
     """Return what the children of an AE have in common."""
     return Family(key.namespace, label_of(key.name))
+
+
+def _wish(manifest: Manifest) -> tuple[object, ...]:
+    """Return what people change of a resource: all that is looked at but its status."""
+    metadata = members(manifest.get("metadata"))
+    names = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
+    return tuple(metadata.get(name) for name in names)
 
 
 def _speaks_of_now(manifest: Manifest) -> bool:
