@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cluster.release.hospital import Hospital
-from tests.dicom import ct_study, write
+from tests.dicom import Instance, ct, ct_study, write
 from tests.integration.waiting import eventually
 
 NAME, IMAGES = "ct-8", 50
+LATE = "ct-11"
 POLICY = f"NetworkPolicy/drain-ae-{NAME}"
 
 
@@ -51,3 +52,30 @@ def test_acknowledged_images_of_a_deleted_entity_are_indexed_before_its_claim_go
         database="aegate",
     )
     assert indexed == str(IMAGES)
+
+
+def test_an_entity_made_while_the_database_is_away(installed: Hospital, tmp_path: Path) -> None:
+    """Its listener is there and takes images, and the rows that tell API and workers of it follow."""
+    installed.database.stop()
+    try:
+        installed.add_ae(LATE)
+        installed.wait_until_ready(LATE)
+        assert f"Deployment/ae-{LATE}" in installed.uids("deployments")
+        image = ct(Instance(study="nobody knows its sender yet"))
+        installed.send(installed.address(LATE), "CT_11", [write(image, tmp_path / "1.dcm")])
+    finally:
+        installed.database.start()
+
+    titles = f"SELECT spec->>'title' FROM application_entity WHERE name = '{LATE}'"
+    eventually(
+        lambda: installed.database.run(titles, database="aegate") == "CT_11",
+        deadline_s=180,
+        what="the database knows it",
+    )
+    stored = f"SELECT ae FROM arrival WHERE sop_instance_uid = '{image.SOPInstanceUID}'"
+    eventually(
+        lambda: installed.database.run(stored, database="aegate") == f"{installed.namespace}/{LATE}",
+        deadline_s=180,
+        what="its image is indexed",
+    )
+    installed.kubectl("delete", "applicationentity", LATE)
