@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import httpx
 from tests.cluster.chart.rendering import CHART, helm_program, sets
 from tests.cluster.lab.hosts import SHARED
 from tests.cluster.lab.lab import Lab
+from tests.cluster.release.paced import PacedSender, paced_sender
 from tests.integration.identities import Authority
 from tests.integration.peers import run_dcmtk
 from tests.integration.postgres import PostgresServer, postgres_server
@@ -68,6 +70,8 @@ class Hospital:
     system: str = SYSTEM
     """The release's own namespace."""
     release: str = RELEASE
+    devices: list[PacedSender] = field(default_factory=list)
+    """All that have sent by `paced_sender`, those that have released, too."""
 
     def helm(self, *arguments: str | Path) -> str:
         """Run Helm in the release's namespace. Raises AssertionError with what it said."""
@@ -171,6 +175,28 @@ class Hospital:
         assert sent.returncode == 0, sent.stdout
 
     @contextmanager
+    def paced_sender(
+        self, address: tuple[str, int], title: str, study: str, *, tls: ssl.SSLContext | None = None
+    ) -> Iterator[PacedSender]:
+        """As `paced.paced_sender`; what it was told is kept is looked for by `until_nothing_is_lost`."""
+        with paced_sender(address, title, study, tls=tls) as sender:
+            self.devices.append(sender)
+            yield sender
+
+    def until_nothing_is_lost(self) -> None:
+        """Return when the index has every image that a device of `paced_sender` was told is kept."""
+        told = {uid for device in self.devices for uid in device.acknowledged}
+        assert told, "no device has sent"
+
+        def lost() -> set[str]:
+            images = "SELECT sop_instance_uid FROM instance"
+            return told - set(self.database.run(images, database=database_of(self.release)).split())
+
+        eventually(
+            lambda: not lost(), deadline_s=120, what=lambda: f"of {len(told)} images none is lost: {lost()}"
+        )
+
+    @contextmanager
     def api(self, release: str = "") -> Iterator[httpx.Client]:
         """A client of the API, through `kubectl port-forward` and with a token."""
         log = self.folder / "port-forward.log"
@@ -218,6 +244,11 @@ def api_of(release: str) -> str:
     return f"{release}-api" if "aegate" in release else f"{release}-aegate-api"
 
 
+def database_of(release: str) -> str:
+    """Return the name of a release's database."""
+    return "aegate" if release == RELEASE else release.replace("-", "_")
+
+
 EXAMPLE_PORTS = {"pacs": 11113, "ws_read_1": 11114}
 
 
@@ -255,7 +286,7 @@ class Ground:
         sslmode: str = "verify-full",
     ) -> Iterator[Hospital]:
         """Install everything but the chart: a database, volumes, Secrets, a token."""
-        database = "aegate" if release == RELEASE else release.replace("-", "_")
+        database = database_of(release)
         self.server.run(f"CREATE DATABASE {database} OWNER aegate_owner TEMPLATE template0")
         for space in (system, namespace):
             self.lab.make_namespace(space)

@@ -13,7 +13,6 @@ from ruamel.yaml import YAML
 from tests.cluster.lab.lab import KubectlFailed
 from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import Hospital
-from tests.cluster.release.paced import paced_sender
 from tests.integration.waiting import eventually
 
 CRD = Path(__file__).parents[3] / "crds" / "applicationentity.yaml"
@@ -118,7 +117,7 @@ def test_every_field_is_in_one_of_the_tables() -> None:
 
 @pytest.mark.parametrize("name", LIVE)
 def test_edit_that_a_running_listener_takes_up(edited: Edited, name: str) -> None:
-    with paced_sender(edited.hospital.address(NAME), TITLE, f"live {name}") as sender:
+    with edited.hospital.paced_sender(edited.hospital.address(NAME), TITLE, f"live {name}") as sender:
         sender.goes_on()
         before = edited.pods()
         edits = LIVE[name]
@@ -139,7 +138,7 @@ CLAIM: dict[str, tuple[dict[str, str], str]] = {
 def test_a_claim_cannot_be_changed(edited: Edited, name: str) -> None:
     """What the API server says of it stands in Ready; the listener goes on, and all is well when it is taken back."""
     change, words = CLAIM[name]
-    with paced_sender(edited.hospital.address(NAME), TITLE, f"claim {name}") as sender:
+    with edited.hospital.paced_sender(edited.hospital.address(NAME), TITLE, f"claim {name}") as sender:
         before = edited.pods()
         spool = {"type": "PersistentVolumeClaim", **change}
         edited.patch({"listener": {"spool": spool}}, reason="ListenerNotReady")
@@ -152,7 +151,7 @@ def test_a_claim_cannot_be_changed(edited: Edited, name: str) -> None:
 
 @pytest.mark.parametrize("name", SCALES)
 def test_edit_that_adds_pods(edited: Edited, name: str) -> None:
-    with paced_sender(edited.hospital.address(NAME), TITLE, f"scales {name}") as sender:
+    with edited.hospital.paced_sender(edited.hospital.address(NAME), TITLE, f"scales {name}") as sender:
         sender.goes_on()
         before = edited.pods()
         edited.patch(SCALES[name])
@@ -164,8 +163,8 @@ def test_edit_that_takes_pods_away(edited: Edited) -> None:
     """Whichever goes: what is open at it goes on to its release."""
     address = edited.hospital.address(NAME)
     with (
-        paced_sender(address, TITLE, "one less") as sender,
-        paced_sender(address, TITLE, "or the other") as other,
+        edited.hospital.paced_sender(address, TITLE, "one less") as sender,
+        edited.hospital.paced_sender(address, TITLE, "or the other") as other,
     ):
         edited.patch({"listener": {"replicas": 1}})
         eventually(
@@ -183,7 +182,10 @@ def test_edit_that_needs_new_pods_waits_for_the_open_association(
     edited: Edited, name: str, tmp_path: Path
 ) -> None:
     address = edited.hospital.address(NAME)
-    with old_pods_end_well(edited, tmp_path), paced_sender(address, TITLE, f"rolls {name}") as sender:
+    with (
+        old_pods_end_well(edited, tmp_path),
+        edited.hospital.paced_sender(address, TITLE, f"rolls {name}") as sender,
+    ):
         sender.goes_on()
         old = edited.pods()
         edited.patch(ROLLS[name])
@@ -200,6 +202,11 @@ def test_refused(edited: Edited, spec: dict[str, Any], word: str) -> None:
         edited.hospital.kubectl(
             "patch", "applicationentity", NAME, "--type=merge", f"--patch={json.dumps({'spec': spec})}"
         )
+
+
+def test_no_image_was_lost(edited: Edited) -> None:
+    """Whatever these tests did to its listener meanwhile."""
+    edited.hospital.until_nothing_is_lost()
 
 
 def _fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:

@@ -12,7 +12,6 @@ import pytest
 
 from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import Hospital
-from tests.cluster.release.paced import paced_sender
 from tests.dicom import Instance, ct, write
 from tests.integration.identities import Authority, Identity
 from tests.integration.peers import run_dcmtk
@@ -38,7 +37,10 @@ def is_taken(address: tuple[str, int], file: Path, *tls: str | Path) -> bool:
 
 def test_no_listener_while_it_is_not_enabled(entity: Edited, tmp_path: Path) -> None:
     address = entity.hospital.address(NAME)
-    with old_pods_end_well(entity, tmp_path), paced_sender(address, TITLE, "disabled") as sender:
+    with (
+        old_pods_end_well(entity, tmp_path),
+        entity.hospital.paced_sender(address, TITLE, "disabled") as sender,
+    ):
         sender.goes_on()
         entity.patch({"enabled": False}, reason="Disabled")
         eventually(lambda: all(ending for _, _, ending in entity.pods().values()), what="its pods are to end")
@@ -53,12 +55,12 @@ def test_a_pool_takes_over_and_gives_back(entity: Edited, tmp_path: Path) -> Non
     hospital = entity.hospital
     own, pool = hospital.address(NAME), hospital.pool_address(POOL)
     file = write(ct(Instance(study="shared")), tmp_path / "1.dcm")
-    with old_pods_end_well(entity, tmp_path), paced_sender(own, TITLE, "to the pool") as sender:
+    with old_pods_end_well(entity, tmp_path), hospital.paced_sender(own, TITLE, "to the pool") as sender:
         sender.goes_on()
         entity.patch({"listener": {"mode": "Shared"}})
         assert is_taken(pool, file)
         sender.goes_on()
-    with paced_sender(pool, TITLE, "from the pool") as sender:
+    with hospital.paced_sender(pool, TITLE, "from the pool") as sender:
         sender.goes_on()
         entity.patch({"listener": {"mode": "Dedicated"}})
         sender.goes_on()
@@ -117,7 +119,10 @@ def test_tls(entity: Edited, identities: Identities, tmp_path: Path) -> None:
         address = hospital.address(NAME)
         return [is_taken(address, file, *how) for how in ((), anonymous, good, other)]
 
-    with old_pods_end_well(entity, tmp_path), paced_sender(hospital.address(NAME), TITLE, "plain") as sender:
+    with (
+        old_pods_end_well(entity, tmp_path),
+        hospital.paced_sender(hospital.address(NAME), TITLE, "plain") as sender,
+    ):
         sender.goes_on()
         spec: dict[str, Any] = {"listener": {"tls": {"secretName": "ct-7-tls"}}}
         entity.patch(spec, type="ResolvedRefs", reason="SecretNotFound")
@@ -128,7 +133,7 @@ def test_tls(entity: Edited, identities: Identities, tmp_path: Path) -> None:
     assert taken() == [False, False, True, False]
 
     context = client_context(identities.device, identities.listener)
-    with paced_sender(hospital.address(NAME), TITLE, "tls", tls=context) as sender:
+    with hospital.paced_sender(hospital.address(NAME), TITLE, "tls", tls=context) as sender:
         for change, expected in (
             ({"clientAuth": "None"}, [False, True, True, True]),
             ({"clientAuth": "Request"}, [False, True, True, False]),
@@ -142,3 +147,8 @@ def test_tls(entity: Edited, identities: Identities, tmp_path: Path) -> None:
     with old_pods_end_well(entity, tmp_path / "plain"):
         entity.patch({"listener": {"tls": None}})
     assert taken() == [True, False, False, False]
+
+
+def test_no_image_was_lost(entity: Edited) -> None:
+    """Whatever these tests did to its listener meanwhile."""
+    entity.hospital.until_nothing_is_lost()

@@ -14,7 +14,6 @@ import pytest
 from tests.cluster.chart.rendering import sets
 from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import RELEASE, Hospital
-from tests.cluster.release.paced import paced_sender
 from tests.integration.waiting import eventually
 
 NAME, TITLE = "ct-6", "CT_6"
@@ -35,7 +34,8 @@ def staying(entity: Edited) -> dict[str, tuple[str, int, bool]]:
 
 
 def test_a_listener_that_crashes_at_once(entity: Edited) -> None:
-    with paced_sender(entity.hospital.address(NAME), TITLE, "crash") as sender:
+    hospital = entity.hospital
+    with hospital.paced_sender(hospital.address(NAME), TITLE, "crash") as sender:
         sender.goes_on()
         before = staying(entity)
         too_little = {"memory": "12Mi"}
@@ -50,7 +50,7 @@ def test_a_listener_that_crashes_at_once(entity: Edited) -> None:
 
 def test_an_image_that_is_not_there(entity: Edited) -> None:
     hospital = entity.hospital
-    with paced_sender(hospital.address(NAME), TITLE, "image") as sender:
+    with hospital.paced_sender(hospital.address(NAME), TITLE, "image") as sender:
         sender.goes_on()
         before = staying(entity)
         hospital.install(*sets("image.names.listener=nobody"), until_ready=False)
@@ -88,11 +88,13 @@ def test_a_claim_that_nobody_binds_yet(installed: Hospital) -> None:
 
 def test_an_operator_that_is_away(entity: Edited) -> None:
     hospital = entity.hospital
-    with paced_sender(hospital.address(NAME), TITLE, "no operator") as sender:
+    with (
+        hospital.paced_sender(hospital.address(NAME), TITLE, "no operator") as sender,
+    ):
         sender.goes_on()
         before = staying(entity)
         hospital.scale(OPERATOR, 0)
-        with paced_sender(hospital.address(NAME), TITLE, "while it is away") as second:
+        with hospital.paced_sender(hospital.address(NAME), TITLE, "while it is away") as second:
             second.goes_on()
         patch = json.dumps({"spec": {"comment": "nobody looks"}})
         hospital.kubectl("patch", "applicationentity", NAME, "--type=merge", f"--patch={patch}")
@@ -106,7 +108,10 @@ def test_an_operator_that_is_away(entity: Edited) -> None:
 def test_an_upgrade_that_rolls_every_listener(entity: Edited, tmp_path: Path) -> None:
     hospital = entity.hospital
     address = hospital.address(NAME)
-    with old_pods_end_well(entity, tmp_path), paced_sender(address, TITLE, "upgrade") as sender:
+    with (
+        old_pods_end_well(entity, tmp_path),
+        entity.hospital.paced_sender(address, TITLE, "upgrade") as sender,
+    ):
         sender.goes_on()
         hospital.install(*sets("listener.graceSeconds=61", "listener.preStopSeconds=3"))
         eventually(
@@ -115,5 +120,10 @@ def test_an_upgrade_that_rolls_every_listener(entity: Edited, tmp_path: Path) ->
             what=entity.message,
         )
         sender.goes_on()
-    with paced_sender(hospital.address(NAME), TITLE, "after it") as sender:
+    with hospital.paced_sender(hospital.address(NAME), TITLE, "after it") as sender:
         sender.goes_on()
+
+
+def test_no_image_was_lost(entity: Edited) -> None:
+    """Whatever these tests did to its listener meanwhile."""
+    entity.hospital.until_nothing_is_lost()

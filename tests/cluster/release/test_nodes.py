@@ -11,7 +11,6 @@ from tests.cluster.lab.control_plane import LOST_NODE_FLAGS
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import hospital
-from tests.cluster.release.paced import paced_sender
 from tests.dicom import ct_study, write
 from tests.integration.peers import run_dcmtk
 from tests.integration.processes import process
@@ -67,7 +66,7 @@ def test_a_drained_node_lets_its_associations_end(entity: Edited, tmp_path: Path
     name = hospital.lab.plan.node_name(node)
     drain = ["kubectl", "drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s"]
     address = hospital.address(NAME, node=node)
-    with old_pods_end_well(entity, tmp_path), paced_sender(address, TITLE, "drained") as sender:
+    with old_pods_end_well(entity, tmp_path), hospital.paced_sender(address, TITLE, "drained") as sender:
         sender.goes_on()
         with process(drain, log=tmp_path / "drain.log", environ=hospital.lab.environ):
             eventually(
@@ -89,6 +88,7 @@ def test_a_drained_node_lets_its_associations_end(entity: Edited, tmp_path: Path
             )
     hospital.lab.kubectl("uncordon", name)
     hospital.until_indexed({uid: images})
+    hospital.until_nothing_is_lost()
 
 
 def test_a_lost_node_loses_no_image(entity: Edited, tmp_path: Path) -> None:

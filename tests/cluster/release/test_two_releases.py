@@ -12,7 +12,6 @@ from tests.cluster.chart.rendering import sets
 from tests.cluster.lab.lab import Lab
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.hospital import Hospital, ground, studies
-from tests.cluster.release.paced import paced_sender
 from tests.cluster.release.test_end_to_end import CHILDREN, received
 from tests.dicom import ct_study, write
 from tests.integration.peers import StoreSCP, store_scp
@@ -116,7 +115,7 @@ def test_one_goes_and_the_other_works_on(
 ) -> None:
     goes, stays = hospitals["east"], hospitals["west"]
     before = {one.release: one.uids(*CHILDREN) for one in (goes, stays)}
-    with paced_sender(stays.address(NAME), TITLE, "beside") as sender:
+    with stays.paced_sender(stays.address(NAME), TITLE, "beside") as sender:
         sender.goes_on()
         goes.helm("uninstall", goes.release, "--wait")
         sender.goes_on()
@@ -128,6 +127,7 @@ def test_one_goes_and_the_other_works_on(
             what="its operator is at work",
         )
         sender.goes_on()
+    stays.until_nothing_is_lost()
     kept = {name: uid for name, uid in before[stays.release].items() if name != f"Service/ae-{NAME}"}
     assert kept.items() <= stays.uids(*CHILDREN).items()
     assert goes.uids(*CHILDREN) == before[goes.release], "listeners outlive their release"

@@ -12,7 +12,6 @@ from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import RELEASE, hospital, studies
 from tests.cluster.release.older import OlderVersion, older_version
-from tests.cluster.release.paced import paced_sender
 from tests.dicom import ct_study, write
 from tests.integration.peers import StoreSCP, store_scp
 from tests.integration.waiting import eventually
@@ -89,7 +88,7 @@ def test_upgrade(entity: Edited, receiver: StoreSCP, older: OlderVersion, tmp_pa
     assert images(entity) == {f"localhost/aegate/scp:{older.tag}"}
     first = send_study(entity, receiver, tmp_path, "before")
     address = made.address(NAME)
-    with old_pods_end_well(entity, tmp_path), paced_sender(address, TITLE, "upgrade") as sender:
+    with old_pods_end_well(entity, tmp_path), made.paced_sender(address, TITLE, "upgrade") as sender:
         sender.goes_on()
         made.install()
         eventually(
@@ -100,17 +99,18 @@ def test_upgrade(entity: Edited, receiver: StoreSCP, older: OlderVersion, tmp_pa
         sender.goes_on()
         second = send_study(entity, receiver, tmp_path, "meanwhile")
     made.until_indexed({first: IMAGES, second: IMAGES})
+    made.until_nothing_is_lost()
 
 
 def test_uninstall_and_back_under_another_name(entity: Edited, receiver: StoreSCP, tmp_path: Path) -> None:
     made, before = entity.hospital, images(entity)
     with made.api() as client:
         known = studies(client)
-    with paced_sender(made.address(NAME), TITLE, "uninstalled") as sender:
+    with made.paced_sender(made.address(NAME), TITLE, "uninstalled") as sender:
         sender.goes_on()
         made.helm("uninstall", RELEASE, "--wait")
         sender.goes_on()
-        with paced_sender(made.address(NAME), TITLE, "nobody is there") as second:
+        with made.paced_sender(made.address(NAME), TITLE, "nobody is there") as second:
             second.goes_on()
         made.install("--take-ownership", *sets("adopt=true"), release=OTHER)
         eventually(entity.is_effective, deadline_s=180, what=lambda: str(entity.conditions()))
@@ -118,3 +118,4 @@ def test_uninstall_and_back_under_another_name(entity: Edited, receiver: StoreSC
         back = send_study(entity, receiver, tmp_path, "after it came back")
     assert images(entity) == before
     made.until_indexed({**known, back: IMAGES}, release=OTHER)
+    made.until_nothing_is_lost()
