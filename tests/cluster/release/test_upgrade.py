@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from tests.cluster.chart.rendering import sets
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.edited import Edited, old_pods_end_well
-from tests.cluster.release.hospital import RELEASE, hospital, studies
+from tests.cluster.release.hospital import RELEASE, Hospital, hospital, studies
 from tests.cluster.release.older import OlderVersion, older_version
 from tests.dicom import ct_study, write
 from tests.integration.peers import StoreSCP, store_scp
@@ -80,6 +83,53 @@ def images(entity: Edited) -> set[str]:
         if "deletionTimestamp" not in pod["metadata"]
         for container in (*pod["spec"]["containers"], *pod["spec"]["initContainers"])
     }
+
+
+def versions(made: Hospital) -> set[str]:
+    """Return the tags of the images that the release's own pods run."""
+    pods = made.lab.get("pods", f"--namespace={made.system}", "--selector=app.kubernetes.io/part-of=aegate")
+    running = [pod for pod in pods["items"] if pod["status"]["phase"] == "Running"]
+    return {c["image"].rpartition(":")[2] for pod in running for c in pod["spec"]["containers"]}
+
+
+def schema(made: Hospital) -> int:
+    """Return how many migrations its database has seen."""
+    return int(made.database.run("SELECT count(*) FROM tortoise_migrations", database="aegate"))
+
+
+def migrate(made: Hospital) -> None:
+    """Bring the schema to this version, as the chart's Job does: as its owner, with everybody's role."""
+    roles = ("api", "indexer", "operator", "worker")
+    subprocess.run(
+        [sys.executable, "-m", "aegate_core.database", "migrate"],
+        env={
+            **os.environ,
+            "AEGATE_DATABASE_URL": f"postgres://aegate_owner@/aegate?host={made.database.folder}",
+            "AEGATE_ROLES": ",".join(f"{role}=aegate_{role}" for role in roles),
+        },
+        check=True,
+        timeout=120,
+    )
+
+
+def test_old_code_works_on_the_new_schema(
+    entity: Edited, receiver: StoreSCP, older: OlderVersion, tmp_path: Path
+) -> None:
+    """An upgrade stops after its first step: intake, index, routing and push go on, of pods that start now, too."""
+    made = entity.hospital
+    before = schema(made)
+    with made.paced_sender(made.address(NAME), TITLE, "the schema changes") as sender:
+        sender.goes_on()
+        migrate(made)
+        sender.goes_on()
+    assert schema(made) > before
+    made.scale(f"{RELEASE}-worker", 0)
+    made.scale(f"{RELEASE}-worker", 1)
+    uid = send_study(entity, receiver, tmp_path, "old code, new schema")
+    made.until_indexed({uid: IMAGES})
+    made.until_nothing_is_lost()
+    assert images(entity) == {f"localhost/aegate/scp:{older.tag}"}
+    assert versions(made) == {older.tag}
 
 
 def test_upgrade(entity: Edited, receiver: StoreSCP, older: OlderVersion, tmp_path: Path) -> None:
