@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.lab.control_plane import LOST_NODE_FLAGS
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.edited import Edited, old_pods_end_well
-from tests.cluster.release.hospital import hospital
+from tests.cluster.release.hospital import RELEASE, Hospital, hospital
 from tests.dicom import ct_study, write
 from tests.integration.peers import run_dcmtk
 from tests.integration.processes import process
@@ -18,6 +18,7 @@ from tests.integration.waiting import eventually
 
 pytestmark = pytest.mark.full
 NAME, TITLE = "ct-1", "CT_1"
+OPERATOR = f"{RELEASE}-operator"
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +92,37 @@ def test_a_drained_node_lets_its_associations_end(entity: Edited, tmp_path: Path
     hospital.until_nothing_is_lost()
 
 
+def keep_operator_off(hospital: Hospital, node: int) -> None:
+    """Have the operator on another node: what is lost is a listener, and who speaks of it is there."""
+    name = hospital.lab.plan.node_name(node)
+    hospital.lab.kubectl("cordon", name)
+    hospital.scale(OPERATOR, 0)
+    hospital.scale(OPERATOR, 1)
+    hospital.lab.kubectl("uncordon", name)
+
+
 def test_a_lost_node_loses_no_image(entity: Edited, tmp_path: Path) -> None:
+    """What it has acknowledged and not indexed lies in the spool of a pod that is gone: another pod takes it over."""
     hospital, node = entity.hospital, node_of(entity)
     lab = hospital.lab
-    uid, images = send_study(entity, tmp_path, "before it was lost", 50)
-    lab.node_kill(node)
-    eventually(
-        lambda: node_of(entity) not in (0, node) and entity.is_effective(),
-        deadline_s=300,
-        what=entity.message,
-    )
-    second, more = send_study(entity, tmp_path, "after it was lost", 5)
+    keep_operator_off(hospital, node)
+    hospital.database.stop()
+    try:
+        uid, images = send_study(entity, tmp_path, "before it was lost", 50)
+        lab.node_kill(node)
+        eventually(
+            lambda: entity.says("Ready", "ListenerNotReady"),
+            deadline_s=300,
+            what=lambda: f"it is said that nobody listens: {entity.conditions()}",
+        )
+        eventually(
+            lambda: node_of(entity) not in (0, node) and entity.is_effective(),
+            deadline_s=300,
+            what=lambda: f"another node has the listener: {entity.conditions()}",
+        )
+        second, more = send_study(entity, tmp_path, "after it was lost", 5)
+    finally:
+        hospital.database.start()
     lab.node_start(node)
     hospital.until_indexed({uid: images, second: more})
     eventually(entity.is_effective, deadline_s=180, what=entity.message)
