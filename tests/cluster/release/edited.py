@@ -43,20 +43,20 @@ class Edited:
 
     def is_effective(self) -> bool:
         """Whether Ready says that the newest spec is served, or that there is nothing to serve."""
-        found = [c for c in self._conditions() if c["type"] == "Ready"]
+        found = [c for c in self.live_conditions() if c["type"] == "Ready"]
         return any(c["status"] == "True" or c["reason"] in FINAL for c in found)
 
     def says(self, type: str, reason: str) -> bool:
         """Whether the condition of that type says so of the newest spec."""
-        return any((c["type"], c["reason"]) == (type, reason) for c in self._conditions())
+        return any((c["type"], c["reason"]) == (type, reason) for c in self.live_conditions())
 
     def message(self, type: str = "Ready") -> str:
         """Return what the condition says of the newest spec."""
-        return " ".join(str(c["message"]) for c in self._conditions() if c["type"] == type)
+        return " ".join(str(c["message"]) for c in self.live_conditions() if c["type"] == type)
 
     def conditions(self) -> list[tuple[str, str, str, str]]:
         """Return type, status, reason and message of each condition of the newest spec."""
-        return [(c["type"], c["status"], c["reason"], c["message"]) for c in self._conditions()]
+        return [(c["type"], c["status"], c["reason"], c["message"]) for c in self.live_conditions()]
 
     def live_pods(self) -> list[dict[str, Any]]:
         """Return the listener's pods as they are."""
@@ -76,7 +76,8 @@ class Edited:
             for p in self.live_pods()
         }
 
-    def _conditions(self) -> list[dict[str, Any]]:
+    def live_conditions(self) -> list[dict[str, Any]]:
+        """Return the conditions of the newest spec whole, with the times since when they are so."""
         space = f"/apis/aegate.dev/v1alpha1/namespaces/{self.hospital.namespace}"
         live = self.hospital.lab.read(f"{space}/applicationentities/{self.name}")
         generation = live["metadata"]["generation"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tests.integration.waiting import eventually
 
 NAME, TITLE = "ct-7", "CT_7"
 POOL = "default"
+OTHER = "ct-12"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,7 @@ def test_a_pool_takes_over_and_gives_back(entity: Edited, tmp_path: Path) -> Non
 class Identities:
     """Of the listener, of its device, and of a device that another authority vouches for."""
 
+    authority: Authority
     listener: Identity
     device: Identity
     other: Identity
@@ -87,7 +92,7 @@ def identities(installed: Hospital, tmp_path_factory: pytest.TempPathFactory) ->
         "create", "secret", "generic", "vendor-ca", f"--from-file=ca.crt={vendor.folder}/ca.crt"
     )
     return Identities(
-        listener, hospital.issue(folder / "device", "ct7"), vendor.issue(folder / "other", "ct7")
+        hospital, listener, hospital.issue(folder / "device", "ct7"), vendor.issue(folder / "other", "ct7")
     )
 
 
@@ -147,6 +152,65 @@ def test_tls(entity: Edited, identities: Identities, tmp_path: Path) -> None:
     with old_pods_end_well(entity, tmp_path / "plain"):
         entity.patch({"listener": {"tls": None}})
     assert taken() == [True, False, False, False]
+
+
+def replace_secret(hospital: Hospital, name: str, identity: Identity) -> None:
+    files = (identity.certificate, identity.key, identity.ca)
+    data = {f.name: base64.b64encode(f.read_bytes()).decode() for f in files}
+    hospital.kubectl("patch", "secret", name, "--type=merge", f"--patch={json.dumps({'data': data})}")
+
+
+def served_at(address: tuple[str, int], context: ssl.SSLContext) -> str:
+    """Return the certificate that a device is shown."""
+    with (
+        socket.create_connection(address, timeout=60) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
+
+
+@pytest.mark.full
+def test_a_secret_is_replaced(entity: Edited, identities: Identities, tmp_path: Path) -> None:
+    """By what cannot be served, twice, and by a renewed one: it is said, no pod ends, the neighbour knows nothing."""
+    hospital, authority = entity.hospital, identities.authority
+    good = authority.issue(tmp_path / "good")
+    foreign = replace(authority.issue(tmp_path / "foreign"), key=good.key)
+    expired = authority.issue(tmp_path / "expired", days=-1)
+    renewed = authority.issue(tmp_path / "renewed")
+    context = client_context(identities.device, good)
+    other = Edited(hospital, OTHER)
+    make_secret(hospital, f"{OTHER}-tls", good)
+    hospital.add_ae(OTHER, listener={"tls": {"secretName": f"{OTHER}-tls"}})
+    hospital.wait_until_ready(OTHER)
+    address = hospital.address(OTHER)
+    before, at_rest = (other.pods(), entity.pods()), entity.live_conditions()
+    with (
+        hospital.paced_sender(hospital.address(NAME), TITLE, "beside it") as neighbour,
+        hospital.paced_sender(address, "CT_12", "its Secret is replaced", tls=context) as sender,
+    ):
+        for identity, reason in ((foreign, "CertificateInvalid"), (expired, "CertificateExpired")):
+            replace_secret(hospital, f"{OTHER}-tls", identity)
+            eventually(
+                lambda reason=reason: other.says("ResolvedRefs", reason),  # type: ignore[misc]
+                deadline_s=120,
+                what=lambda: str(other.conditions()),
+            )
+            assert "the last good one is still served" in other.message("ResolvedRefs")
+            assert not other.is_effective(), "Ready tells it, too"
+            assert served_at(address, context) == good.certificate.read_text()
+            sender.goes_on()
+        replace_secret(hospital, f"{OTHER}-tls", renewed)
+        eventually(
+            lambda: other.says("ResolvedRefs", "ResolvedRefs") and other.is_effective(),
+            deadline_s=120,
+            what=lambda: str(other.conditions()),
+        )
+        assert served_at(address, context) == renewed.certificate.read_text()
+        sender.goes_on()
+        neighbour.goes_on()
+    assert (other.pods(), entity.pods()) == before
+    assert entity.live_conditions() == at_rest
+    hospital.kubectl("delete", "applicationentity", OTHER)
 
 
 def test_no_image_was_lost(entity: Edited) -> None:
