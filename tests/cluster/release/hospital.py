@@ -12,9 +12,11 @@ import re
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,10 @@ SECRETS = {
 """Secret, and the role that its DSN names."""
 TOKENS = "aegate-tokens"
 USER = 10001
+HOT_PER_MINUTE = 60
+"""What an operator may ask of its API server while something is wrong, at most, besides a burst of this many."""
+STARTING, AN_ENTITY = 60, 20
+"""And what is news: to an operator that starts, and of each AE to it."""
 SPOOLS = 16
 """Volumes for claims; one that was let go is not used again."""
 VALUES = sets(
@@ -222,6 +228,20 @@ class Hospital:
         self.lab.kubectl("rollout", "status", *api, "--timeout=300s")
         with self.api(release) as client:
             eventually(lambda: counts.items() <= studies(client).items(), deadline_s=300, what=str(counts))
+
+    @contextmanager
+    def never_hot(self, *, rolls: int = 0) -> Iterator[None]:
+        """See that the operator asks the API server for no more than what is news, and a few tries a minute.
+
+        ``rolls``: how often the block has another operator or other listeners, which makes news of everything.
+        """
+        began, news = datetime.now(UTC), rolls * (STARTING + AN_ENTITY * len(self.get("aes")["items"]))
+        yield
+        minutes = (datetime.now(UTC) - began).total_seconds() / 60
+        user = f"system:serviceaccount:{self.system}:{self.release}-operator"
+        asked = [r for r in self.lab.audit() if r.user == user and r.at >= began]
+        told = Counter((r.verb, r.resource, r.code) for r in asked)
+        assert len(asked) <= HOT_PER_MINUTE * (1 + minutes) + news, (minutes, told)
 
     def remove(self) -> None:
         """Take everything away, for the next test on the same lab; what hangs is its own tests' concern."""

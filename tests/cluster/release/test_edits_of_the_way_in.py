@@ -130,10 +130,11 @@ def test_tls(entity: Edited, identities: Identities, tmp_path: Path) -> None:
     ):
         sender.goes_on()
         spec: dict[str, Any] = {"listener": {"tls": {"secretName": "ct-7-tls"}}}
-        entity.patch(spec, type="ResolvedRefs", reason="SecretNotFound")
-        sender.goes_on()
-        make_secret(hospital, "ct-7-tls", identities.listener)
-        eventually(entity.is_effective, deadline_s=180, what="its Secret is taken up")
+        with hospital.never_hot():
+            entity.patch(spec, type="ResolvedRefs", reason="SecretNotFound")
+            sender.goes_on()
+            make_secret(hospital, "ct-7-tls", identities.listener)
+            eventually(entity.is_effective, deadline_s=180, what="its Secret is taken up")
         sender.goes_on()
     assert taken() == [False, False, True, False]
 
@@ -185,6 +186,7 @@ def test_a_secret_is_replaced(entity: Edited, identities: Identities, tmp_path: 
     address = hospital.address(OTHER)
     before, at_rest = (other.pods(), entity.pods()), entity.live_conditions()
     with (
+        hospital.never_hot(),
         hospital.paced_sender(hospital.address(NAME), TITLE, "beside it") as neighbour,
         hospital.paced_sender(address, "CT_12", "its Secret is replaced", tls=context) as sender,
     ):

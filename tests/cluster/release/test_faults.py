@@ -35,7 +35,7 @@ def staying(entity: Edited) -> dict[str, tuple[str, int, bool]]:
 
 def test_a_listener_that_crashes_at_once(entity: Edited) -> None:
     hospital = entity.hospital
-    with hospital.paced_sender(hospital.address(NAME), TITLE, "crash") as sender:
+    with hospital.never_hot(), hospital.paced_sender(hospital.address(NAME), TITLE, "crash") as sender:
         sender.goes_on()
         before = staying(entity)
         too_little = {"memory": "12Mi"}
@@ -50,7 +50,7 @@ def test_a_listener_that_crashes_at_once(entity: Edited) -> None:
 
 def test_an_image_that_is_not_there(entity: Edited) -> None:
     hospital = entity.hospital
-    with hospital.paced_sender(hospital.address(NAME), TITLE, "image") as sender:
+    with hospital.never_hot(rolls=2), hospital.paced_sender(hospital.address(NAME), TITLE, "image") as sender:
         sender.goes_on()
         before = staying(entity)
         hospital.install(*sets("image.names.listener=nobody"), until_ready=False)
@@ -72,23 +72,25 @@ def test_an_image_that_is_not_there(entity: Edited) -> None:
 
 def test_a_claim_that_nobody_binds_yet(installed: Hospital) -> None:
     late = Edited(installed, "ct-5")
-    installed.add_ae(
-        late.name, listener={"spool": {"type": "PersistentVolumeClaim", "storageClassName": "late"}}
-    )
-    eventually(
-        lambda: late.says("ResolvedRefs", "StoreNotFound"),
-        deadline_s=120,
-        what=lambda: str(late.conditions()),
-    )
-    assert "is not bound" in late.message("ResolvedRefs")
-    installed.make_volume("late", "late", storage_class="late")
-    eventually(late.is_effective, deadline_s=120, what=lambda: str(late.conditions()))
+    with installed.never_hot():
+        installed.add_ae(
+            late.name, listener={"spool": {"type": "PersistentVolumeClaim", "storageClassName": "late"}}
+        )
+        eventually(
+            lambda: late.says("ResolvedRefs", "StoreNotFound"),
+            deadline_s=120,
+            what=lambda: str(late.conditions()),
+        )
+        assert "is not bound" in late.message("ResolvedRefs")
+        installed.make_volume("late", "late", storage_class="late")
+        eventually(late.is_effective, deadline_s=120, what=lambda: str(late.conditions()))
     installed.kubectl("delete", "applicationentity", late.name)
 
 
 def test_an_operator_that_is_away(entity: Edited) -> None:
     hospital = entity.hospital
     with (
+        hospital.never_hot(rolls=1),
         hospital.paced_sender(hospital.address(NAME), TITLE, "no operator") as sender,
     ):
         sender.goes_on()

@@ -109,17 +109,18 @@ def test_a_lost_node_loses_no_image(entity: Edited, tmp_path: Path) -> None:
     hospital.database.stop()
     try:
         uid, images = send_study(entity, tmp_path, "before it was lost", 50)
-        lab.node_kill(node)
-        eventually(
-            lambda: entity.says("Ready", "ListenerNotReady"),
-            deadline_s=300,
-            what=lambda: f"it is said that nobody listens: {entity.conditions()}",
-        )
-        eventually(
-            lambda: node_of(entity) not in (0, node) and entity.is_effective(),
-            deadline_s=300,
-            what=lambda: f"another node has the listener: {entity.conditions()}",
-        )
+        with hospital.never_hot():
+            lab.node_kill(node)
+            eventually(
+                lambda: entity.says("Ready", "ListenerNotReady"),
+                deadline_s=300,
+                what=lambda: f"it is said that nobody listens: {entity.conditions()}",
+            )
+            eventually(
+                lambda: node_of(entity) not in (0, node) and entity.is_effective(),
+                deadline_s=300,
+                what=lambda: f"another node has the listener: {entity.conditions()}",
+            )
         second, more = send_study(entity, tmp_path, "after it was lost", 5)
     finally:
         hospital.database.start()
