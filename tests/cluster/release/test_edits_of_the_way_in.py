@@ -55,6 +55,23 @@ def test_no_listener_while_it_is_not_enabled(entity: Edited, tmp_path: Path) -> 
     assert is_taken(entity.hospital.address(NAME), file)
 
 
+def test_no_listener_where_the_mode_is_none(entity: Edited, tmp_path: Path) -> None:
+    """The device is only sent to from now on; what it has open goes on to its end."""
+    address = entity.hospital.address(NAME)
+    with (
+        old_pods_end_well(entity, tmp_path),
+        entity.hospital.paced_sender(address, TITLE, "no listener") as sender,
+    ):
+        sender.goes_on()
+        entity.patch({"listener": {"mode": "None"}})
+        eventually(lambda: all(ending for _, _, ending in entity.pods().values()), what="its pods are to end")
+        sender.goes_on()
+    file = write(ct(Instance(study="mode None")), tmp_path / "1.dcm")
+    assert not is_taken(address, file)
+    entity.patch({"listener": {"mode": "Dedicated"}})
+    assert is_taken(entity.hospital.address(NAME), file)
+
+
 def test_a_pool_takes_over_and_gives_back(entity: Edited, tmp_path: Path) -> None:
     hospital = entity.hospital
     own, pool = hospital.address(NAME), hospital.pool_address(POOL)
