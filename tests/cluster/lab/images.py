@@ -6,7 +6,9 @@ changed tree is other images.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,16 @@ from pathlib import Path
 from tests.cluster.lab.cache import cache_folder, digest, only_builder
 from tools.images.build import PARTS, REPOSITORY, Builder, containerfile, distributions
 from tools.images.buildah import Buildah
-from tools.images.debian import PACKAGES, RELEASE
+from tools.images.debian import PACKAGES, RELEASE, make_root
 
 ROOT = Path(__file__).parents[3]
 PAUSE_SOURCE = Path(__file__).with_name("pause.c")
 PAUSE_IMAGE = Path(__file__).with_name("pause.Containerfile")
 PAUSE = "localhost/pause:1"
+POSTGRES_START = Path(__file__).with_name("postgres.sh")
+POSTGRES_IMAGE = Path(__file__).with_name("postgres.Containerfile")
+POSTGRES_PACKAGES = ("base-files", "coreutils", "dash", "libc-bin", "postgresql-15", "tzdata")
+POSTGRES = "localhost/postgres:15"
 
 Say = Callable[[str], None]
 
@@ -47,6 +53,24 @@ def pause_program() -> Path:
         subprocess.run(["gcc", *flags, "-o", str(unfinished), str(PAUSE_SOURCE)], check=True)
         unfinished.rename(target)
     return target
+
+
+def postgres_image() -> Image:
+    """Return the image of a PostgreSQL for trials; built where missing."""
+    with only_builder() as cache:
+        described = (POSTGRES_START.read_bytes(), POSTGRES_IMAGE.read_bytes())
+        key = digest(RELEASE, *POSTGRES_PACKAGES, *described)
+        archive = cache / "images" / f"postgres-{key}.tar"
+        if not archive.exists():
+            with tempfile.TemporaryDirectory() as made:
+                context = Path(made)
+                make_root(context / "root.tar", POSTGRES_PACKAGES)
+                shutil.copyfile(POSTGRES_START, context / "start")
+                buildah = Buildah(cache / "buildah")
+                buildah.build(POSTGRES_IMAGE, context, POSTGRES)
+                archive.parent.mkdir(exist_ok=True)
+                buildah.save(POSTGRES, archive)
+        return Image(archive, POSTGRES)
 
 
 def build_images(say: Say = print) -> tuple[str, list[Image]]:

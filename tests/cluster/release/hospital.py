@@ -28,7 +28,7 @@ from tests.cluster.lab.lab import Lab
 from tests.cluster.release.paced import PacedSender, paced_sender
 from tests.integration.identities import Authority
 from tests.integration.peers import run_dcmtk
-from tests.integration.postgres import PostgresServer, postgres_server
+from tests.integration.postgres import PostgresServer, find_binaries, postgres_server
 from tests.integration.processes import process
 from tests.integration.waiting import eventually
 
@@ -148,9 +148,10 @@ class Hospital:
         self.lab.kubectl("scale", *there, f"--replicas={replicas}")
         self.lab.kubectl("rollout", "status", *there, "--timeout=180s")
 
-    def make_volume(self, name: str, path: str, *, storage_class: str = "") -> None:
+    def make_volume(self, name: str, path: str, *, storage_class: str = "", owner: int = USER) -> None:
         """Make a volume of one of the lab's folders for whoever claims it."""
         self.lab.apply(json.dumps(_volume(self.lab, name, path, None, storage_class)))
+        os.chown(self.lab.folder / SHARED / path, owner, owner)
 
     def add_ae(self, name: str, **spec: Any) -> None:
         """Apply an AE whose device is this machine."""
@@ -309,9 +310,7 @@ class Ground:
         database = database_of(release)
         self.server.run(f"CREATE DATABASE {database} OWNER aegate_owner TEMPLATE template0")
         for space in (system, namespace):
-            self.lab.make_namespace(space)
-            for mode in ("enforce", "warn"):
-                self.lab.kubectl("label", "namespace", space, f"pod-security.kubernetes.io/{mode}=restricted")
+            _make_namespace(self.lab, space)
         _make_volumes(self.lab, system, namespace)
         token = _make_token(self.lab, folder, system)
         address = f"{self.lab.plan.machine}:5432/{database}?sslmode={sslmode}"
@@ -346,6 +345,25 @@ def hospital(lab: Lab, folder: Path, namespace: str, *, sslmode: str = "verify-f
         yield one
 
 
+@contextmanager
+def trial_hospital(lab: Lab, folder: Path) -> Iterator[Hospital]:
+    """Install everything but the chart and a database; the AEs are in the release's own namespace."""
+    _make_namespace(lab, SYSTEM)
+    _make_volumes(lab, SYSTEM, SYSTEM)
+    nobodys = PostgresServer(folder, find_binaries())  # never started
+    made = Hospital(lab, nobodys, _make_token(lab, folder, SYSTEM), folder, SYSTEM)
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+def _make_namespace(lab: Lab, name: str) -> None:
+    lab.make_namespace(name)
+    for mode in ("enforce", "warn"):
+        lab.kubectl("label", "namespace", name, f"pod-security.kubernetes.io/{mode}=restricted")
+
+
 def _open_to_pods(server: PostgresServer, lab: Lab) -> None:
     with (server.folder / "data" / "pg_hba.conf").open("a") as rules:
         for network in lab.plan.networks():
@@ -357,17 +375,17 @@ def _make_volumes(lab: Lab, system: str, namespace: str) -> None:
     """Make the blobs' volume for both namespaces, and some for spools: whoever claims one has it."""
     items = [
         _volume(lab, f"blobs-{space}", f"blobs-{system}", (space, "aegate-blobs"))
-        for space in (system, namespace)
+        for space in sorted({system, namespace})
     ]
     items += [_volume(lab, f"spool-{i}", f"spool-{i}", None) for i in range(SPOOLS)]
-    items.append(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "aegate-blobs", "namespace": namespace},
-            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-        }
-    )
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "aegate-blobs", "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    if namespace != system:  # there the chart makes it
+        items.append(claim)
     lab.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
 
@@ -379,7 +397,7 @@ def _volume(
     os.chown(folder, USER, USER)  # kubelet leaves the owner of a hostPath as it is
     spec: dict[str, Any] = {
         "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteMany"],
+        "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
         "hostPath": {"path": f"/srv/{path}"},
         "persistentVolumeReclaimPolicy": "Retain",
     }
