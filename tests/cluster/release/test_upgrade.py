@@ -15,6 +15,7 @@ from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.edited import Edited, old_pods_end_well
 from tests.cluster.release.hospital import RELEASE, Hospital, hospital, studies
 from tests.cluster.release.older import OlderVersion, older_version
+from tests.cluster.release.test_end_to_end import CHILDREN
 from tests.dicom import ct_study, write
 from tests.integration.peers import StoreSCP, store_scp
 from tests.integration.waiting import eventually
@@ -167,5 +168,26 @@ def test_uninstall_and_back_under_another_name(entity: Edited, receiver: StoreSC
         sender.goes_on()
         back = send_study(entity, receiver, tmp_path, "after it came back")
     assert images(entity) == before
+    made.until_indexed({**known, back: IMAGES}, release=OTHER)
+    made.until_nothing_is_lost()
+
+
+@pytest.mark.full
+def test_uninstall_and_back_under_the_same_name(entity: Edited, receiver: StoreSCP, tmp_path: Path) -> None:
+    """What outlives a release is its own when it comes back: nothing has to be told."""
+    made, before = entity.hospital, entity.pods()
+    children = made.uids(*CHILDREN)
+    with made.api(OTHER) as client:
+        known = studies(client)
+    with made.paced_sender(made.address(NAME), TITLE, "uninstalled again") as sender:
+        sender.goes_on()
+        made.helm("uninstall", OTHER, "--wait")
+        sender.goes_on()
+        made.install(release=OTHER)
+        eventually(entity.is_effective, deadline_s=180, what=lambda: str(entity.conditions()))
+        sender.goes_on()
+        back = send_study(entity, receiver, tmp_path, "after it came back again")
+    assert entity.pods() == before
+    assert made.uids(*CHILDREN) == children
     made.until_indexed({**known, back: IMAGES}, release=OTHER)
     made.until_nothing_is_lost()
