@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import h11
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aegate_graphql_api.errors import problem_body
 
@@ -21,34 +22,18 @@ MAX_HEADER_BYTES = 32 * 1024
 """Of a request's headers together: a token of a few KiB, and what proxies add. The parser itself would take more."""
 
 
-MOST_UNHEARD_BYTES = 64 * 1024
-"""That may come without a request's headers, or a part of its body, being whole: what the parser would keep for it."""
-
-MOST_HEADERS = 1_000
-"""Of one request; each costs time, however short it is."""
-
-MOST_AHEAD = 8
-"""Requests that a connection may send before the first of them is answered."""
-
 HELD_BYTES = 64 * 1024
 """Of an answer, before it is written although more of it may come in the same turn of the loop."""
 
 
-class TooLarge(Exception):
-    """A request's headers, or what is sent ahead of answers, are more than we keep."""
-
-
-class PatientProtocol(HttpToolsProtocol):
+class PatientProtocol(H11Protocol):
     """Closes a connection whose request is not whole within `headers_s` of its first byte, or of connecting.
 
-    The rest of a body that was refused has as long. httptools by itself keeps headers without end, also those behind
-    a body, and reads as many requests ahead as come.
+    The rest of a body that was refused has as long.
     """
 
     headers_s = HEADERS_S
     _hurry: asyncio.TimerHandle | None = None
-    _unheard_bytes = 0
-    _is_in_head = False
     _written: Gathered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
@@ -59,67 +44,17 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; wait on when it is not a whole header yet."""
-        self._unheard_bytes += len(data)
         super().data_received(data)
-        if self._unheard_bytes > MOST_UNHEARD_BYTES:
-            self._refuse_more()
         if self._is_asked():
             self._stop_waiting()
         elif self._hurry is None:
             self._begin_to_wait()
 
-    def on_message_begin(self) -> None:
-        """Another request begins."""
-        self._is_in_head = True
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what comes behind a body is none."""
-        if self._is_in_head:
-            if len(self.headers) >= MOST_HEADERS:
-                raise TooLarge
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """Have the request answered, now or after those before it."""
-        self._is_in_head = False
-        self._unheard_bytes = 0
-        if len(self.pipeline) >= MOST_AHEAD:
-            raise TooLarge
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Pass a part of the body on."""
-        self._unheard_bytes = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        self._unheard_bytes = 0
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """End the connection of what is no HTTP: requests that came whole before it are answered first."""
-        if self.cycle is None or self.cycle.response_complete:
-            super().send_400_response(msg)
-        elif not self.cycle.more_body:
-            self.cycle.keep_alive = False
-        elif self.cycle.response_started or self.pipeline:
-            self.transport.close()
-        else:
-            super().send_400_response(msg)
-
-    def _refuse_more(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            super().send_400_response("Invalid HTTP request received.")
-        else:
-            self.transport.close()
-
-    def handle_websocket_upgrade(self) -> None:
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Leave the connection to the WebSocket, which writes as it likes."""
         self._written.flush()
         self.transport = self._written.transport
-        super().handle_websocket_upgrade()
+        super().handle_websocket_upgrade(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""

@@ -45,7 +45,9 @@ class Context:
     cost_of_row: int = 1
     """Of a row that a subscription tells, with all that is selected of it; the guard sets it."""
     guard_s: float = 0.0
-    """What parsing and judging the document took of the processor, in seconds; the guard sets it."""
+    """What parsing and judging the document took of the processor, in seconds; see `note_judging`."""
+    judged: Callable[[float], None] = lambda _: None
+    """Told what judging took as soon as that is known: the caller's next new document waits for its turn."""
     reading: Reading | None = None
     """What the operation reads of patients; known when it was validated."""
     live: Hub | None = None
@@ -58,6 +60,11 @@ class Context:
     def scope(self) -> Scope:
         """Which rows the caller sees."""
         return self.caller.scope
+
+    def note_judging(self, seconds: float) -> None:
+        """Add what a part of parsing, judging or planning took."""
+        self.guard_s += seconds
+        self.judged(seconds)
 
     def loader(self, load: Callable[[Context, list[Any]], Awaitable[Sequence[Any]]]) -> DataLoader[Any, Any]:
         """Return this operation's loader for ``load``: many single questions become one query."""

@@ -117,6 +117,11 @@ class Door:
         while (wait_s := self._turns.seconds_until_credit(caller, time.monotonic())) > 0:  # noqa: ASYNC110 - time gives it
             await asyncio.sleep(wait_s)
 
+    def take_turn(self, caller: str, guard_s: float) -> None:
+        """Have the caller's next new document wait; known ones take no time worth it."""
+        if (waste_ms := _waste_ms(guard_s)) and self._buckets is not None:
+            self._turns.take(caller, waste_ms / 1000, time.monotonic())
+
     def check_again(self, caller: str) -> None:
         """Raise Refusal 429 where others of ``caller`` used up its credit since this one was let in."""
         self._refuse_without_credit(caller)
@@ -132,12 +137,9 @@ class Door:
         The first millisecond of ``guard_s`` is in the least price: documents that are known take less.
         """
         if self._buckets is not None:
-            now = time.monotonic()
-            waste_ms = min(max(0.0, guard_s * 1000 - 1), MOST_WASTE_MS)
-            if waste_ms:
-                self._turns.take(caller, waste_ms / 1000, now)
             least = self._rate / (MISTAKES_A_SECOND if cost is None else OPERATIONS_A_SECOND)
-            self._buckets.take(caller, max(least, cost or 0) + waste_ms * self._rate / WASTE_MS, now)
+            waste = _waste_ms(guard_s) * self._rate / WASTE_MS
+            self._buckets.take(caller, max(least, cost or 0) + waste, time.monotonic())
 
     async def charge_message(self, caller: str, cost_of_row: int) -> None:
         """Take the price of a message of one row, as soon as the caller has any credit. What comes meanwhile waits."""
@@ -172,6 +174,10 @@ class Door:
             },
             headers={"Retry-After": str(seconds)},
         )
+
+
+def _waste_ms(guard_s: float) -> float:
+    return min(max(0.0, guard_s * 1000 - 1), MOST_WASTE_MS)
 
 
 class LateRefusals:

@@ -137,7 +137,7 @@ def _requested_by(op: Op, text: str) -> str | None:
 
 
 def _action(op: Op, text: str) -> str | None:
-    if op not in _EXACT or re.fullmatch(r"[a-z][A-Za-z]*", text):
+    if op not in _EXACT or re.fullmatch(r"[a-z][A-Za-z-]*", text):
         return None
     return "is a name such as holdQueueItems, got another form: take it from an answer"
 

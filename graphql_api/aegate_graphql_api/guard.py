@@ -170,6 +170,7 @@ class Guard(SchemaExtension):
         """Check limits and validate, or take the earlier result."""
         context = self.execution_context
         assert context.graphql_document is not None, "parsing comes first"
+        self._began = time.thread_time()
         verdict = self._kept[1] if self._kept else self._judged()
         context.pre_execution_errors = list(verdict.errors)
         weigh_in(context.context, verdict, context._provided_operation_name)
@@ -186,7 +187,9 @@ class Guard(SchemaExtension):
         return verdict
 
     def _count_time(self) -> None:
-        self.execution_context.context.guard_s = time.thread_time() - self._began
+        now = time.thread_time()
+        self.execution_context.context.note_judging(now - self._began)
+        self._began = now
 
     def on_execute(self) -> Iterator[None]:
         """Check the caller's permissions for the whole operation."""

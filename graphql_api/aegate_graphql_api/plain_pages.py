@@ -95,7 +95,7 @@ async def answered(
     name, variables = asked.get("operationName"), asked.get("variables")
     began = time.thread_time()
     pages = _pages(schema, document, verdict, name)
-    context.guard_s = time.thread_time() - began
+    context.note_judging(time.thread_time() - began)
     if pages is None:
         return None
     context.document = document
@@ -202,9 +202,12 @@ class _Planning:
         roots: dict[str, Root | str] = {}
         for response_name, of_field in selected.grouped_field_set.items():
             name = of_field[0].node.name.value
-            roots[response_name] = (
-                query.name if name == "__typename" else self._root(query.fields[name], of_field)
-            )
+            if name == "__typename":
+                roots[response_name] = query.name
+            elif (field := query.fields.get(name)) is not None:
+                roots[response_name] = self._root(field, of_field)
+            else:
+                raise Unusual  # __schema and __type
         return Pages(self._operation, roots)
 
     def _root(self, field: GraphQLField, of_field: FieldDetailsList) -> Root:

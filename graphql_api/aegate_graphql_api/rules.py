@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aegate_core.database import Database
@@ -52,6 +53,7 @@ class Rules:
             introspection=self.policy.introspection,
             fast_lists=self.policy.fast_lists,
             live=live,
+            judged=partial(self.door.take_turn, caller.name),
         )
 
     def operation_of(self, asked: object) -> dict[str, Any]:

@@ -15,15 +15,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from aegate_graphql_api.arrivals import (
-    HELD_BYTES,
-    MOST_AHEAD,
-    MOST_HEADERS,
-    MOST_UNHEARD_BYTES,
-    Gathered,
-    PatientProtocol,
-)
+from aegate_graphql_api.arrivals import HELD_BYTES, Gathered, PatientProtocol
 from tests.integration.waiting import pass_turns, take_s
+
+MOST_UNHEARD_BYTES = 64 * 1024
+"""That h11 keeps of what is not whole."""
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: aegate\r\n\r\n"
 
@@ -135,8 +131,6 @@ async def answers(port: int, *sent: bytes) -> list[bytes]:
     [
         b"GET / HTTP/1.1\r\nX: " + b"y" * (MOST_UNHEARD_BYTES + 1),
         b"GET /" + b"y" * (MOST_UNHEARD_BYTES + 1),
-        b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (MOST_HEADERS + 2),
-        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         POST + b"Content-Length: -5\r\n\r\nhello",
         CHUNKED + b"hello\r\n",
@@ -146,8 +140,6 @@ async def answers(port: int, *sent: bytes) -> list[bytes]:
     ids=[
         "header",
         "path",
-        "headers",
-        "two lengths",
         "lengths",
         "less than none",
         "chunk",
@@ -161,7 +153,7 @@ async def test_what_is_no_http_or_too_much_of_it_is_refused(patient_port: int, s
 
 async def test_headers_behind_a_body_end_somewhere(patient_port: int) -> None:
     found = await answers(patient_port, CHUNKED, b"0\r\nX: " + b"y" * MOST_UNHEARD_BYTES)
-    assert found == []
+    assert [line[-15:] for line in found] == [b"400 Bad Request"]
 
 
 async def test_headers_behind_a_body_are_none(patient_port: int) -> None:
@@ -172,27 +164,31 @@ async def test_headers_behind_a_body_are_none(patient_port: int) -> None:
     writer.close()
 
 
-async def test_some_requests_may_be_sent_ahead_and_no_more(patient_port: int) -> None:
-    few = QUICK * MOST_AHEAD + QUICK.replace(b"Host", b"Connection: close\r\nHost")
-    assert await answers(patient_port, few) == [b"HTTP/1.1 200 OK"] * (MOST_AHEAD + 1)
-    many = await answers(patient_port, QUICK * 100)
-    assert [line[-15:] for line in many] == [b"HTTP/1.1 200 OK"] * (MOST_AHEAD + 1)
+async def test_requests_that_are_sent_ahead_are_answered_in_turn(patient_port: int) -> None:
+    last = QUICK.replace(b"Host", b"Connection: close\r\nHost")
+    assert await answers(patient_port, QUICK * 20 + last) == [b"HTTP/1.1 200 OK"] * 21
 
 
-async def test_a_request_is_answered_before_the_rubbish_behind_it_ends_the_connection(
-    patient_port: int,
+@pytest.mark.parametrize("is_apart", [False, True], ids=["in one packet", "in the next packet"])
+async def test_a_body_is_a_body_whatever_protocol_is_offered_besides(
+    patient_port: int, is_apart: bool
 ) -> None:
-    found = await answers(patient_port, POST + b"Content-Length: 5\r\n\r\nhello" + b"rubbish\r\n\r\n")
-    assert found == [b"HTTP/1.1 200 OK"]
-
-
-async def test_rubbish_while_an_answer_takes_its_time_ends_the_connection(patient_port: int) -> None:
+    """Otherwise it would be the next request: of whoever wrote the body, past what a proxy looked at."""
+    head = (
+        POST
+        + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\nX-One: 1\r\n"
+    )
+    body = QUICK.replace(b"Host", b"X-Two: 2\r\nHost")
     reader, writer = await asyncio.open_connection("127.0.0.1", patient_port)
-    writer.write(REQUEST)
-    await take_s(Hasty.headers_s)
-    writer.write(b"GET / HTTP/1.1\r\nX: " + b"y" * MOST_UNHEARD_BYTES)
-    assert await reader.read() == b""
+    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body))
+    if is_apart:
+        await writer.drain()
+        await take_s(0.1)
+    writer.write(body + b"rubbish\r\n\r\n")
+    said = await reader.read()
     writer.close()
+    assert said.count(b"HTTP/1.1 200 OK") == 1
+    assert b"%d x-one\r\n" % len(body) in said and b"x-two" not in said
 
 
 class Taking:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from graphql import GraphQLObjectType, get_named_type, is_leaf_type
+from graphql import GraphQLObjectType, get_introspection_query, get_named_type, is_leaf_type
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -316,3 +316,14 @@ def test_an_item_is_made_of_every_attribute_that_can_be_asked() -> None:
         if getattr(field.resolve, "_is_default", False)
     }
     assert plain <= set(item_of.attributes)
+
+
+async def test_a_document_that_is_known_is_answered_as_it_was_when_it_was_new(api: API) -> None:
+    for query in (
+        get_introspection_query(),
+        '{ __type(name: "Study") { name } t: __typename queueItems(first: 1) { nodes { id } } }',
+        "{ viewer { name } }",
+        "{ a: queueItems(first: 1) { nodes { id } totalCount { value } } }",
+    ):
+        first, *again = [await api.ask(query) for _ in range(3)]
+        assert again == [first, first]

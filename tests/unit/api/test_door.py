@@ -55,7 +55,7 @@ async def test_documents_of_one_caller_are_judged_with_pauses_between() -> None:
     async def judge() -> None:
         await counter.wait_for_turn("a")
         judged.append(time.monotonic() - began)
-        counter.charge_operation("a", 1, guard_s=0.011)
+        counter.take_turn("a", 0.011)
 
     await asyncio.gather(judge(), judge(), judge())
     assert judged[1] >= 0.04 and judged[2] >= 0.08
@@ -65,7 +65,7 @@ async def test_documents_of_one_caller_are_judged_with_pauses_between() -> None:
 async def test_known_documents_wait_for_nobody() -> None:
     counter, began = Door(Policy()), time.monotonic()
     for _ in range(50):
-        counter.charge_operation("a", 1, guard_s=0.001)
+        counter.take_turn("a", 0.001)
         await counter.wait_for_turn("a")
     assert counter._turns.credit("a", began) == 0
 

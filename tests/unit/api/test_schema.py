@@ -146,3 +146,6 @@ class _Context:
     introspection = True
     cost: int | None = None
     guard_s = 0.0
+
+    def note_judging(self, seconds: float) -> None:
+        self.guard_s += seconds

@@ -201,7 +201,10 @@ async def ensure_studies(tx: Database, wished: Sequence[StudyRow]) -> dict[Study
         "INSERT INTO study (partition, study_instance_uid, patient_id, source_ae, location_code, first_arrival_at, "
         "last_arrival_at, accession_number, study_id, study_date, study_time, description, referring_physician, "
         "modalities, document_type, series_count, instance_count, size_bytes, search_text) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, '', '', '', '', '', '', '[]', '', 0, 0, 0, '') "
+        "SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), $3, $4, $5, $6, $7, '', '', '', '', '', '', '[]', '', 0, 0, 0, '' "
+        # Not only by the conflict: the trigger of an insert locks the patient, also where nothing is inserted.
+        "WHERE NOT EXISTS (SELECT 1 FROM study WHERE partition = CAST($1 AS TEXT) "
+        "AND study_instance_uid = CAST($2 AS TEXT)) "
         "ON CONFLICT (partition, study_instance_uid) DO NOTHING",
         [
             (
