@@ -15,9 +15,10 @@ from aegate_core.events import CHILD_APPLIED, CHILD_PRUNED, Log
 from aegate_core.resources.values import ApplicationEntity
 from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.client import ClusterClient, Manifest, key_of
-from aegate_core.stores.cluster.kinds import POD, Kind
+from aegate_core.stores.cluster.kinds import DEPLOYMENT, POD, Kind
 from aegate_operator.cache import CHILDREN, OWNED, Cache, Family, controller_of, is_controlled_by, is_leaving
 from aegate_operator.compare import WISHED, differences, stamped
+from aegate_operator.declared import generation_of
 from aegate_operator.manifests import Child
 from aegate_operator.metrics import OperatorMetrics
 from aegate_operator.pods import REVISION, Pod
@@ -50,6 +51,21 @@ class ChildWriter:
         self._client = client
         self._cache = cache
         self._metrics = metrics
+        self._generations: dict[ResourceKey, tuple[object, int]] = {}
+        """Uid and generation of each AE's Deployment as it was last applied."""
+
+    def generation(self, key: ResourceKey, deployment: Manifest | None) -> int | None:
+        """Return the generation in which an AE's Deployment got what is wished; None: not since the start.
+
+        An annotation of somebody else makes another one, which the pods have nothing to do with.
+        """
+        uid, generation = self._generations.get(key, (None, 0))
+        is_it = deployment is not None and members(deployment.get("metadata")).get("uid") == uid
+        return generation if is_it else None
+
+    def forget(self, key: ResourceKey) -> None:
+        """Take note that an AE is gone."""
+        self._generations.pop(key, None)
 
     async def bring(self, ae: ApplicationEntity, wished: Sequence[Child], *, was_complete: bool) -> Written:
         """Apply what differs, in order. ``was_complete``: all was there before, so what is missing was deleted.
@@ -118,7 +134,10 @@ class ChildWriter:
             if is_cached and not any(differences(wished, live)):
                 return 0
         is_drift = was_complete if live is None else _wished(live) == _wished(wished)
-        self._cache.put(kind, await self._client.apply(kind, wished))
+        applied = await self._client.apply(kind, wished)
+        self._cache.put(kind, applied)
+        if kind == DEPLOYMENT:
+            self._generations[ae.key] = members(applied["metadata"]).get("uid"), generation_of(applied)
         if is_drift:
             self._metrics.drift.labels(kind.name).inc()
         log(

@@ -29,6 +29,8 @@ class Sighting:
 
     deployment: Mapping[str, object] | None
     """As it lives; None: it is not there."""
+    generation: int | None = None
+    """Of the Deployment when it got what is wished; None: as it lives."""
     pods: Sequence[Pod] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
     """By the pod's uid; a pod that has not been asked yet is not in it."""
@@ -76,7 +78,7 @@ def observe(sighting: Sighting) -> Facts:
     pods = [pod for pod in sighting.pods if not pod.is_leaving]
     ready = [pod for pod in pods if pod.is_ready]
     serving = [pod for pod in ready if _serves(pod, sighting)]
-    is_complete = _is_complete(sighting.deployment, status, replicas)
+    is_complete = _is_complete(sighting, status, replicas)
     troubles = [
         *sighting.refusals,
         *_words_of_deployment(status),
@@ -122,8 +124,11 @@ def _reports(pods: Sequence[Pod], sighting: Sighting) -> Iterator[Report]:
             yield report
 
 
-def _is_complete(deployment: Mapping[str, object], status: Mapping[str, object], replicas: int) -> bool:
-    generation = _number(members(deployment.get("metadata")).get("generation"), 0)
+def _is_complete(sighting: Sighting, status: Mapping[str, object], replicas: int) -> bool:
+    metadata = members((sighting.deployment or {}).get("metadata"))
+    generation = (
+        _number(metadata.get("generation"), 0) if sighting.generation is None else sighting.generation
+    )
     updated, available = (_number(status.get(name), 0) for name in ("updatedReplicas", "availableReplicas"))
     is_seen = _number(status.get("observedGeneration"), 0) >= generation
     return is_seen and updated == replicas and available >= replicas == _number(status.get("replicas"), 0)

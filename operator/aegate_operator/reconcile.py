@@ -228,8 +228,10 @@ class Reconciler:
         name = next(child.name for child in wished if child.kind == DEPLOYMENT.name)
         pods = self._surface.cache.pods(family(ae.key))
         gate = self._surface.gate
+        deployment = self._surface.cache.get(DEPLOYMENT, ResourceKey(ae.key.namespace, name))
         sighting = Sighting(
-            deployment=self._surface.cache.get(DEPLOYMENT, ResourceKey(ae.key.namespace, name)),
+            deployment=deployment,
+            generation=self._children.generation(ae.key, deployment),
             pods=sorted(pods.values(), key=lambda pod: pod.key),
             reports=self._surface.reports.of(pods),
             revision=self._revision(ae, wished, waits=waits),
@@ -331,6 +333,7 @@ class Reconciler:
         self._surface.reports.watch(ref.key, {}, "")
         self._surface.metrics.forget(ref.key)
         self._pools.left(ref.key)
+        self._children.forget(ref.key)
         self._outcomes.take(ref.key, None)
         self._outcomes.endpoints.pop(ref.key, None)
         self._met.discard(ref.key)
@@ -348,9 +351,9 @@ def family(key: ResourceKey) -> Family:
 
 
 def _wish(manifest: Manifest) -> tuple[object, ...]:
-    """Return what people change of a resource: all that is looked at but its status."""
+    """Return what people change of a resource and somebody looks at: not its status, nor annotations."""
     metadata = members(manifest.get("metadata"))
-    names = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
+    names = ("uid", "generation", "labels", "deletionTimestamp")
     return tuple(metadata.get(name) for name in names)
 
 

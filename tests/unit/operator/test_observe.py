@@ -251,3 +251,10 @@ def test_a_whole_answer_is_read() -> None:
 def test_nobody_writes_a_pod_that_cannot_be_read() -> None:
     assert read_pod({}).words == ()
     assert read_pod({"metadata": None, "status": {"containerStatuses": ["x"]}}).is_ready is False
+
+
+def test_what_others_annotate_is_no_new_version() -> None:
+    annotated = {**deployment(), "metadata": {"generation": 5}}
+    assert observe(replace(WELL, deployment=annotated, generation=4)).trouble is None
+    assert observe(replace(WELL, deployment=annotated, generation=5)).rollout is RolloutState.ROLLING
+    assert observe(replace(WELL, deployment=annotated)).rollout is RolloutState.ROLLING
