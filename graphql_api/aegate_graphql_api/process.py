@@ -32,7 +32,7 @@ from aegate_core.events import (
 from aegate_core.health import HealthServer, ProcessState
 from aegate_core.services.intents import Place
 from aegate_core.watchdog import Watchdog
-from aegate_graphql_api.app import create_app, database_trouble
+from aegate_graphql_api.app import READY_TIMEOUT_S, create_app, database_trouble
 from aegate_graphql_api.arrivals import PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.kept_up import Tasks
@@ -195,7 +195,12 @@ def _measured(
     host, port = settings.health_address
 
     def trouble() -> str | None:
-        return asyncio.run_coroutine_threadsafe(database_trouble(db), loop).result()
+        asking = asyncio.run_coroutine_threadsafe(database_trouble(db), loop)
+        try:
+            return asking.result(READY_TIMEOUT_S + 1)
+        except TimeoutError:  # it waits no longer by itself: the loop stands still
+            asking.cancel()
+            return f"the process did not answer within {READY_TIMEOUT_S + 1} s"
 
     tasks: Tasks = app.state.tasks
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from aegate_core.dicom.text import name_text, search_text
@@ -66,13 +67,22 @@ def _one(attribute: Attribute, value: object) -> tuple[object, list[Fault]]:
         return _code(value)
     if isinstance(value, int):
         return value, [] if value in PREGNANCY else [("", "must be 1, 2, 3 or 4")]
-    text = str(value).strip(" ")
+    text = _joined(attribute.vr, str(value))
     if not text:
         return "", []
+    if attribute.name == "patient_name" and not name_text(*text.split("=")):
+        return text, [("", "must be a name such as Doe^John, has separators alone: give one")]
     if attribute.name == "patient_sex" and text not in SEXES:
         return text, [("", "must be M, F or O")]
     said = fault_of(attribute.vr, text)
     return text, [("", said)] if said else []
+
+
+def _joined(vr: VR, text: str) -> str:
+    """Return a name or description with blanks as those of received objects have them, so that a filter finds both."""
+    if vr not in (VR.PN, VR.LO):
+        return text.strip(" ")
+    return " ".join(part for part in re.split("[ \u3000]+", text) if part)
 
 
 _OF_CODES = (

@@ -120,3 +120,20 @@ def test_an_item_is_found_and_sorted_by_what_it_says() -> None:
     late = WHOLE | {"scheduled_procedure_step_start_time": "143000.5", "patient_name": "ﷺ" * 64}
     assert derived(late)["scheduled_start"] == "20260131143000.5"
     assert len(str(derived(late)["sort_name"])) == LONGEST_SORT_NAME
+
+
+def test_blanks_of_a_name_are_as_those_of_received_objects() -> None:
+    given = {
+        "patient_name": "Yamada^Tarou=山田^太郎\u3000 次",
+        "scheduled_procedure_step_description": "CT  head",
+    }
+    values, faults = judged(given)
+    assert faults == []
+    assert values["patient_name"] == "Yamada^Tarou=山田^太郎 次"
+    assert values["scheduled_procedure_step_description"] == "CT head"
+
+
+@pytest.mark.parametrize("name", ["^^^^", "=="])
+def test_a_name_of_nothing_is_none(name: str) -> None:
+    _, faults = judged({"patient_name": name})
+    assert [where for where, _ in faults] == ["patient_name"]
