@@ -129,7 +129,7 @@ async def _is_put_right(
             await harm()
             await eventually_async(lambda: is_right(before), deadline_s=DEADLINE_S)  # noqa: B023
             await eventually_async(
-                lambda: any(r.user == USER for r in _writes(ward, child.kind, key)[seen:]),  # noqa: B023
+                lambda: {r.user == USER for r in _writes(ward, child.kind, key)[seen:]} == {True, False},  # noqa: B023
                 deadline_s=DEADLINE_S,
                 what="the API server has written it down",
             )
@@ -149,9 +149,7 @@ async def _is_there(ward: Ward, child: Child, entity: ResourceKey) -> bool:
 
 
 def _writes(ward: Ward, kind: Kind, key: ResourceKey) -> list[Request]:
-    """Return what anybody wrote to an object, in the order in which it was answered."""
-    return [
-        r
-        for r in ward.lab.audit()
-        if r.is_write and (r.resource, r.namespace, r.name) == (kind.plural, key.namespace, key.name)
-    ]
+    """Return what anybody wrote to an object, as it came: a repair may be answered before the harm."""
+    what = kind.plural, key.namespace, key.name
+    found = [r for r in ward.lab.audit() if r.is_write and (r.resource, r.namespace, r.name) == what]
+    return sorted(found, key=lambda r: r.at)
