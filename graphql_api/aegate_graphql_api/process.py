@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -156,9 +155,6 @@ async def serve(settings: Settings) -> None:
             config = server_config(app, settings.grace_s, live)
             config.ssl_context_factory = None if tls is None else tls.factory()
             server = _Server(config, settings, port, live)
-            # Schema and libraries live as long as the process: to look through them for garbage stops it for 60 ms.
-            gc.collect()
-            gc.freeze()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.stop, number)
