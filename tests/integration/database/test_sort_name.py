@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aegate_core.database import Database, open_database
+from aegate_core.database import Database, migrate, open_database
 from aegate_core.dicom.text import name_text
+from aegate_core.stores.index.receiving import StudyRow, ensure_studies
+from tests.integration.postgres import PostgresServer
 
 T = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -82,3 +84,19 @@ async def test_a_study_that_comes_while_its_patient_is_renamed_gets_the_new_name
                 other.atomically(lambda tx, n=n: insert_study(tx, f"1.{n}", 1)),  # type: ignore[misc] # as above
             )
             assert set((await names(db)).values()) == {new}
+
+
+async def test_images_of_a_known_study_do_not_lock_its_patient(postgres: PostgresServer) -> None:
+    """Otherwise two indexers of one study, one of which corrects the name, would wait for each other."""
+    url = postgres.create("known_study")
+    await migrate(url)
+    wished = StudyRow(0, "default/default", "1.1", 1, "default/ct1", T, T)
+    async with open_database(url) as db, open_database(url) as other:
+        await insert_patient(db, 1, "Doe^John")
+        await insert_study(db, "1.1", 1)
+        async with db.transaction() as tx:
+            assert [row.study_instance_uid for row in (await ensure_studies(tx, [wished])).values()] == [
+                "1.1"
+            ]
+            async with other.transaction() as free:
+                assert len(await free.fetch("SELECT id FROM patient FOR NO KEY UPDATE NOWAIT")) == 1
