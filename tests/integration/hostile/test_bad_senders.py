@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.dicom.part10 import read_file_meta
+from aegate_core.stores.spool import JOURNALS
 from aegate_scp.server import MAX_PENDING
 from tests.integration.hostile.objects import INDEXED, QUARANTINED
 from tests.integration.hostile.silence import LEAST_SHARE, OBJECT, share_beside_silence, silent_sockets
@@ -201,7 +202,12 @@ def test_end_in_every_state_leaves_nothing_and_the_slot_is_free(tmp_path: Path) 
 
 
 def _descriptors(listener: RunningListener) -> int:
-    return len(list(Path(f"/proc/{listener.child.pid}/fd").iterdir()))
+    """Count what it holds open, but for one file of its journal: open or not, as its last turn left it."""
+    held = []
+    for descriptor in Path(f"/proc/{listener.child.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has closed it meanwhile
+            held.append(str(descriptor.readlink()))
+    return len(held) - any(f"/{JOURNALS}/" in path for path in held)
 
 
 def test_half_a_pdu_and_then_silence_is_cut_and_one_byte_at_a_time_holds_up_nobody(tmp_path: Path) -> None:
