@@ -18,6 +18,7 @@ from aegate_graphql_api.errors import RequestRefused
 
 _KEY = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _UID = re.compile(r"[0-9.]{1,64}")
+_TIME = re.compile(r"[0-9]+(\.[0-9]*)?")
 _ERROR_CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 _STATUS = re.compile(r"(0[Xx])?[0-9A-Fa-f]{4}")
 
@@ -83,6 +84,12 @@ def _date(op: Op, text: str) -> str | None:
     if op in _EXACT and not _is_day(text):
         return "must be a day, YYYYMMDD such as 20260131, got digits that are none: correct them"
     return None
+
+
+def _moment(op: Op, text: str) -> str | None:
+    if op is Op.MATCHES or text == "" or _TIME.fullmatch(text):
+        return None
+    return "must be digits, such as 20260131220000 or 220000, got another form: leave signs and blanks out"
 
 
 def _is_day(text: str) -> bool:
@@ -174,7 +181,8 @@ _FAULTS: Mapping[str, Callable[[Op, str], str | None]] = {
         ),
         _blanks,
     ),
-    "study_date": _date,
+    **dict.fromkeys(("study_date", "scheduled_procedure_step_start_date"), _date),
+    **dict.fromkeys(("scheduled_procedure_step_start_time", "scheduled_start"), _moment),
     "modality": _capitals,
     "error_code": _error_code,
     "requested_by": _requested_by,

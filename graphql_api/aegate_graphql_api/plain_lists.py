@@ -171,7 +171,7 @@ def _reader_of_object(kind: GraphQLObjectType, plan: Plan) -> Read:
         field = kind.fields[name]
         bound[f"read{n}"] = reader(field.type, below)
         lines.append(f"    v{n} = item.{definition_of(field).python_name}")
-        is_leaf = AS_IT_IS.get(getattr(_without_bang(field.type), "name", ""), "False")
+        is_leaf = AS_IT_IS.get(name_of(field.type), "False")
         lines.append(f"    if not ({is_leaf.format(f'v{n}')}): v{n} = read{n}(v{n})")
         members.append(f"{response_name!r}: v{n}")
     lines.append(f"    return {{{', '.join(members)}}}")
@@ -183,6 +183,11 @@ def _reader_of_object(kind: GraphQLObjectType, plan: Plan) -> Read:
 def definition_of(thing: Any) -> Any:
     """Return what Strawberry made a type or field of."""
     return thing.extensions["strawberry-definition"]
+
+
+def name_of(kind: GraphQLOutputType) -> str:
+    """Return the name of a type without its exclamation mark; '' for a list, which has none."""
+    return getattr(_without_bang(kind), "name", "")
 
 
 def _without_bang(kind: Any) -> Any:

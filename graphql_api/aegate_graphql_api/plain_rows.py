@@ -18,7 +18,7 @@ from aegate_core.database import Database, as_datetime
 from aegate_core.stores.listing import PageQuery, Source, narrowed, read_page, read_tuples
 from aegate_core.stores.scope import Scope
 from aegate_graphql_api.context import moment
-from aegate_graphql_api.plain_lists import AS_IT_IS, Plan, Unusual, definition_of, object_of, reader
+from aegate_graphql_api.plain_lists import AS_IT_IS, Plan, Unusual, definition_of, name_of, object_of, reader
 from aegate_graphql_api.rows import Read, Rows
 
 ReadRows = Callable[[Sequence[Sequence[Any]]], list[Any]]
@@ -95,7 +95,7 @@ def row_reader(rows: Rows[Any], kind: GraphQLObjectType, plan: Plan) -> tuple[tu
 
 def _written(n: int, column: str, field: GraphQLField, read: Read, bound: dict[str, Any]) -> list[str]:
     """Return lines that make the answer of a column's value; what is usual is answered without a call."""
-    through, leaf, kind = read.through, reader(field.type, None), get_named_type(field.type).name
+    through, leaf, kind = read.through, reader(field.type, None), name_of(field.type)
     bound[f"through{n}"], bound[f"leaf{n}"] = through, leaf
     absent = "" if isinstance(field.type, GraphQLNonNull) else f"v{n} is None or "
     if through is None:

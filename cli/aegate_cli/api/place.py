@@ -34,9 +34,8 @@ TokenFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        envvar="AEGATE_TOKEN_FILE",
-        help="File that holds a token for --server, and nothing else; it goes nowhere without that. Given as an option "
-        "it comes before a token in AEGATE_TOKEN, and that before AEGATE_TOKEN_FILE.",
+        help="File that holds a token for --server, and nothing else; it goes nowhere without that. It comes before a "
+        "token in AEGATE_TOKEN, and that before a file named in AEGATE_TOKEN_FILE.",
     ),
 ]
 CA = Annotated[
@@ -83,7 +82,9 @@ class Address:
 def open_api(server: str | None, token_file: Path | None, ca: Path | None, data: Path | None) -> API:
     """Return the API that the options mean. Raises AegateError with what is missing."""
     if server is None:
-        if token_file is not None or os.environ.get("AEGATE_TOKEN"):
+        if token_file is not None or any(
+            os.environ.get(name) for name in ("AEGATE_TOKEN", "AEGATE_TOKEN_FILE")
+        ):
             raise InvalidInput(
                 "--token-file, AEGATE_TOKEN and AEGATE_TOKEN_FILE are for --server or AEGATE_SERVER: name the API, or "
                 "leave them out for the `aegate up` of this machine, to which another's token must not go"
@@ -121,22 +122,23 @@ def _parts(server: str) -> str:
 def _token(file: Path | None) -> str | None:
     """Return the token of --token-file, else of AEGATE_TOKEN, else of AEGATE_TOKEN_FILE; None: none is given.
 
-    Raises InvalidInput for what is no token, without repeating it. An empty AEGATE_TOKEN is none.
+    Raises InvalidInput for what is no token, without repeating it. An empty variable is none.
     """
-    is_typed = file is not None and str(file) != os.environ.get("AEGATE_TOKEN_FILE")
-    given = os.environ.get("AEGATE_TOKEN", "")
-    if given and not is_typed:
+    if file is not None:
+        return _token_of(file, "--token-file")
+    if given := os.environ.get("AEGATE_TOKEN"):
         return _one_token(given, "AEGATE_TOKEN", "it")
-    return None if file is None else _token_of(file)
+    named = os.environ.get("AEGATE_TOKEN_FILE")
+    return _token_of(Path(named), "AEGATE_TOKEN_FILE") if named else None
 
 
-def _token_of(file: Path) -> str:
+def _token_of(file: Path, option: str) -> str:
     try:
         text = file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no text of ASCII"
-        raise InvalidInput(f"--token-file must be a file that can be read, got {file} ({why})") from error
-    return _one_token(text, "--token-file", str(file))
+        raise InvalidInput(f"{option} must be a file that can be read, got {file} ({why})") from error
+    return _one_token(text, option, str(file))
 
 
 def _one_token(text: str, option: str, place: str) -> str:

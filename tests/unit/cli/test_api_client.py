@@ -153,11 +153,17 @@ def test_of_several_tokens_the_option_counts_then_the_environments_own_then_its_
         return open_api("https://a.example.org", file, None, None).token
 
     monkeypatch.setenv("AEGATE_TOKEN_FILE", str(kept))
-    assert token(kept) == "aegate_kept"
+    assert (token(None), token(typed)) == ("aegate_kept", "aegate_typed")
     monkeypatch.setenv("AEGATE_TOKEN", "aegate_own")
-    assert (token(kept), token(typed), token(None)) == ("aegate_own", "aegate_typed", "aegate_own")
+    assert (token(None), token(typed), token(kept)) == ("aegate_own", "aegate_typed", "aegate_kept")
     monkeypatch.setenv("AEGATE_TOKEN", "")
-    assert token(kept) == "aegate_kept"
+    assert token(None) == "aegate_kept"
+    with pytest.raises(InvalidInput, match="AEGATE_TOKEN_FILE are for --server"):
+        open_api(None, None, None, tmp_path)
+    kept.write_text("two words")
+    with pytest.raises(InvalidInput, match="AEGATE_TOKEN_FILE must hold one token"):
+        token(None)
+    monkeypatch.setenv("AEGATE_TOKEN_FILE", "")
     with pytest.raises(APIForbidden, match="or put it into AEGATE_TOKEN"):
         token(None)
 
