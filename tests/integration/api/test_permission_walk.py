@@ -68,6 +68,7 @@ async def test_a_caller_of_no_partition_changes_nothing(two: TwoPartitions) -> N
                 name,
                 field,
                 lambda path, k=kind: own[k if k in kinds_of(path) else kinds_of(path)[0]],  # type: ignore[misc] # mypy knows no such lambda
+                depth=0,
             )
             answer = (await two.api.post(document, token=token)).json()
             told = answer["data"][name] if answer.get("data") else answer["errors"][0]["extensions"]
