@@ -21,6 +21,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from aegate_core.database import migrate
+from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.stores.cluster import ClusterClient
 from aegate_operator.installation import parse_installation
 from tests.cluster.chart.rendering import helm_program, objects, render, sets
@@ -32,6 +33,7 @@ from tests.integration.processes import cpu_s
 from tests.integration.waiting import eventually_async, take_s
 from tests.proofs.command import begin, finish, parser_of
 from tests.proofs.fleet.fleet import DEADLINE_S, LOOK_S, Fleet, administrator, sizes_of_pools, timed
+from tests.proofs.fleet.replicas import seen_after_s, two_replicas
 from tests.proofs.fleet.running import Running, running_operator
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,9 @@ JUDGED_FROM = 100
 ANEW_FROM = 1000
 """The same of an operator that is started anew: lists pass through it, and cost once what is shared by all AEs."""
 LARGEST_CONFIG_MAP = 500_000
+EDITS = 20
+MOST_UNSEEN_S = 1.0
+"""From a change's answer by one replica of the API until another one shows it, at most."""
 SHARES = 16
 WARM_UP = 10
 """AEs before memory is measured: what is loaded for the first of them is not the price of the next."""
@@ -133,6 +138,8 @@ async def dedicated(here: Here, count: int) -> None:
             f"memory {operator.rss_bytes / 2**20:.0f} MiB, {few / 2**20:.0f} with {WARM_UP} AEs: {kb:.1f} kB an AE "
             f"(at most {MOST_KB:.0f}); most {operator.peak_bytes / 2**20:.0f} MiB"
         )
+        await asyncio.to_thread(_edit, here, fleet)
+        await _until_at_rest(operator, WARM_UP + count)
     per_entity = {
         " ".join(what): number / count for what, number in requests.most_common() if number >= count / 2
     }
@@ -144,6 +151,21 @@ async def dedicated(here: Here, count: int) -> None:
     )
     here.expect(not is_measure or kb <= MOST_KB, f"the operator holds {kb:.1f} kB an AE")
     await _restart(here, count, few, INSTALLATION)
+
+
+def _edit(here: Here, fleet: Fleet) -> None:
+    """Change AEs through one replica of the API, and read them on another."""
+    ends = [fleet.entities()[n * (fleet.count - 1) // EDITS]["metadata"] for n in range(EDITS)]
+    with two_replicas(here.lab, here.root / "replicas", here.database_url) as (one, two):
+        took = sorted(
+            seen_after_s(one, two, ResourceKey(end["namespace"], end["name"]), f"edit {n}")
+            for n, end in enumerate(ends)
+        )
+    here.say(
+        f"an edit through one replica of the API is read on another after {took[len(took) // 2]:.2f} s, "
+        f"{took[-1]:.2f} s at most (at most {MOST_UNSEEN_S:.0f})"
+    )
+    here.expect(took[-1] <= MOST_UNSEEN_S, f"an edit was read on another replica after {took[-1]:.2f} s")
 
 
 async def _plainly(here: Here, plain: Fleet) -> float:
