@@ -87,7 +87,7 @@ class Operator:
             self._cache,
             self._declared,
             self.queue.add,
-            declared_changed=lambda: outcomes.changed(),
+            declared_changed=lambda ref: self.projection.mark(ref),
             installation=settings.installation,
         )
         self.projection = Projection(

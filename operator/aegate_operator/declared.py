@@ -107,6 +107,17 @@ class Declared:
         """Whether it is known if a resource may be put in force: after its own first look."""
         return ref in self._judged or ref in self._unreadable
 
+    def is_known(self, ref: ResourceRef) -> bool:
+        """Whether there is such a resource, readable or not."""
+        return ref in self._seen
+
+    def is_right(self, ref: ResourceRef) -> bool:
+        """Whether its newest version was judged, and may be put in force."""
+        resource, judged = self._live.get(ref), self._judged.get(ref)
+        if resource is None or judged is None or judged.error is not None or ref in self._unreadable:
+            return False
+        return (judged.uid, judged.generation) == (resource.metadata.uid, resource.metadata.generation)
+
     def right(self) -> list[Resource]:
         """Return what may be put in force."""
         wrong = self.wrong()

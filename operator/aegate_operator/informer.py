@@ -37,8 +37,8 @@ class Scope:
 class Informer:
     """Takes up what the API server says; ``enqueue`` gets what should be looked at again.
 
-    ``declared_changed``: custom resources are others now, so the rows may be. ``installation``: its pools are looked
-    at, too, and what is left in its namespace of pools that are none any more.
+    ``declared_changed``: that custom resource is another now, so the rows may be. ``installation``: its pools are
+    looked at, too, and what is left in its namespace of pools that are none any more.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Informer:
         declared: Declared,
         enqueue: Callable[[ResourceRef], None],
         *,
-        declared_changed: Callable[[], None] = lambda: None,
+        declared_changed: Callable[[ResourceRef], None] = lambda ref: None,
         installation: Installation | None = None,
     ) -> None:
         self._pools = [pool_ref(name, installation) for name in installation.pools] if installation else []
@@ -108,7 +108,7 @@ class Informer:
         for concerned in self._declared.take(manifest, has_children=has_children):
             self._enqueue(concerned)
         if self._declared.get(ref) != before:
-            self._declared_changed()
+            self._declared_changed(ref)
 
     def _gone(self, kind: Kind, manifest: Manifest) -> None:
         family_of_it = self._cache.family(kind, key_of(manifest))
@@ -122,7 +122,7 @@ class Informer:
             self._entities.pop(family(ref.key), None)
         for concerned in {ref, *self._declared.drop(ref)}:
             self._enqueue(concerned)
-        self._declared_changed()
+        self._declared_changed(ref)
 
     def _child_changed(self, of: Family | None) -> None:
         if of is None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aegate_core.database import Database
+from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import SchemaMismatch, StorageError
 from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, Log
-from aegate_core.services.entities import Observed, apply_configuration
+from aegate_core.resources.reference import ResourceRef
+from aegate_core.services.entities import Observed, apply_configuration, apply_some
 from aegate_core.stores.index.freshness import seen
 from aegate_core.stores.index.projections import newest_change, read_locations
 from aegate_operator.declared import Declared
@@ -31,6 +33,11 @@ RETRY_S = 2.0
 LONGEST_RETRY_S = 30.0
 SHARE = 9.0
 """A write that took a second is followed by the next after that many: it looks at all rows. Never later than a look."""
+EDITED_S = 0.2
+"""How often, between two writes, the rows of what somebody has changed are brought up by themselves: who changed an AE
+looks for it within a second."""
+MOST_EDITED = 5
+"""Of them: people change a few. Hundreds at once follow with the next write, which is cheaper for each."""
 
 log = Log("operator")
 
@@ -40,6 +47,7 @@ class ProjectionTimes:
     """When rows are written; a test makes them short."""
 
     quiet_s: float = QUIET_S
+    edited_s: float = EDITED_S
     look_s: float = LOOK_S
     retry_s: float = RETRY_S
     resync_s: int = int(INTERVAL_S)
@@ -67,6 +75,7 @@ class Projection:
         self._times = times
         self._locations_changed = locations_changed
         self._marked = asyncio.Event()
+        self._edited: set[ResourceRef] = set()
         self._failures = 0
         self._has_written = False
         self._is_compared = True
@@ -84,8 +93,10 @@ class Projection:
         """Whether the rows say what is known."""
         return self._has_written and not self._marked.is_set()
 
-    def mark(self) -> None:
-        """Say that rows may differ from the cluster."""
+    def mark(self, edited: ResourceRef | None = None) -> None:
+        """Say that rows may differ from the cluster; ``edited``: somebody changed, or removed, that resource."""
+        if edited is not None:
+            self._edited.add(edited)
         self._marked.set()
 
     def compared(self) -> None:
@@ -107,6 +118,7 @@ class Projection:
                     await self._marked.wait()
             is_marked = self._marked.is_set()
             self._marked.clear()
+            self._edited.clear()
             began = time.monotonic()
             try:
                 await self._look()
@@ -116,7 +128,30 @@ class Projection:
                 await self._wait_for_it(error)
                 continue
             self._is_there()
-            await asyncio.sleep(self._times.pause_s(time.monotonic() - began))
+            await self._rest(self._times.pause_s(time.monotonic() - began))
+
+    async def _rest(self, pause_s: float) -> None:
+        """Leave the rows alone for so long, but for those of the few resources that somebody has changed meanwhile."""
+        end_s = time.monotonic() + pause_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, self._times.edited_s))
+            edited, self._edited = self._edited, set()
+            if 0 < len(edited) <= MOST_EDITED:
+                with contextlib.suppress(StorageError):  # the next write, of all, says so
+                    await self._write_some(edited)
+
+    async def _write_some(self, edited: Collection[ResourceRef]) -> None:
+        gone = {ref: None for ref in edited if not self._declared.is_known(ref)}
+        right = {ref: self._declared.get(ref) for ref in edited if self._declared.is_right(ref)}
+        if not gone and not right:
+            return  # nobody has judged it yet: it waits for the next write
+        await apply_some(
+            self._db,
+            {**gone, **right},
+            self._declared.neighbours,
+            observed=self._observed([ref.key for ref in right]),
+            now=datetime.now(UTC),
+        )
 
     async def _look(self) -> None:
         locations = await read_locations(self._db)
@@ -129,22 +164,11 @@ class Projection:
         return self._has_written and await newest_change(self._db) != self._left
 
     async def _write(self) -> None:
-        said = self._outcomes.surroundings()
         applied = await apply_configuration(
             self._db,
             self._declared.right(),
             source_errors=self._declared.wrong(),
-            observed=Observed(
-                listener_troubles=said.listener_troubles,
-                unresolved=said.unresolved,
-                progress=said.progress,
-                remarks=said.remarks,
-                accepted=self._declared.neighbours.accepted,
-                endpoints=dict(self._outcomes.endpoints),
-                namespaces=self._declared.namespaces,
-                projector=self._declared.release,
-                takes_over=not self._has_written,
-            ),
+            observed=self._observed(),
             now=datetime.now(UTC),
         )
         if self._is_compared:
@@ -154,6 +178,20 @@ class Projection:
                 )
             self._is_compared = False
         self._has_written, self._left = True, applied.version
+
+    def _observed(self, edited: Collection[ResourceKey] | None = None) -> Observed:
+        said = self._outcomes.surroundings(edited)
+        return Observed(
+            listener_troubles=said.listener_troubles,
+            unresolved=said.unresolved,
+            progress=said.progress,
+            remarks=said.remarks,
+            accepted=self._declared.neighbours.accepted,
+            endpoints=dict(self._outcomes.endpoints),
+            namespaces=self._declared.namespaces,
+            projector=self._declared.release,
+            takes_over=not self._has_written,
+        )
 
     async def _wait_for_it(self, error: StorageError) -> None:
         """Say it once, and try again: sooner or later also with a schema that a migration has still to bring."""

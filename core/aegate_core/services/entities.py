@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import Literal
 
 from aegate_core.database import Database
-from aegate_core.decisions.references import Fault, Surroundings, decide_conditions
+from aegate_core.decisions.neighbours import Neighbours
+from aegate_core.decisions.references import Fault, Surroundings, conditions_of, decide_conditions
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.events import CONDITION_CHANGED, RESOURCE_APPLIED, Log
 from aegate_core.resources.conditions import (
@@ -37,6 +38,7 @@ from aegate_core.stores.index.projections import (
     project,
     read_locations,
     read_projections,
+    read_tombstone,
     write_projection,
 )
 
@@ -164,23 +166,14 @@ async def apply_configuration(
     errors = source_errors or {}
 
     async def work(tx: Database) -> tuple[Applied, dict[ResourceRef, Projection]]:
-        if not tx.is_sqlite:
-            await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+        await _wait_for_our_turn(tx)
         rows = {row.ref: row for row in await read_projections(tx, tombstones=True)}
         left = {r for r, row in rows.items() if row.is_live and observed.has_left(row)}
         stored = {r: row for r, row in rows.items() if observed.speaks_for(r.key.namespace)}
         living = _living(resources, stored, errors, now)
-        surroundings = Surroundings(
-            locations=await read_locations(tx),
-            secrets=observed.secrets,
-            accepted=_accepted(stored.values()) if observed.accepted is None else observed.accepted,
-            errors=errors,
-            listener_troubles=observed.listener_troubles,
-            unresolved=observed.unresolved,
-            progress=observed.progress,
-            remarks=observed.remarks,
-        )
-        wished = _wished(living, stored, surroundings, observed, now)
+        accepted = _accepted(stored.values()) if observed.accepted is None else observed.accepted
+        surroundings = await _surroundings(tx, observed, accepted=accepted, errors=errors)
+        wished = _wished(living, decide_conditions(living, surroundings), stored, observed, now)
         changes = await _write(tx, wished, stored, now)
         for ref in left:
             await bury_projection(tx, ref, now=now)
@@ -199,6 +192,60 @@ async def apply_configuration(
     applied, before = await db.atomically(work)
     _report(applied, before)
     return applied
+
+
+async def apply_some(
+    db: Database,
+    changed: Mapping[ResourceRef, Resource | None],
+    neighbours: Neighbours,
+    *,
+    observed: Observed = NOTHING_OBSERVED,
+    now: datetime,
+) -> None:
+    """Make the rows of a few resources what they say, however many others there are; None: it is gone.
+
+    `apply_configuration` has to follow: destinations, and rows whose conditions speak of these ones, are as before.
+    ``neighbours``: all that is live. The resources are settled, and right.
+    """
+
+    async def work(tx: Database) -> tuple[Applied, dict[ResourceRef, Projection]]:
+        await _wait_for_our_turn(tx)
+        rows = [await read_tombstone(tx, ref.kind, ref.key) for ref in changed]
+        stored = {row.ref: row for row in rows if row is not None}
+        living = [resource for resource in changed.values() if resource is not None]
+        surroundings = await _surroundings(tx, observed, accepted=neighbours.accepted, errors={})
+        decided = {ref_of(one): conditions_of(one, neighbours, surroundings) for one in living}
+        wished = _wished(living, decided, stored, observed, now)
+        changes = await _write(tx, wished, stored, now)
+        return Applied(changes, {ref: row.conditions for ref, row in wished.items()}, ""), stored
+
+    applied, before = await db.atomically(work)
+    _report(applied, before)
+
+
+async def _wait_for_our_turn(tx: Database) -> None:
+    """Let nobody else apply until the transaction ends."""
+    if not tx.is_sqlite:
+        await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+
+
+async def _surroundings(
+    tx: Database,
+    observed: Observed,
+    *,
+    accepted: frozenset[ResourceKey],
+    errors: Mapping[ResourceRef, str],
+) -> Surroundings:
+    return Surroundings(
+        locations=await read_locations(tx),
+        secrets=observed.secrets,
+        accepted=accepted,
+        errors=errors,
+        listener_troubles=observed.listener_troubles,
+        unresolved=observed.unresolved,
+        progress=observed.progress,
+        remarks=observed.remarks,
+    )
 
 
 def _living(
@@ -249,12 +296,11 @@ def _accepted(rows: Iterable[Projection]) -> frozenset[ResourceKey]:
 
 def _wished(
     living: Sequence[Resource],
+    decided: Mapping[ResourceRef, tuple[Condition, ...]],
     stored: Mapping[ResourceRef, Projection],
-    surroundings: Surroundings,
     observed: Observed,
     now: datetime,
 ) -> dict[ResourceRef, Projection]:
-    decided = decide_conditions(living, surroundings)
     wished = {}
     for resource in living:
         ref = ref_of(resource)

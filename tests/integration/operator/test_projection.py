@@ -17,10 +17,11 @@ from aegate_core.resources.reference import ResourceRef
 from aegate_core.services.entities import Configuration, apply_configuration, load_configuration
 from aegate_core.services.locations import import_locations
 from aegate_core.stores.cluster.kinds import APPLICATION_ENTITY
-from aegate_operator.projection import Projection, ProjectionTimes
+from aegate_operator.projection import MOST_EDITED, Projection, ProjectionTimes
 from tests.integration.waiting import eventually_async
 from tests.unit.operator.ground import Ground
 
+RARELY = ProjectionTimes(quiet_s=600, edited_s=0.02, look_s=600)
 SOON = ProjectionTimes(quiet_s=0.02, look_s=0.1, retry_s=0.05)
 
 
@@ -31,16 +32,19 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def projecting(db: Database, ground: Ground) -> AsyncIterator[Projection]:
+async def projecting(
+    db: Database, ground: Ground, times: ProjectionTimes = SOON
+) -> AsyncIterator[Projection]:
     """Rows that follow what ``ground`` knows."""
     projection = Projection(
         db,
         ground.declared,
         ground.outcomes,
-        times=SOON,
+        times=times,
         locations_changed=lambda: [ground.queue.add(ref) for ref in ground.informer.everything()] and None,
     )
     ground.outcomes.changed = projection.mark
+    ground.declared_changed = projection.mark
     running = asyncio.create_task(projection.run())
     try:
         yield projection
@@ -67,6 +71,62 @@ def ready(configuration: Configuration, key: ResourceKey) -> tuple[str, str]:
     )
     assert condition is not None
     return condition.status.value, condition.reason.value
+
+
+async def test_what_somebody_changes_is_there_though_the_rows_are_left_alone(db: Database) -> None:
+    ground = Ground()
+    keys = [ground.add_ae(name) for name in ("ct1", "mr1")]
+    await ground.settle()
+    async with projecting(db, ground, RARELY):
+        await rows_of(db, "ct1", "mr1")
+        ground.add_ae("ct1", comment="of the ward")
+        await ground.settle()
+
+        async def is_read() -> bool:
+            return (await load_configuration(db)).entities[keys[0]].comment == "of the ward"
+
+        await eventually_async(is_read, deadline_s=30)
+        ground.add_ae("us1")
+        keys.append(ground.add_ae("us1", "cardiology"))
+        await ground.settle()
+
+        async def is_second() -> bool:
+            now = await load_configuration(db)
+            return keys[2] in now.entities and not now.is_accepted(keys[2])
+
+        await eventually_async(is_second, deadline_s=30)
+        ground.cluster.lose(APPLICATION_ENTITY, keys[1])
+        await ground.settle()
+        await rows_of(db, "ct1", "us1")
+
+
+async def test_what_may_not_be_put_in_force_is_left_as_it_was(db: Database) -> None:
+    ground = Ground()
+    key = ground.add_ae(port=104)
+    await ground.settle()
+    async with projecting(db, ground, RARELY):
+        await rows_of(db, "ct1")
+        ground.add_ae(port=70_000)
+        await ground.settle()
+        ground.add_ae("mr1")
+        await ground.settle()
+        assert (await rows_of(db, "ct1", "mr1")).entities[key].port == 104
+
+
+async def test_many_changes_at_once_wait_for_the_write_of_all(db: Database) -> None:
+    ground = Ground()
+    ground.add_ae()
+    await ground.settle()
+    async with projecting(db, ground, RARELY) as projection:
+        await rows_of(db, "ct1")
+        for n in range(MOST_EDITED + 1):
+            ground.add_ae(f"mr{n}")
+        await ground.settle()
+        await eventually_async(lambda: not projection._edited, deadline_s=30)
+        ground.add_ae("us1")
+        await ground.settle()
+        await rows_of(db, "ct1", "us1")
+        assert not projection.is_current
 
 
 async def test_row_that_another_took_with_it_comes_back(db: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -58,7 +59,14 @@ class Ground:
         self.queue: WorkQueue[ResourceRef] = WorkQueue(clock=self.clock, jitter=lambda: 1.0)
         self.reader = FakeReader()
         self.cache, self.declared = Cache(), Declared(CRDS)
-        self.informer = Informer(self.cache, self.declared, self.queue.add, installation=installation)
+        self.declared_changed: Callable[[ResourceRef], None] = lambda ref: None
+        self.informer = Informer(
+            self.cache,
+            self.declared,
+            self.queue.add,
+            declared_changed=lambda ref: self.declared_changed(ref),
+            installation=installation,
+        )
         self.reports = Reports(self.reader, changed=self._look_at, clock=self.clock)
         self.outcomes = Outcomes()
         self.gate = RolloutGate(installation.max_concurrent_rollouts, self.clock)
