@@ -6,6 +6,7 @@ Without it five hundred connections that send a byte now and then keep everybody
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any, cast
 
 import h11
@@ -21,6 +22,8 @@ HEADERS_S = 10.0
 MAX_HEADER_BYTES = 32 * 1024
 """Of a request's headers together: a token of a few KiB, and what proxies add. The parser itself would take more."""
 
+MOST_UNHEARD_BYTES = 64 * 1024
+"""Of a request line and headers that are not whole yet: room for what may come, whatever pieces it comes in."""
 
 HELD_BYTES = 64 * 1024
 """Of an answer, before it is written although more of it may come in the same turn of the loop."""
@@ -55,6 +58,22 @@ class PatientProtocol(H11Protocol):
         self._written.flush()
         self.transport = self._written.transport
         super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; headers of which more came than is kept of them, as those that came at once."""
+        error = sys.exception()
+        if not isinstance(error, h11.RemoteProtocolError) or error.error_status_hint != 431:
+            super().send_400_response(msg)
+            return
+        answer = _too_many_headers(len(self.conn.trailing_data[0]))
+        head = [*answer.raw_headers, (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=answer.status_code, headers=head),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""

@@ -32,7 +32,7 @@ from aegate_core.health import HealthServer, ProcessState
 from aegate_core.services.intents import Place
 from aegate_core.watchdog import Watchdog
 from aegate_graphql_api.app import READY_TIMEOUT_S, create_app, database_trouble
-from aegate_graphql_api.arrivals import PatientProtocol
+from aegate_graphql_api.arrivals import MOST_UNHEARD_BYTES, PatientProtocol
 from aegate_graphql_api.identity.assembly import open_authenticator
 from aegate_graphql_api.kept_up import Tasks
 from aegate_graphql_api.live.service import Live
@@ -123,6 +123,7 @@ def server_config(app: Starlette, grace_s: int, live: Live) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=PatientProtocol,
+        h11_max_incomplete_event_size=MOST_UNHEARD_BYTES,
         log_config=None,
         access_log=False,
         server_header=False,
