@@ -40,6 +40,7 @@ def test_crashed_and_killed_processes_leave_nothing(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGABRT)
         eventually(lambda: not any(is_running(pid) for pid in pids.values()), deadline_s=60)
         eventually(lambda: all(up.pid_of(n) != pid for n, pid in pids.items()), deadline_s=60)
+        eventually(lambda: any((up.data / "blobs").rglob("*.dcm")), deadline_s=60)
         environ = {"AEGATE_DIE_AT": "BLOB_PLACED", "TMPDIR": str(tmp_path / TMPDIR)}
         killed = aegate("backup", tmp_path / "target", "--data", up.data, **environ)
         assert killed.returncode == -signal.SIGKILL
