@@ -26,7 +26,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server, one for each pytest process."""
-    with postgres_server() as server:
+    with postgres_server(in_memory=True) as server:
         yield server
 
 

@@ -63,6 +63,10 @@ def _id_paths(kind: GraphQLInputType, path: str, depth: int) -> Iterator[str]:
             yield from _id_paths(field.type, f"{path}.{name}", depth - 1)
 
 
+VARIABLE = "$wanted"
+"""What ``id_for`` may return for one of the ids: a document of which only that differs is judged once."""
+
+
 def operation(kind: str, name: str, field: GraphQLField, id_for: IdFor, *, depth: int = 3) -> str:
     """Return a document that asks ``field`` with all it must have, every id, and all that can be selected."""
     given = []
@@ -70,7 +74,8 @@ def operation(kind: str, name: str, field: GraphQLField, id_for: IdFor, *, depth
         if is_required_argument(argument) or any(_id_paths(argument.type, argument_name, 3)):
             given.append(f"{argument_name}: {_value(argument, argument_name, id_for)}")
     arguments = f"({', '.join(given)})" if given else ""
-    return f"{kind.lower()} {{ {name}{arguments} {selection(get_named_type(field.type), depth)} }}"
+    declared = f"({VARIABLE}: ID!)" if VARIABLE in arguments else ""
+    return f"{kind.lower()} {declared} {{ {name}{arguments} {selection(get_named_type(field.type), depth)} }}"
 
 
 def _value(argument: GraphQLArgument | GraphQLInputField, path: str, id_for: IdFor) -> str:
@@ -91,7 +96,9 @@ def _literal(kind: GraphQLInputType, path: str, id_for: IdFor) -> str:
             if is_required_input_field(field) or any(_id_paths(field.type, name, 2))
         ]
         return "{" + ", ".join(parts) + "}"
-    return f'"{id_for(path)}"' if kind.name == "ID" else TEXTS.get(path, ONE_OF_A_KIND[kind.name])
+    if kind.name == "ID":
+        return VARIABLE if (id := id_for(path)) == VARIABLE else f'"{id}"'
+    return TEXTS.get(path, ONE_OF_A_KIND[kind.name])
 
 
 def selection(kind: GraphQLNamedType | None, depth: int) -> str:
