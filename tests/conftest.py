@@ -56,8 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if "sqlite" in map(parameters.get, URLS) and "integration/database/" not in item.nodeid:
             item.add_marker("no_cover")
-
-    """Spare the collector of garbage all that was loaded to collect the tests: it stays, and is as much as all else."""
+    # What was loaded to collect the tests stays, and is as much as all else: the collector of garbage may spare it.
     gc.collect()
     gc.freeze()
 
