@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from typing import Any, cast
 
 import h11
@@ -61,18 +62,22 @@ class PatientProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; headers of which more came than is kept of them, as those that came at once."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()  # it was answered before what came behind it
+            return
         error = sys.exception()
         if not isinstance(error, h11.RemoteProtocolError) or error.error_status_hint != 431:
             super().send_400_response(msg)
             return
         answer = _too_many_headers(len(self.conn.trailing_data[0]))
         head = [*answer.raw_headers, (b"connection", b"close")]
-        for event in (
-            h11.Response(status_code=answer.status_code, headers=head),
-            h11.Data(data=bytes(answer.body)),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event))
+        with suppress(h11.LocalProtocolError):  # to HEAD goes no body
+            for event in (
+                h11.Response(status_code=answer.status_code, headers=head),
+                h11.Data(data=bytes(answer.body)),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event))
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -87,7 +87,7 @@ class Operator:
             self._cache,
             self._declared,
             self.queue.add,
-            declared_changed=lambda ref: self.projection.mark(ref),
+            declared_changed=lambda ref: self.projection.edited(ref),
             installation=settings.installation,
         )
         self.projection = Projection(
@@ -192,6 +192,7 @@ class Operator:
         else:
             result = "written" if has_written else "unchanged"
             self.queue.succeeded(ref)
+            self.projection.looked_at(ref)
         self.metrics.reconciles.labels(result).inc()
         self.metrics.reconcile_seconds.observe(time.monotonic() - began)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aegate_core.database import Database
-from aegate_core.dicom.identifiers import ResourceKey
+from aegate_core.decisions.references import Surroundings, conditions_of
 from aegate_core.errors import SchemaMismatch, StorageError
 from aegate_core.events import DATABASE_AWAY, DATABASE_BACK, Log
 from aegate_core.resources.reference import ResourceRef
@@ -35,9 +35,9 @@ SHARE = 9.0
 """A write that took a second is followed by the next after that many: it looks at all rows. Never later than a look."""
 EDITED_S = 0.2
 """How often, between two writes, the rows of what somebody has changed are brought up by themselves: who changed an AE
-looks for it within a second."""
+looks for it within a second. Also a twentieth of a longer pause: whoever reads the rows reads all of them then."""
 MOST_EDITED = 5
-"""Of them: people change a few. Hundreds at once follow with the next write, which is cheaper for each."""
+"""Of them at once: people change a few. Hundreds follow with the next write, which is cheaper for each."""
 
 log = Log("operator")
 
@@ -55,6 +55,10 @@ class ProjectionTimes:
     def pause_s(self, took_s: float) -> float:
         """Return how long after a write that took so long the rows are left alone, whatever changes meanwhile."""
         return max(self.quiet_s, min(self.look_s, took_s * SHARE))
+
+    def tick_s(self, pause_s: float) -> float:
+        """Return how often during such a pause a few are written all the same."""
+        return max(self.edited_s, pause_s / 20)
 
 
 class Projection:
@@ -76,6 +80,9 @@ class Projection:
         self._locations_changed = locations_changed
         self._marked = asyncio.Event()
         self._edited: set[ResourceRef] = set()
+        """Changed or removed by somebody since the last write of all began; not looked at yet."""
+        self._due: set[ResourceRef] = set()
+        """Of those, what was looked at since: it is known what may be said of them."""
         self._failures = 0
         self._has_written = False
         self._is_compared = True
@@ -93,11 +100,20 @@ class Projection:
         """Whether the rows say what is known."""
         return self._has_written and not self._marked.is_set()
 
-    def mark(self, edited: ResourceRef | None = None) -> None:
-        """Say that rows may differ from the cluster; ``edited``: somebody changed, or removed, that resource."""
-        if edited is not None:
-            self._edited.add(edited)
+    def mark(self) -> None:
+        """Say that rows may differ from the cluster."""
         self._marked.set()
+
+    def edited(self, ref: ResourceRef) -> None:
+        """Say that somebody changed or removed a resource."""
+        self._edited.add(ref)
+        self._marked.set()
+
+    def looked_at(self, ref: ResourceRef) -> None:
+        """Say that a resource was looked at, and all that it needs done."""
+        if ref in self._edited:
+            self._edited.discard(ref)
+            self._due.add(ref)
 
     def compared(self) -> None:
         """Say that all of the cluster was listed just now: once they are written, the rows are as current as that."""
@@ -119,6 +135,7 @@ class Projection:
             is_marked = self._marked.is_set()
             self._marked.clear()
             self._edited.clear()
+            self._due.clear()
             began = time.monotonic()
             try:
                 await self._look()
@@ -132,26 +149,27 @@ class Projection:
 
     async def _rest(self, pause_s: float) -> None:
         """Leave the rows alone for so long, but for those of the few resources that somebody has changed meanwhile."""
-        end_s = time.monotonic() + pause_s
+        end_s, tick_s = time.monotonic() + pause_s, self._times.tick_s(pause_s)
         while (left_s := end_s - time.monotonic()) > 0:
-            await asyncio.sleep(min(left_s, self._times.edited_s))
-            edited, self._edited = self._edited, set()
-            if 0 < len(edited) <= MOST_EDITED:
+            await asyncio.sleep(min(left_s, tick_s))
+            if not self._due or self._declared.wrong():
+                continue  # what is judged beside a last good version only the write of all knows
+            due, self._due = self._due, set()
+            if len(due) <= MOST_EDITED:
                 with contextlib.suppress(StorageError):  # the next write, of all, says so
-                    await self._write_some(edited)
+                    await self._write_some(due)
 
-    async def _write_some(self, edited: Collection[ResourceRef]) -> None:
-        gone = {ref: None for ref in edited if not self._declared.is_known(ref)}
-        right = {ref: self._declared.get(ref) for ref in edited if self._declared.is_right(ref)}
-        if not gone and not right:
-            return  # nobody has judged it yet: it waits for the next write
-        await apply_some(
-            self._db,
-            {**gone, **right},
-            self._declared.neighbours,
-            observed=self._observed([ref.key for ref in right]),
-            now=datetime.now(UTC),
-        )
+    async def _write_some(self, due: Collection[ResourceRef]) -> None:
+        declared = self._declared
+        changed = {
+            ref: declared.get(ref) for ref in due if declared.is_right(ref) or not declared.is_known(ref)
+        }
+        live = {ref: resource for ref, resource in changed.items() if resource is not None}
+        surroundings = self._outcomes.surroundings([ref.key for ref in live])
+        decided = {ref: conditions_of(one, declared.neighbours, surroundings) for ref, one in live.items()}
+        if changed:
+            observed = self._observed(surroundings)
+            await apply_some(self._db, changed, decided, observed=observed, now=datetime.now(UTC))
 
     async def _look(self) -> None:
         locations = await read_locations(self._db)
@@ -168,7 +186,7 @@ class Projection:
             self._db,
             self._declared.right(),
             source_errors=self._declared.wrong(),
-            observed=self._observed(),
+            observed=self._observed(self._outcomes.surroundings()),
             now=datetime.now(UTC),
         )
         if self._is_compared:
@@ -179,8 +197,7 @@ class Projection:
             self._is_compared = False
         self._has_written, self._left = True, applied.version
 
-    def _observed(self, edited: Collection[ResourceKey] | None = None) -> Observed:
-        said = self._outcomes.surroundings(edited)
+    def _observed(self, said: Surroundings) -> Observed:
         return Observed(
             listener_troubles=said.listener_troubles,
             unresolved=said.unresolved,

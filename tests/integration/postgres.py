@@ -211,7 +211,8 @@ def postgres_server(
 
     ``in_memory``: where there is room for that. To make a database takes an eighth of the work there.
     """
-    place = MEMORY if in_memory and shutil.disk_usage(MEMORY).free > ROOM_BYTES else "/tmp"
+    has_room = Path(MEMORY).is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    place = MEMORY if in_memory and has_room else "/tmp"
     # Not in a folder of the test: a socket's path has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="aegate-postgres-", dir=place))
     if os.geteuid() == 0:

@@ -125,6 +125,21 @@ async def sync_destinations(tx: Database, receivers: Receivers, *, now: datetime
     await destinations.settle_slots(tx)
 
 
+async def sync_some_destinations(
+    tx: Database,
+    entities: Sequence[ApplicationEntity],
+    removed: Iterable[ResourceKey],
+    invalid: Mapping[ResourceKey, str],
+    *,
+    now: datetime,
+) -> None:
+    """Do the same for these alone, whatever others there are."""
+    await destinations.upsert(tx, [_wished(e, invalid) for e in entities])
+    await destinations.mark_removed(tx, map(str, removed), now=now)
+    await destinations.take_up_again(tx, [str(e.key) for e in entities], now=now)
+    await destinations.settle_slots(tx)
+
+
 def _wished(entity: ApplicationEntity, invalid: Mapping[ResourceKey, str]) -> destinations.Wished:
     condition = invalid.get(entity.key)
     if condition is None and entity.ability is Ability.PRINT:

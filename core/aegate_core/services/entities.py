@@ -16,8 +16,7 @@ from functools import cached_property
 from typing import Literal
 
 from aegate_core.database import Database
-from aegate_core.decisions.neighbours import Neighbours
-from aegate_core.decisions.references import Fault, Surroundings, conditions_of, decide_conditions
+from aegate_core.decisions.references import Fault, Surroundings, decide_conditions
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.events import CONDITION_CHANGED, RESOURCE_APPLIED, Log
 from aegate_core.resources.conditions import (
@@ -30,7 +29,7 @@ from aegate_core.resources.conditions import (
 from aegate_core.resources.manifest_of import to_spec
 from aegate_core.resources.reference import ResourceRef, ref_of
 from aegate_core.resources.values import ApplicationEntity, ImageRoute, PatientPartition, Resource
-from aegate_core.services.deliveries import Receivers, sync_destinations
+from aegate_core.services.deliveries import Receivers, sync_destinations, sync_some_destinations
 from aegate_core.stores.index.projections import (
     Projection,
     bury_projection,
@@ -172,7 +171,16 @@ async def apply_configuration(
         stored = {r: row for r, row in rows.items() if observed.speaks_for(r.key.namespace)}
         living = _living(resources, stored, errors, now)
         accepted = _accepted(stored.values()) if observed.accepted is None else observed.accepted
-        surroundings = await _surroundings(tx, observed, accepted=accepted, errors=errors)
+        surroundings = Surroundings(
+            locations=await read_locations(tx),
+            secrets=observed.secrets,
+            accepted=accepted,
+            errors=errors,
+            listener_troubles=observed.listener_troubles,
+            unresolved=observed.unresolved,
+            progress=observed.progress,
+            remarks=observed.remarks,
+        )
         wished = _wished(living, decide_conditions(living, surroundings), stored, observed, now)
         changes = await _write(tx, wished, stored, now)
         for ref in left:
@@ -197,15 +205,15 @@ async def apply_configuration(
 async def apply_some(
     db: Database,
     changed: Mapping[ResourceRef, Resource | None],
-    neighbours: Neighbours,
+    decided: Mapping[ResourceRef, tuple[Condition, ...]],
     *,
     observed: Observed = NOTHING_OBSERVED,
     now: datetime,
 ) -> None:
-    """Make the rows of a few resources what they say, however many others there are; None: it is gone.
+    """Make the rows and destinations of a few resources what they say, however many others there are; None: it is gone.
 
-    `apply_configuration` has to follow: destinations, and rows whose conditions speak of these ones, are as before.
-    ``neighbours``: all that is live. The resources are settled, and right.
+    ``decided``: the conditions of those that are live, without times. `apply_configuration` has to follow: rows of
+    others whose conditions speak of these ones are as before. The resources are settled, and may be in force.
     """
 
     async def work(tx: Database) -> tuple[Applied, dict[ResourceRef, Projection]]:
@@ -213,10 +221,11 @@ async def apply_some(
         rows = [await read_tombstone(tx, ref.kind, ref.key) for ref in changed]
         stored = {row.ref: row for row in rows if row is not None}
         living = [resource for resource in changed.values() if resource is not None]
-        surroundings = await _surroundings(tx, observed, accepted=neighbours.accepted, errors={})
-        decided = {ref_of(one): conditions_of(one, neighbours, surroundings) for one in living}
         wished = _wished(living, decided, stored, observed, now)
         changes = await _write(tx, wished, stored, now)
+        entities = [one for one in living if isinstance(one, ApplicationEntity)]
+        removed = [ref.key for ref, one in changed.items() if one is None and ref.kind == "ApplicationEntity"]
+        await sync_some_destinations(tx, entities, removed, _invalid(wished), now=now)
         return Applied(changes, {ref: row.conditions for ref, row in wished.items()}, ""), stored
 
     applied, before = await db.atomically(work)
@@ -227,25 +236,6 @@ async def _wait_for_our_turn(tx: Database) -> None:
     """Let nobody else apply until the transaction ends."""
     if not tx.is_sqlite:
         await tx.fetch("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-
-
-async def _surroundings(
-    tx: Database,
-    observed: Observed,
-    *,
-    accepted: frozenset[ResourceKey],
-    errors: Mapping[ResourceRef, str],
-) -> Surroundings:
-    return Surroundings(
-        locations=await read_locations(tx),
-        secrets=observed.secrets,
-        accepted=accepted,
-        errors=errors,
-        listener_troubles=observed.listener_troubles,
-        unresolved=observed.unresolved,
-        progress=observed.progress,
-        remarks=observed.remarks,
-    )
 
 
 def _living(

@@ -175,8 +175,17 @@ async def test_what_is_no_http_is_refused(patient_port: int, sent: bytes) -> Non
 async def test_headers_end_somewhere(patient_port: int, sent: tuple[bytes, ...]) -> None:
     said = await says(patient_port, *sent)
     assert said.startswith(b"HTTP/1.1 431 ")
+    assert said.count(b"HTTP/1.1 ") == 1
     assert b'"code":"TOO_LARGE"' in said
     assert f"{MAX_HEADER_BYTES} bytes".encode() in said
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+async def test_what_comes_behind_an_answer_ends_its_connection(patient_port: int, method: bytes) -> None:
+    """And leaves no fault behind: pytest fails for one."""
+    asked = CHUNKED.replace(b"POST", method, 1) + b"0\r\n"
+    said = await says(patient_port, asked, b"X: " + b"y" * MOST_UNHEARD_BYTES)
+    assert said.count(b"HTTP/1.1 ") <= 1
 
 
 async def test_headers_that_may_be_come_in_pieces(patient_port: int) -> None:

@@ -44,7 +44,7 @@ async def projecting(
         locations_changed=lambda: [ground.queue.add(ref) for ref in ground.informer.everything()] and None,
     )
     ground.outcomes.changed = projection.mark
-    ground.declared_changed = projection.mark
+    ground.declared_changed, ground.looked_at = projection.edited, projection.looked_at
     running = asyncio.create_task(projection.run())
     try:
         yield projection
@@ -98,9 +98,16 @@ async def test_what_somebody_changes_is_there_though_the_rows_are_left_alone(db:
         ground.cluster.lose(APPLICATION_ENTITY, keys[1])
         await ground.settle()
         await rows_of(db, "ct1", "us1")
+        found = await db.fetch(
+            "SELECT ae, gone_at IS NULL AS is_there, (SELECT count(*) FROM slot "
+            "WHERE destination_id = destination.id) AS slots FROM destination"
+        )
+        there = {row["ae"]: (bool(row["is_there"]), row["slots"] > 0) for row in found}
+        assert there[str(keys[1])] == (False, True)
+        assert there["radiology/us1"] == (True, True)
 
 
-async def test_what_may_not_be_put_in_force_is_left_as_it_was(db: Database) -> None:
+async def test_what_may_not_be_put_in_force_keeps_others_waiting(db: Database) -> None:
     ground = Ground()
     key = ground.add_ae(port=104)
     await ground.settle()
@@ -110,7 +117,9 @@ async def test_what_may_not_be_put_in_force_is_left_as_it_was(db: Database) -> N
         await ground.settle()
         ground.add_ae("mr1")
         await ground.settle()
-        assert (await rows_of(db, "ct1", "mr1")).entities[key].port == 104
+        ground.add_ae(port=105)
+        await ground.settle()
+        assert (await rows_of(db, "ct1", "mr1")).entities[key].port == 105
 
 
 async def test_many_changes_at_once_wait_for_the_write_of_all(db: Database) -> None:
@@ -122,7 +131,7 @@ async def test_many_changes_at_once_wait_for_the_write_of_all(db: Database) -> N
         for n in range(MOST_EDITED + 1):
             ground.add_ae(f"mr{n}")
         await ground.settle()
-        await eventually_async(lambda: not projection._edited, deadline_s=30)
+        await eventually_async(lambda: not projection._due, deadline_s=30)
         ground.add_ae("us1")
         await ground.settle()
         await rows_of(db, "ct1", "us1")

@@ -60,6 +60,7 @@ class Ground:
         self.reader = FakeReader()
         self.cache, self.declared = Cache(), Declared(CRDS)
         self.declared_changed: Callable[[ResourceRef], None] = lambda ref: None
+        self.looked_at: Callable[[ResourceRef], None] = lambda ref: None
         self.informer = Informer(
             self.cache,
             self.declared,
@@ -106,6 +107,7 @@ class Ground:
             else:
                 self.errors.pop(ref, None)
                 self.queue.succeeded(ref)
+                self.looked_at(ref)
             self.queue.done(ref)
         return looks
 

@@ -86,12 +86,27 @@ async def mark_gone(
         now,
     )
     for row in gone:
-        note = Note("aegate", now, "DESTINATION_GONE", UNWATCHED if row["ae"] in unwatched else REMOVED)
-        for state in IDLE:
-            waiting = await _waiting(tx, int(row["id"]), f"state = '{state}'")
-            held = Transition(state, "HELD", note, {"hold_code": "DESTINATION_GONE"})
-            await transition(tx, waiting, held)
+        why = UNWATCHED if row["ae"] in unwatched else REMOVED
+        await _hold_waiting(tx, int(row["id"]), why, now=now)
     return sorted(str(row["ae"]) for row in gone)
+
+
+async def mark_removed(tx: Database, removed: Iterable[str], *, now: datetime) -> None:
+    """Mark these destinations as gone: their AEs were removed, whatever others there are."""
+    gone = await tx.fetch(
+        "UPDATE destination SET gone_at = $2 WHERE gone_at IS NULL AND ae = ANY($1) RETURNING id",
+        sorted(set(removed)),
+        now,
+    )
+    for row in gone:
+        await _hold_waiting(tx, int(row["id"]), REMOVED, now=now)
+
+
+async def _hold_waiting(tx: Database, destination_id: int, why: str, *, now: datetime) -> None:
+    note = Note("aegate", now, "DESTINATION_GONE", why)
+    for state in IDLE:
+        waiting = await _waiting(tx, destination_id, f"state = '{state}'")
+        await transition(tx, waiting, Transition(state, "HELD", note, {"hold_code": "DESTINATION_GONE"}))
 
 
 async def take_up_again(tx: Database, present: Iterable[str], *, now: datetime) -> list[str]:
