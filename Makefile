@@ -17,8 +17,8 @@ demo: .venv/.run  ## a whole small hospital on this machine: two modalities send
 test: .venv/.all  ## unit and integration tests, on SQLite and PostgreSQL, with dcmtk and Orthanc as peers
 	@tools/test.sh
 
-faults: .venv/.all  ## full disks, dead databases, wrong clocks, floods: what is said, and how soon all is well again; FORM=short
-	@tools/test.sh --no-cov tests/integration/faults tests/integration/load $(if $(filter short,$(FORM)),,tests/proofs/faults)
+faults: .venv/.all  ## full disks, dead databases, wrong clocks, hostile peers: what is said, and how soon all is well again; FORM=short
+	@tools/test.sh --no-cov tests/integration/faults tests/integration/hostile tests/integration/load $(if $(filter short,$(FORM)),,tests/proofs/faults)
 
 crash: .venv/.all  ## kill processes at random while devices send, and count what was lost: RUNS=100 SEED=7 DATABASE=postgres
 	@tools/peers.sh

@@ -47,14 +47,17 @@ def no_patient_data_gets_out(
     watch.check(folder)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Measure the coverage of what runs on both databases on PostgreSQL alone.
 
     But for the floor of the databases it is the same code, and to measure it takes as long as to run it.
     """
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if "sqlite" in map(parameters.get, URLS) and "integration/database/" not in item.nodeid:
+        is_twice = "sqlite" in map(parameters.get, URLS) and "integration/database/" not in item.nodeid
+        if is_twice and not config.getoption(
+            "no_cov", default=False
+        ):  # pytest-cov fails on the mark with --no-cov
             item.add_marker("no_cover")
     # What was loaded to collect the tests stays, and is as much as all else: the collector of garbage may spare it.
     gc.collect()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The first two rings of tests: unit and integration, with branch coverage of core; or what is named. Faults and loads are
-# `make faults`: they wait and work for a third as long as all else together. Peers come from tests/apt-packages.txt.
+# The first two rings of tests: unit and integration, with branch coverage of core; or what is named. Faults, bad peers
+# and loads are `make faults`: they wait and work for half as long as all else together. Peers come from tests/apt-packages.txt.
 # The tests' folders lie in memory where there is room: they kill processes, never the kernel, and most of their time would
 # be fsync. They are kept when a test fails.
 set -euo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 tools/peers.sh
 .venv/bin/python -m tests.integration.bucket_server # compiles it the first time, a minute or two
 
-if [ $# = 0 ]; then set -- --ignore=tests/integration/faults --ignore=tests/integration/load; fi
+if [ $# = 0 ]; then set -- --ignore=tests/integration/faults --ignore=tests/integration/hostile --ignore=tests/integration/load; fi
 
 folder=/tmp
 room_kib=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1 || true)
