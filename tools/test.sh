@@ -16,7 +16,7 @@ if [ "${room_kib:-0}" -gt 8000000 ]; then folder=/dev/shm; fi
 folder=$(mktemp -d "$folder/aegate-test-XXXXXX")
 
 code=0
-.venv/bin/python -m pytest -n 3 --dist worksteal --basetemp="$folder/t" \
+.venv/bin/python -m pytest -n 4 --dist worksteal --basetemp="$folder/t" \
   --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=20 --durations-min=10 "$@" || code=$?
 if [ $code = 0 ]; then rm -rf "$folder"; else echo "the tests' folders are kept in $folder"; fi
 exit $code

@@ -11,8 +11,8 @@ from aegate_core.starting import end_at_once_on_sigterm, importing
 def main() -> int:
     """Run the API; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     end_at_once_on_sigterm()
-    leave_pixel_libraries_out()
     with importing():
+        leave_pixel_libraries_out()
         from aegate_graphql_api.process import run
 
     return run()

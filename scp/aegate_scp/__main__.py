@@ -14,8 +14,8 @@ def main() -> int:
     """Run the listener; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     end_at_once_on_sigterm()
     forbid_core_dumps()
-    leave_pixel_libraries_out()
     with importing():
+        leave_pixel_libraries_out()
         from aegate_scp.process import run
 
     return run(os.environ)

@@ -11,11 +11,11 @@ import hashlib
 import mmap
 import os
 import struct
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
-import numpy as np
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 
 from aegate_core.dicom.top_level import (
@@ -323,8 +323,13 @@ def _vr_of(head: Head, known: _Known) -> bytes:
     return b"OW" if "OW" in vr else b"SS" if known.is_signed else b"US"
 
 
+_UNSIGNED = {array(code).itemsize: code for code in "HILQ"}
+"""Type codes by length in bytes."""
+
+
 def _swapped(content: bytes, word_bytes: int) -> bytes:
     """Return big-endian words as little-endian ones; a tail shorter than a word stays."""
     whole = len(content) - len(content) % word_bytes
-    swapped = np.frombuffer(content[:whole], dtype=f">u{word_bytes}").astype(f"<u{word_bytes}").tobytes()
-    return swapped + content[whole:]
+    words = array(_UNSIGNED[word_bytes], content[:whole])
+    words.byteswap()
+    return words.tobytes() + content[whole:]

@@ -19,8 +19,8 @@ def main() -> NoReturn:
     """Run the indexer; SIGTERM during the imports ends it at once, as process 1 of a container, too."""
     end_at_once_on_sigterm(NOT_EMPTY if UNTIL_EMPTY in sys.argv else 0)
     forbid_core_dumps()
-    leave_pixel_libraries_out()
     with importing():
+        leave_pixel_libraries_out()
         from aegate_core.stopping import leave
         from aegate_scp.indexer.process import run
 
