@@ -35,7 +35,9 @@ SHARE = 9.0
 """A write that took a second is followed by the next after that many: it looks at all rows. Never later than a look."""
 EDITED_S = 0.2
 """How often, between two writes, the rows of what somebody has changed are brought up by themselves: who changed an AE
-looks for it within a second. Also a twentieth of a longer pause: whoever reads the rows reads all of them then."""
+looks for it within a second."""
+TICKS = 20
+"""So often at most in a pause: whoever reads the rows reads all of them then."""
 MOST_EDITED = 5
 """Of them at once: people change a few. Hundreds follow with the next write, which is cheaper for each."""
 
@@ -48,6 +50,7 @@ class ProjectionTimes:
 
     quiet_s: float = QUIET_S
     edited_s: float = EDITED_S
+    ticks: int = TICKS
     look_s: float = LOOK_S
     retry_s: float = RETRY_S
     resync_s: int = int(INTERVAL_S)
@@ -58,7 +61,7 @@ class ProjectionTimes:
 
     def tick_s(self, pause_s: float) -> float:
         """Return how often during such a pause a few are written all the same."""
-        return max(self.edited_s, pause_s / 20)
+        return max(self.edited_s, pause_s / self.ticks)
 
 
 class Projection:
@@ -134,7 +137,6 @@ class Projection:
                     await self._marked.wait()
             is_marked = self._marked.is_set()
             self._marked.clear()
-            self._edited.clear()
             self._due.clear()
             began = time.monotonic()
             try:

@@ -83,7 +83,7 @@ def test_an_image_goes_its_whole_way(tmp_path: Path, empty_database_url: str) ->
     assert len(files) == 1
     assert dcmread(files[0]).PixelData == ds.PixelData
     assert up.child.returncode == 0
-    assert libraries == dict.fromkeys(("listener", "indexer", "worker", "api"), set())
+    assert libraries == {"listener": set(), "indexer": set(), "worker": set(), "api": set()}
 
 
 def test_edits_take_effect_live_and_cut_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from aegate_operator.projection import MOST_EDITED, Projection, ProjectionTimes
 from tests.integration.waiting import eventually_async
 from tests.unit.operator.ground import Ground
 
-RARELY = ProjectionTimes(quiet_s=600, edited_s=0.02, look_s=600)
+RARELY = ProjectionTimes(quiet_s=600, edited_s=0.02, ticks=30_000, look_s=600)
 SOON = ProjectionTimes(quiet_s=0.02, look_s=0.1, retry_s=0.05)
 
 
@@ -128,9 +128,12 @@ async def test_many_changes_at_once_wait_for_the_write_of_all(db: Database) -> N
     await ground.settle()
     async with projecting(db, ground, RARELY) as projection:
         await rows_of(db, "ct1")
-        for n in range(MOST_EDITED + 1):
-            ground.add_ae(f"mr{n}")
+        ground.looked_at = lambda ref: None
+        keys = [ground.add_ae(f"mr{n}") for n in range(MOST_EDITED + 1)]
         await ground.settle()
+        for key in keys:
+            projection.looked_at(ResourceRef("ApplicationEntity", key))
+        ground.looked_at = projection.looked_at
         await eventually_async(lambda: not projection._due, deadline_s=30)
         ground.add_ae("us1")
         await ground.settle()
