@@ -43,7 +43,10 @@ SPOOL = replace(ListenerTemplate().spool, type="EmptyDir")
 INSTALLATION = Installation(
     image="localhost/aegate:tree", namespace=HOME, listener=ListenerTemplate(spool=SPOOL, pre_stop_s=1)
 )
-TIMES = Times(ResyncTimes(interval_s=3600, spread_s=0.1, retry_s=0.2), ProjectionTimes(0.05, 1.0, 0.2))
+TIMES = Times(
+    ResyncTimes(interval_s=3600, spread_s=0.1, retry_s=0.2),
+    ProjectionTimes(quiet_s=0.05, look_s=1.0, retry_s=0.2),
+)
 DEADLINE_S = 120
 HOT_PER_MINUTE = 60
 """What an operator with a few AEs may ask of an API server in trouble, at most, besides a burst of this many."""

@@ -32,7 +32,10 @@ from tests.integration.operator.api_server import ApiServer, api_server
 from tests.integration.waiting import eventually_async
 
 INSTALLATION = Installation(image="localhost/aegate:1", namespace="aegate-system")
-TIMES = Times(ResyncTimes(interval_s=3600, spread_s=0.1, retry_s=0.1), ProjectionTimes(0.05, 1.0, 0.1))
+TIMES = Times(
+    ResyncTimes(interval_s=3600, spread_s=0.1, retry_s=0.1),
+    ProjectionTimes(quiet_s=0.05, look_s=1.0, retry_s=0.1),
+)
 CHILDREN = ("configmaps", "networkpolicies", "services", "deployments", "persistentvolumeclaims")
 
 
