@@ -83,9 +83,9 @@ class Projection:
         self._locations_changed = locations_changed
         self._marked = asyncio.Event()
         self._edited: set[ResourceRef] = set()
-        """Changed or removed by somebody since the last write of all began; not looked at yet."""
+        """Changed or removed by somebody, and not looked at yet as it is now."""
         self._due: set[ResourceRef] = set()
-        """Of those, what was looked at since: it is known what may be said of them."""
+        """Looked at since: it is known what may be said of them."""
         self._failures = 0
         self._has_written = False
         self._is_compared = True
@@ -113,8 +113,8 @@ class Projection:
         self._marked.set()
 
     def looked_at(self, ref: ResourceRef) -> None:
-        """Say that a resource was looked at, and all that it needs done."""
-        if ref in self._edited:
+        """Say that a resource was looked at, and all that it needs done; it may be another again by now."""
+        if ref in self._edited and (self._declared.is_right(ref) or not self._declared.is_known(ref)):
             self._edited.discard(ref)
             self._due.add(ref)
 

@@ -122,6 +122,23 @@ async def test_what_may_not_be_put_in_force_keeps_others_waiting(db: Database) -
         assert (await rows_of(db, "ct1", "mr1")).entities[key].port == 105
 
 
+async def test_a_look_at_the_version_before_does_not_count_for_an_edit(db: Database) -> None:
+    ground = Ground()
+    key = ground.add_ae()
+    await ground.settle()
+    async with projecting(db, ground, RARELY) as projection:
+        await rows_of(db, "ct1")
+        ground.add_ae(comment="of the ward")
+        projection.looked_at(ResourceRef("ApplicationEntity", key))
+        await eventually_async(lambda: not projection._due, deadline_s=30)
+        await ground.settle()
+
+        async def is_read() -> bool:
+            return (await load_configuration(db)).entities[key].comment == "of the ward"
+
+        await eventually_async(is_read, deadline_s=10)
+
+
 async def test_many_changes_at_once_wait_for_the_write_of_all(db: Database) -> None:
     ground = Ground()
     ground.add_ae()
