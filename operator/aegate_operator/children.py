@@ -127,14 +127,15 @@ class ChildWriter:
         wished = stamped(child.manifest)
         live = self._cache.get(kind, key)
         is_cached = live is not None
-        if live is None:
+        made = None if is_cached else await self._make(kind, wished)
+        if not is_cached and made is None:
             live = await self._find(kind, key)
         if live is not None:
             _refuse_stranger(kind, live, ae)
             if is_cached and not any(differences(wished, live)):
                 return 0
         is_drift = was_complete if live is None else _wished(live) == _wished(wished)
-        applied = await self._client.apply(kind, wished)
+        applied = made or await self._client.apply(kind, wished)
         self._cache.put(kind, applied)
         if kind == DEPLOYMENT:
             self._generations[ae.key] = members(applied["metadata"]).get("uid"), generation_of(applied)
@@ -148,6 +149,13 @@ class ChildWriter:
             change="repaired" if is_drift else "created" if live is None else "updated",
         )
         return 1
+
+    async def _make(self, kind: Kind, wished: Manifest) -> Manifest | None:
+        """Apply what is not there; None: there is one, so it is to be looked at first."""
+        try:
+            return await self._client.apply_new(kind, wished)
+        except ClusterConflict:
+            return None
 
     async def _find(self, kind: Kind, key: ResourceKey) -> Manifest | None:
         """Return the object of that name that the watch does not show, because it does not carry our label."""

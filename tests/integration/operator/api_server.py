@@ -19,7 +19,7 @@ from aiohttp import web
 
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import ClusterError
-from aegate_core.stores.cluster.client import Manifest, key_of
+from aegate_core.stores.cluster.client import NEVER, Manifest, key_of
 from aegate_core.stores.cluster.kinds import EVENT, Kind
 from aegate_operator.cache import WATCHED
 from tests.integration.processes import free_port
@@ -140,6 +140,8 @@ class ApiServer:
             await self.cluster.delete(kind, key, uid=body["preconditions"]["uid"])
             return web.json_response({"kind": "Status", "status": "Success"})
         if "apply" in request.headers["Content-Type"]:
+            if body["metadata"].pop("resourceVersion", "") == NEVER:
+                return web.json_response(await self.cluster.apply_new(kind, body))
             return web.json_response(await self.cluster.apply(kind, body, subresource=subresource))
         return web.json_response(await self.cluster.merge(kind, key, body))
 

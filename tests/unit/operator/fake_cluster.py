@@ -62,6 +62,11 @@ class FakeCluster:
         self.writes.append(Write("apply", kind.name, key.name))
         return self.put(kind, _merged(self.objects.get((kind, key), {}), dict(manifest)))
 
+    async def apply_new(self, kind: Kind, manifest: Mapping[str, Any]) -> Manifest:
+        if (kind, key_of(manifest)) in self.objects:
+            raise ClusterConflict(f"{kind} {key_of(manifest)} is there already", status=409)
+        return await self.apply(kind, manifest)
+
     async def merge(self, kind: Kind, key: ResourceKey, patch: Mapping[str, Any]) -> Manifest:
         self._check("merge", kind, key)
         self.writes.append(Write("merge", kind.name, key.name))

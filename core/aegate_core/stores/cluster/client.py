@@ -15,6 +15,7 @@ import aiohttp
 
 from aegate_core.dicom.identifiers import ResourceKey
 from aegate_core.errors import ClusterExpired, ClusterUnavailable
+from aegate_core.resources.yaml_tree import members
 from aegate_core.stores.cluster.connection import ClusterConnection
 from aegate_core.stores.cluster.kinds import Kind
 from aegate_core.stores.cluster.refusals import refusal
@@ -32,6 +33,8 @@ LIST_ATTEMPTS = 3
 """How often a list is begun anew whose pages expire under it (410)."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+NEVER = "1"
+"""A resource version that no object has: etcd counts from 1, and the first write is 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,11 @@ class ClusterClient:
         query = self._writing(dry_run=dry_run) | {"force": "true" if force else "false"}
         path = kind.path(key.namespace, key.name, subresource)
         return await self._ask(_Request("PATCH", path, f"apply {kind} {key}", query, body, APPLY))
+
+    async def apply_new(self, kind: Kind, manifest: Mapping[str, object]) -> Manifest:
+        """As `apply`, of an object that is not there. Raises ClusterConflict where it is, and leaves it as it is."""
+        named = {**members(manifest["metadata"]), "resourceVersion": NEVER}
+        return await self.apply(kind, {**manifest, "metadata": named})
 
     async def merge(
         self, kind: Kind, key: ResourceKey, patch: Mapping[str, object], *, dry_run: bool = False
