@@ -126,9 +126,10 @@ class ChildWriter:
         kind, key = KINDS[child.kind], ResourceKey(ae.key.namespace, child.name)
         wished = stamped(child.manifest)
         live = self._cache.get(kind, key)
-        is_cached = live is not None
-        made = None if is_cached else await self._make(kind, wished)
-        if not is_cached and made is None:
+        is_cached, made = live is not None, None
+        if live is None and not was_complete:
+            made = await self._make(kind, wished)
+        if live is None and made is None:
             live = await self._find(kind, key)
         if live is not None:
             _refuse_stranger(kind, live, ae)
@@ -151,7 +152,7 @@ class ChildWriter:
         return 1
 
     async def _make(self, kind: Kind, wished: Manifest) -> Manifest | None:
-        """Apply what is not there; None: there is one, so it is to be looked at first."""
+        """Apply what should not be there yet; None: there is one, so it is to be looked at first."""
         try:
             return await self._client.apply_new(kind, wished)
         except ClusterConflict:
