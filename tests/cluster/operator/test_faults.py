@@ -77,6 +77,8 @@ async def test_away_for_two_minutes_and_back_with_a_compacted_etcd(ward: Ward, r
         assert operator.liveness.trouble() is None
         after = (await ward.find(DEPLOYMENT, ResourceKey(radiology, "ae-ct1")) or {})["metadata"]
         assert after == before
+    # The node was given up meanwhile; whoever is tested next needs it.
+    ward.lab.kubectl("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=120s")
 
 
 @pytest.mark.full

@@ -80,11 +80,20 @@ class LocalNode:
         return self._data.get(("secrets", namespace, name))
 
     async def _register(self) -> None:
-        name, ip = self._settings.name, str(self._settings.network[1])
-        version = (await self._client.get("/version") or {})["gitVersion"]
+        name = self._settings.name
         labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
         metadata = {"name": name, "labels": labels}
         await self._make(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+        await self._say_ready()
+
+    async def _say_ready(self) -> None:
+        """Report the node's status where it is another one: whoever missed its lease for a while has given it up."""
+        name, ip = self._settings.name, str(self._settings.network[1])
+        node = await self._client.get(f"{NODES}/{name}") or {}
+        conditions = node.get("status", {}).get("conditions", [])
+        if any((c["type"], c["status"]) == ("Ready", "True") for c in conditions):
+            return
+        version = (await self._client.get("/version") or {})["gitVersion"]
         status = {"status": node_status(ip, version, now())}
         await self._client.send("PATCH", f"{NODES}/{name}/status", status, MERGE_PATCH)
 
@@ -102,7 +111,9 @@ class LocalNode:
         while True:
             spec["renewTime"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             renewed = await self._client.send("PATCH", f"{LEASES}/{name}", {"spec": spec}, MERGE_PATCH)
-            if not renewed:  # at first; its namespace may not be there yet, either
+            if renewed:
+                await self._say_ready()
+            else:  # at first; its namespace may not be there yet, either
                 await self._make(LEASES, {**lease, "spec": spec})
             await moment(RENEW_EVERY_S if renewed else TRY_AGAIN_S)
 
