@@ -2,7 +2,9 @@
 
 An API server writes defaults, other spellings (``1`` for ``1000m``) and its own fields into what it is given; and
 others own fields of their own. So everything wished must be found in the live object, and no more. What we wished
-once and wish no longer cannot be seen that way: each child carries a digest of what was wished (`stamped`).
+once and wish no longer cannot be seen that way: each child carries a digest of what was wished (`stamped`). Where an
+API server takes a field as a whole (``+mapType=atomic``), what somebody added is a difference, too: a selector with one
+more label selects nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
 """Lists whose items an API server finds by key, so that others may own items beside ours."""
+_WHOLE = frozenset(
+    {"selector", "podSelector", "namespaceSelector", "labelSelector", "nodeSelector", "ingress", "egress"}
+)
+"""What is one value to the API server, with all that is in it."""
 _PORTS = (("containerPort", "protocol"), ("port", "protocol"))
 _PROTOCOL = "TCP"
 
@@ -59,6 +65,9 @@ def _differences(wished: object, live: object, path: tuple[str, ...], *, kind: s
         found = live or {}
         for name, value in wished.items():
             yield from _differences(value, found.get(name), (*path, name), kind=kind)
+        if not _WHOLE.isdisjoint(path):
+            added = (n for n in found.keys() - wished.keys() if not _is_default(n, found[n]))
+            yield from (".".join((*path, name)) for name in sorted(added))
     elif isinstance(wished, list | tuple) and isinstance(live, list | None):
         yield from _of_lists(wished, live or [], path, kind=kind)
     elif not _is_equal(wished, live, path):
@@ -103,6 +112,11 @@ def _is_equal(wished: object, live: object, path: tuple[str, ...]) -> bool:
         return parse_quantity(str(wished)) == parse_quantity(str(live))
     except ValueError:
         return False
+
+
+def _is_default(name: str, value: object) -> bool:
+    """Whether an API server adds that where it is left out."""
+    return _is_empty(value) or (name == "protocol" and value == _PROTOCOL)
 
 
 def _is_empty(value: object) -> bool:

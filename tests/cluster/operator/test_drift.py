@@ -62,6 +62,9 @@ CHILDREN = (*map(Child, (DEPLOYMENT, SERVICE, CONFIG_MAP, NETWORK_POLICY)), BUDG
 EDITS: list[tuple[Child, dict[str, Any]]] = [
     (Child(DEPLOYMENT), {"spec": {"replicas": 0}}),
     (Child(SERVICE), {"spec": {"selector": {AE_LABEL: "other"}}}),
+    (Child(SERVICE), {"spec": {"selector": {"x": "y"}}}),
+    (Child(NETWORK_POLICY), {"spec": {"podSelector": {"matchLabels": {"x": "y"}}}}),
+    (BUDGET, {"spec": {"selector": {"matchLabels": {"x": "y"}}}}),
     (Child(CONFIG_MAP), {"data": {"listener.json": "{}"}}),
     (Child(NETWORK_POLICY), {"spec": {"ingress": [{}]}}),
     (BUDGET, {"spec": {"maxUnavailable": 2}}),

@@ -17,6 +17,8 @@ AE = entity()
 DEPLOYMENT = stamped(of_kind("Deployment", AE).manifest)
 SERVICE = stamped(of_kind("Service", AE).manifest)
 POLICY = stamped(of_kind("NetworkPolicy", AE).manifest)
+BUDGET = stamped(of_kind("PodDisruptionBudget", entity(listener={"replicas": 2})).manifest)
+PLACED = stamped(of_kind("Deployment", entity(listener={"pod": {"nodeSelector": {"zone": "a"}}})).manifest)
 
 
 def live(manifest: Manifest) -> Manifest:
@@ -78,6 +80,12 @@ def pod(manifest: Manifest) -> Any:
         (SERVICE, changed("metadata", "ownerReferences", to=[]), "metadata.ownerReferences.0b5e.apiVersion"),
         (SERVICE, changed("metadata", "labels", to=None), "metadata.labels.app.kubernetes.io/name"),
         (SERVICE, changed("metadata", "annotations", to={}), f"metadata.annotations.{WISHED}"),
+        (SERVICE, changed("spec", "selector", "x", to="y"), "spec.selector.x"),
+        (BUDGET, changed("spec", "selector", "matchLabels", "x", to="y"), "spec.selector.matchLabels.x"),
+        (BUDGET, changed("spec", "selector", "matchExpressions", to=[{"key": "x"}]), "spec.selector.matchExpressions"),
+        (PLACED, changed(*POD, "nodeSelector", "x", to="y"), f"{IN_POD}.nodeSelector.x"),
+        (POLICY, changed("spec", "podSelector", "matchLabels", "x", to="y"), "spec.podSelector.matchLabels.x"),
+        (POLICY, changed("spec", "ingress", 0, "ports", 0, "endPort", to=65535), "spec.ingress.0.ports.0.endPort"),
         (POLICY, changed("spec", "ingress", 0, "ports", to=[]), "spec.ingress.0.ports"),
         (POLICY, lambda m: m["spec"]["ingress"].append({}), "spec.ingress"),
         (POLICY, lambda m: m["spec"]["ingress"][0]["ports"].append({"port": 22}), "spec.ingress.0.ports"),
@@ -128,6 +136,8 @@ def test_what_others_own_is_theirs(wished: Manifest, change: Callable[[Manifest]
         ({"emptyDir": {}}, {"emptyDir": {"medium": "Memory"}}, True),
         ({"object": {"a": 1}}, {"object": "text"}, False),
         ({"ports": [{"port": 80}]}, {"ports": [{"port": 80, "protocol": "TCP"}]}, True),
+        ({"ingress": [{"a": 1}]}, {"ingress": [{"a": 1, "protocol": "TCP"}]}, True),
+        ({"ingress": [{"a": 1}]}, {"ingress": [{"a": 1, "protocol": "UDP"}]}, False),
         ({"ports": [{"port": 80, "protocol": "UDP"}]}, {"ports": [{"port": 80, "protocol": "TCP"}]}, False),
     ],
 )
