@@ -113,6 +113,8 @@ class Reconciler:
             return False  # with its children already going, to make them anew would be a fight without end
         error = self._surface.declared.error(ref, manifest)
         if error is not None:
+            if kind == APPLICATION_ENTITY:
+                self._let_others_roll(self._surface.gate.forget(ref.key))
             conditions = invalid_conditions(
                 error,
                 generation=generation_of(manifest),
@@ -134,6 +136,7 @@ class Reconciler:
         if not self._own_title(ae):
             written = await self._give_up(ae)
         elif ae.suspend:
+            self._let_others_roll(self._surface.gate.forget(ae.key))
             self._outcomes.take(ae.key, None)  # what it was last would not be known after a restart
         else:
             written = await self._make_so(manifest, ae)
@@ -199,23 +202,30 @@ class Reconciler:
         if child is None:
             return now, later
         rolls = self._children.template_differs(child, ae.key.namespace)
-        self._resume(ae, wished, rolls)
-        if rolls and not is_own_change:
+        self._resume(manifest, ae, wished, rolls)
+        gate = self._surface.gate
+        if rolls and is_own_change:
+            self._let_others_roll(gate.overtake(ae.key))
+        elif not rolls and gate.is_waiting(ae.key):  # somebody has made it so
+            self._let_others_roll(gate.forget(ae.key))
+        elif rolls:
             facts = self._outcomes.facts.get(ae.key) or self._see(ae, wished)
             is_healthy = facts.rollout is RolloutState.COMPLETE
-            if not self._surface.gate.admit(ae.key, is_healthy=is_healthy):
+            if not gate.admit(ae.key, is_healthy=is_healthy):
                 # The old version of the listener need not understand a configuration for the new one.
                 later = [c for c in wished if c.kind in (DEPLOYMENT.name, CONFIG_MAP.name)]
                 now = [c for c in wished if c not in later]
         return now, later
 
-    def _resume(self, ae: ApplicationEntity, wished: Sequence[Child], rolls: bool | None) -> None:
+    def _resume(
+        self, manifest: Manifest, ae: ApplicationEntity, wished: Sequence[Child], rolls: bool | None
+    ) -> None:
         """Count a listener that an operator before us let roll, when it is met for the first time."""
         if ae.key in self._met:
             return
         self._met.add(ae.key)
         if rolls is False and self._see(ae, wished).rollout is not RolloutState.COMPLETE:
-            self._surface.gate.resume(ae.key)
+            self._surface.gate.resume(ae.key, is_own=not _speaks_of_now(manifest, ConditionType.READY))
 
     def _see(
         self,
@@ -357,9 +367,7 @@ def _wish(manifest: Manifest) -> tuple[object, ...]:
     return tuple(metadata.get(name) for name in names)
 
 
-def _speaks_of_now(manifest: Manifest) -> bool:
-    """Whether the status is of this generation: so its children were applied once."""
-    accepted = find_condition(conditions_in(manifest), ConditionType.ACCEPTED)
-    return (
-        accepted is not None and accepted.is_true and accepted.observed_generation == generation_of(manifest)
-    )
+def _speaks_of_now(manifest: Manifest, of: ConditionType = ConditionType.ACCEPTED) -> bool:
+    """Whether the condition is True of this generation: once accepted, its children were applied once."""
+    said = find_condition(conditions_in(manifest), of)
+    return said is not None and said.is_true and said.observed_generation == generation_of(manifest)

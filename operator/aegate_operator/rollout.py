@@ -28,6 +28,8 @@ class RolloutState(StrEnum):
 class _Rolling:
     since: float
     was_healthy: bool
+    is_own: bool = False
+    """Whether its own change is under way as well: what serves need not serve this generation."""
 
 
 @dataclass
@@ -52,10 +54,19 @@ class RolloutGate:
         self._rolling[key] = _Rolling(self.clock(), is_healthy)
         return True
 
-    def resume(self, key: ResourceKey) -> None:
+    def resume(self, key: ResourceKey, *, is_own: bool) -> None:
         """Take note that ``key`` was found on its way to the newest version: an operator before us let it roll."""
         if key not in self._rolling and key not in self._failed:
-            self._rolling[key] = _Rolling(self.clock(), was_healthy=True)
+            self._rolling[key] = _Rolling(self.clock(), was_healthy=True, is_own=is_own)
+
+    def overtake(self, key: ResourceKey) -> list[ResourceKey]:
+        """Take note that ``key`` rolls by its own change, the new version with it; return who may ask again now."""
+        if (rolling := self._rolling.get(key)) is not None:
+            rolling.is_own = True
+        if key not in self._waiting:
+            return []
+        del self._waiting[key]
+        return self._next()
 
     def report(self, key: ResourceKey, state: RolloutState, why: str = "") -> list[ResourceKey]:
         """Take note of how ``key`` is; return who may ask again now."""
@@ -72,15 +83,16 @@ class RolloutGate:
         return self._next()
 
     def forget(self, key: ResourceKey) -> list[ResourceKey]:
-        """Take note that ``key`` is gone; return who may ask again now."""
-        was_in_the_way = key in self._rolling or key in self._failed
+        """Take note that ``key`` is gone, or left as it is; return who may ask again now."""
+        was_known = any(key in known for known in (self._rolling, self._waiting, self._failed))
         for known in (self._rolling, self._waiting, self._failed):
             known.pop(key, None)
-        return self._next() if was_in_the_way else []
+        return self._next() if was_known else []
 
     def is_rolling(self, key: ResourceKey) -> bool:
-        """Whether ``key`` is on its way because of the installation, or waits for it."""
-        return key in self._rolling or key in self._waiting
+        """Whether ``key`` is on its way because of the installation alone, or waits for it."""
+        rolling = self._rolling.get(key)
+        return key in self._waiting or (rolling is not None and not rolling.is_own)
 
     def is_waiting(self, key: ResourceKey) -> bool:
         """Whether ``key`` waits for its turn."""

@@ -140,10 +140,13 @@ class FakeCluster:
         return self.objects[kind, key]
 
 
+_WHOLE = ("selector", "podSelector")
+
+
 def _merged(live: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return ``given`` over ``live``: objects member by member, all else as given."""
+    """Return ``given`` over ``live``: objects member by member but for selectors, all else as given."""
     merged = copy.deepcopy(live)
     for name, value in given.items():
-        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict) and name not in _WHOLE
         merged[name] = _merged(merged[name], value) if both else copy.deepcopy(value)
     return merged

@@ -71,6 +71,35 @@ def test_who_goes_makes_room(gate: RolloutGate) -> None:
     assert gate.forget(B) == [C]
 
 
+def test_who_goes_while_it_waits_gives_the_place_it_was_offered_to_the_next(gate: RolloutGate) -> None:
+    for key in (A, B, C, D):
+        gate.admit(key, is_healthy=True)
+    assert gate.report(A, RolloutState.COMPLETE) == [C]
+    assert gate.forget(C) == [D]
+    assert gate.counts == {"rolling": 1, "waiting": 1, "failed": 0}
+
+
+def test_who_rolls_by_its_own_change_waits_no_longer_and_takes_no_place(gate: RolloutGate) -> None:
+    for key in (A, B, C, D):
+        gate.admit(key, is_healthy=True)
+    assert gate.report(A, RolloutState.COMPLETE) == [C]
+    assert gate.overtake(C) == [D]
+    assert not gate.is_rolling(C)
+    assert gate.counts == {"rolling": 1, "waiting": 1, "failed": 0}
+
+
+def test_who_rolls_already_keeps_its_place_and_serves_its_own_change_only_when_it_is_through(
+    gate: RolloutGate,
+) -> None:
+    gate.admit(A, is_healthy=True)
+    assert gate.is_rolling(A)
+    assert gate.overtake(A) == []
+    assert not gate.is_rolling(A)
+    assert gate.counts == {"rolling": 1, "waiting": 0, "failed": 0}
+    gate.report(A, RolloutState.COMPLETE)
+    assert gate.counts == {"rolling": 0, "waiting": 0, "failed": 0}
+
+
 def test_who_neither_comes_nor_fails_holds_its_place_for_ten_minutes(gate: RolloutGate, clock: Clock) -> None:
     for key in (A, B, C):
         gate.admit(key, is_healthy=True)
@@ -79,11 +108,11 @@ def test_who_neither_comes_nor_fails_holds_its_place_for_ten_minutes(gate: Rollo
 
 
 def test_one_that_an_operator_before_us_let_roll_counts(gate: RolloutGate) -> None:
-    gate.resume(A)
-    gate.resume(B)
+    gate.resume(A, is_own=False)
+    gate.resume(B, is_own=False)
     assert gate.admit(C, is_healthy=True) is False
     gate.report(A, RolloutState.FAILED, "x")
-    gate.resume(A)
+    gate.resume(A, is_own=False)
     assert gate.counts == {"rolling": 1, "waiting": 1, "failed": 1}
 
 
