@@ -1,7 +1,7 @@
 """What somebody deletes or edits by hand is put right by one write in less than 1.5 s: every kind of child.
 
 The API server's own times count: from when the harm came until the repair was answered. A machine that is busy with
-something else may be late once, so it is the best of three; each of the three is one write.
+something else may be late once, so it is the median of three; each of the three is one write.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ async def _is_put_right(
         ours = [r for r in _writes(ward, child.kind, key)[first:] if r.user == USER]
     print(f"{child} was put right after {', '.join(f'{t.total_seconds():.2f} s' for t in taken)}")
     assert len(ours) == TRIES, ours
-    assert min(taken) < AT_MOST
+    assert sorted(taken)[TRIES // 2] < AT_MOST
 
 
 async def _is_there(ward: Ward, child: Child, entity: ResourceKey) -> bool:

@@ -242,7 +242,7 @@ async def test_a_missing_store_and_a_bad_certificate_are_said_and_heal(ward: War
     ward.lab.kubectl(
         "delete", f"--namespace={radiology}", "persistentvolumeclaim/aegate-blobs", "--timeout=60s"
     )
-    async with ward.operating():
+    async with ward.operating(), never_hot(ward):
         key = await ward.add_ae(radiology)
         await ward.until(key, "ResolvedRefs", "False", "StoreNotFound")
         ward.lab.kubectl(

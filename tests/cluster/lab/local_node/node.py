@@ -20,7 +20,7 @@ from tests.cluster.lab.local_node.background import background
 from tests.cluster.lab.local_node.containers import now
 from tests.cluster.lab.local_node.pods import Place, Pod
 from tests.cluster.lab.local_node.specs import Manifest
-from tests.cluster.lab.local_node.statuses import node_status, reported_status
+from tests.cluster.lab.local_node.statuses import is_ready, node_status, reported_status
 from tests.cluster.lab.local_node.volumes import decoded
 from tests.integration.shims import build_shim
 
@@ -89,9 +89,7 @@ class LocalNode:
     async def _say_ready(self) -> None:
         """Report the node's status where it is another one: whoever missed its lease for a while has given it up."""
         name, ip = self._settings.name, str(self._settings.network[1])
-        node = await self._client.get(f"{NODES}/{name}") or {}
-        conditions = node.get("status", {}).get("conditions", [])
-        if any((c["type"], c["status"]) == ("Ready", "True") for c in conditions):
+        if is_ready(await self._client.get(f"{NODES}/{name}") or {}):
             return
         version = (await self._client.get("/version") or {})["gitVersion"]
         status = {"status": node_status(ip, version, now())}
@@ -157,23 +155,38 @@ class LocalNode:
         is_over = manifest.get("status", {}).get("phase") in ("Succeeded", "Failed")
         if uid not in self._pods and not is_over:
             await self._take(manifest)
+        elif uid in self._pods and not is_ready(manifest):
+            await self._say_again(manifest)
         if manifest["metadata"].get("deletionTimestamp") and uid not in self._going:
             self._going[uid] = background(self._delete(manifest))
 
     async def _take(self, manifest: Manifest) -> None:
         metadata, running = manifest["metadata"], sum(1 for p in self._pods.values() if p)
-        ip, host_ip = next(self._addresses), str(self._settings.network[1])
+        ip = next(self._addresses)
         is_lasting = manifest["spec"].get("restartPolicy", "Always") == "Always"
         if is_lasting and running >= self._settings.processes:
             self._pods[metadata["uid"]] = None
-            path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
-            status = {"status": reported_status(manifest, ip, host_ip, now())}
-            await self._client.send("PATCH", path, status, MERGE_PATCH)
+            await self._say_running(manifest, ip)
             return
         folder = self._settings.folder / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
-        pod = Pod(manifest, Place(folder, ip, host_ip, self._environ), self._client, self)
+        place = Place(folder, ip, str(self._settings.network[1]), self._environ)
+        pod = Pod(manifest, place, self._client, self)
         self._pods[metadata["uid"]] = pod
         pod.start()
+
+    async def _say_running(self, manifest: Manifest, ip: str) -> None:
+        metadata = manifest["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
+        status = reported_status(manifest, ip, str(self._settings.network[1]), now())
+        await self._client.send("PATCH", path, {"status": status}, MERGE_PATCH)
+
+    async def _say_again(self, manifest: Manifest) -> None:
+        """Say of a pod that it is ready where somebody else said that it is not: who gives a node up, does."""
+        pod = self._pods[manifest["metadata"]["uid"]]
+        if pod is not None:
+            pod.contradict()
+        elif ip := manifest.get("status", {}).get("podIP"):
+            await self._say_running(manifest, ip)
 
     async def _delete(self, manifest: Manifest) -> None:
         metadata = manifest["metadata"]

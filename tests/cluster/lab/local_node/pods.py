@@ -14,7 +14,7 @@ from tests.cluster.lab.local_node.api import MERGE_PATCH, Client, moment
 from tests.cluster.lab.local_node.background import background
 from tests.cluster.lab.local_node.containers import Container, Run, now
 from tests.cluster.lab.local_node.specs import Manifest, NotYet, Sources, command, environment, localized
-from tests.cluster.lab.local_node.statuses import Observed, is_sidecar, phase, pod_status
+from tests.cluster.lab.local_node.statuses import Observed, is_ready, is_sidecar, phase, pod_status
 from tests.cluster.lab.local_node.volumes import Outside, Volumes
 
 IMAGES = ("localhost/aegate", "aegate")
@@ -87,6 +87,11 @@ class Pod:
             self._volumes.refresh()
         except NotYet:
             return
+
+    def contradict(self) -> None:
+        """Say anew how it is where it was said to be ready: the API server has another word of it now."""
+        if is_ready(self.manifest):
+            self._changed.set()
 
     async def delete(self, grace_s: float) -> None:
         """Stop it in good order and take it out of the API server."""

@@ -102,6 +102,12 @@ def node_status(ip: str, version: str, at: str) -> dict[str, Any]:
     }
 
 
+def is_ready(manifest: Manifest) -> bool:
+    """Whether the status of a pod or a node says that it is ready."""
+    conditions = manifest.get("status", {}).get("conditions", [])
+    return any((c["type"], c["status"]) == ("Ready", "True") for c in conditions)
+
+
 def is_sidecar(container: Manifest) -> bool:
     """Tell whether an init container runs as long as the pod."""
     return container.get("restartPolicy") == "Always"
