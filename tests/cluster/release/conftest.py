@@ -14,7 +14,7 @@ from tests.integration.peers import StoreSCP, store_scp
 @pytest.fixture(scope="package")
 def installed(full_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     """The chart is installed; nobody has declared anything."""
-    with hospital(full_lab, tmp_path_factory.mktemp("hospital"), "radiology") as made:
+    with hospital(full_lab, tmp_path_factory.mktemp("hospital"), "radiology", "cardiology") as made:
         made.install()
         yield made
 

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ HOT_PER_MINUTE = 60
 """What an operator may ask of its API server while something is wrong, at most, besides a burst of this many."""
 STARTING, AN_ENTITY = 60, 20
 """And what is news: to an operator that starts, and of each AE to it."""
-SPOOLS = 16
+SPOOLS = 20
 """Volumes for claims; one that was let go is not used again."""
 VALUES = sets(
     "image.pullPolicy=Never",
@@ -78,6 +78,13 @@ class Hospital:
     release: str = RELEASE
     devices: list[PacedSender] = field(default_factory=list)
     """All that have sent by `paced_sender`, those that have released, too."""
+    others: tuple[str, ...] = ()
+    """More namespaces that may have ApplicationEntities of the release."""
+
+    def elsewhere(self, namespace: str) -> Hospital:
+        """Return the same release as it is seen from another of its namespaces."""
+        assert namespace in self.others
+        return replace(self, namespace=namespace)
 
     def helm(self, *arguments: str | Path) -> str:
         """Run Helm in the release's namespace. Raises AssertionError with what it said."""
@@ -248,10 +255,9 @@ class Hospital:
         """Take everything away, for the next test on the same lab; what hangs is its own tests' concern."""
         for release in self.helm("list", "--short").split():
             self.helm("uninstall", release)
-        volumes = ["blobs-" + space for space in (self.system, self.namespace)] + [
-            f"spool-{i}" for i in range(SPOOLS)
-        ]
-        for what in (["namespace", self.system, self.namespace], ["persistentvolume", *volumes]):
+        spaces = [self.system, self.namespace, *self.others]
+        volumes = [*(f"blobs-{space}" for space in spaces), *(f"spool-{i}" for i in range(SPOOLS))]
+        for what in (["namespace", *spaces], ["persistentvolume", *volumes]):
             self.lab.kubectl("delete", *what, "--ignore-not-found", "--wait=false")
 
     def uids(self, *kinds: str) -> dict[str, str]:
@@ -305,21 +311,23 @@ class Ground:
         system: str = SYSTEM,
         release: str = RELEASE,
         sslmode: str = "verify-full",
+        others: tuple[str, ...] = (),
     ) -> Iterator[Hospital]:
         """Install everything but the chart: a database, volumes, Secrets, a token."""
         database = database_of(release)
         self.server.run(f"CREATE DATABASE {database} OWNER aegate_owner TEMPLATE template0")
-        for space in (system, namespace):
+        spaces = (namespace, *others)
+        for space in (system, *spaces):
             _make_namespace(self.lab, space)
-        _make_volumes(self.lab, system, namespace)
+        _make_volumes(self.lab, system, *spaces)
         token = _make_token(self.lab, folder, system)
         address = f"{self.lab.plan.machine}:5432/{database}?sslmode={sslmode}"
         ca = f"--from-file=ca.crt={self.authority.folder / 'ca.crt'}"
         for secret, role in SECRETS.items():
             dsn = f"--from-literal=dsn=postgres://{role}@{address}"
-            for space in {system, namespace} if secret == "aegate-database" else {system}:
+            for space in {system, *spaces} if secret == "aegate-database" else {system}:
                 self.lab.kubectl("create", "secret", "generic", secret, dsn, ca, f"--namespace={space}")
-        made = Hospital(self.lab, self.server, token, folder, namespace, system, release)
+        made = Hospital(self.lab, self.server, token, folder, namespace, system, release, others=others)
         try:
             yield made
         finally:
@@ -339,9 +347,11 @@ def ground(lab: Lab, folder: Path) -> Iterator[Ground]:
 
 
 @contextmanager
-def hospital(lab: Lab, folder: Path, namespace: str, *, sslmode: str = "verify-full") -> Iterator[Hospital]:
+def hospital(
+    lab: Lab, folder: Path, namespace: str, *others: str, sslmode: str = "verify-full"
+) -> Iterator[Hospital]:
     """Install everything but the chart of the only release that there is."""
-    with ground(lab, folder) as made, made.hospital(folder, namespace, sslmode=sslmode) as one:
+    with ground(lab, folder) as made, made.hospital(folder, namespace, sslmode=sslmode, others=others) as one:
         yield one
 
 
@@ -371,21 +381,23 @@ def _open_to_pods(server: PostgresServer, lab: Lab) -> None:
     server.run("SELECT pg_reload_conf()")
 
 
-def _make_volumes(lab: Lab, system: str, namespace: str) -> None:
-    """Make the blobs' volume for both namespaces, and some for spools: whoever claims one has it."""
+def _make_volumes(lab: Lab, system: str, *spaces: str) -> None:
+    """Make the blobs' volume for all namespaces, and some for spools: whoever claims one has it."""
     items = [
         _volume(lab, f"blobs-{space}", f"blobs-{system}", (space, "aegate-blobs"))
-        for space in sorted({system, namespace})
+        for space in sorted({system, *spaces})
     ]
     items += [_volume(lab, f"spool-{i}", f"spool-{i}", None) for i in range(SPOOLS)]
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "aegate-blobs", "namespace": namespace},
-        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    if namespace != system:  # there the chart makes it
-        items.append(claim)
+    items += [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "aegate-blobs", "namespace": space},
+            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+        for space in spaces
+        if space != system  # there the chart makes it
+    ]
     lab.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
 

@@ -10,7 +10,7 @@ from pydicom.errors import InvalidDicomError
 
 from tests.cluster.release.hospital import RELEASE, SYSTEM, Hospital, ask
 from tests.dicom import ct_study, write
-from tests.integration.peers import StoreSCP
+from tests.integration.peers import StoreSCP, store_scp
 from tests.integration.waiting import eventually
 
 CHILDREN = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets")
@@ -60,6 +60,28 @@ def test_a_device_is_refused_by_the_listener_of_another(example: Hospital, tmp_p
         assert "Calling AE Title Not Recognized" in str(refused)
     else:
         raise AssertionError("MR_1's listener took an image of CT_ER")
+
+
+def test_a_device_of_another_namespace_meets_the_same_worker_and_api(
+    installed: Hospital, tmp_path: Path
+) -> None:
+    ward = installed.elsewhere("cardiology")
+    study = ct_study("of another department", 2)
+    uid, sent = study[0].StudyInstanceUID, {ds.SOPInstanceUID: ds.PixelData for ds in study}
+    files = [write(ds, tmp_path / f"{n}.dcm") for n, ds in enumerate(study)]
+
+    with store_scp(tmp_path, title="HEART") as heart:
+        ward.add_ae("heart", port=heart.port)
+        ward.add_ae("us-9", study={"quietPeriodSeconds": 1})
+        ward.add_route("to-heart", source="us-9", to="heart")
+        ward.wait_until_ready("us-9", "heart")
+        ward.send(ward.address("us-9"), "US_9", files)
+        eventually(lambda: received(heart, uid) == sent, deadline_s=120, what="its receiver has it")
+
+    with installed.api() as client:
+        told = ask(client, WAY, uid=uid)
+    assert [i["destinationAe"] for i in told["queueItems"]["nodes"]] == [f"{ward.namespace}/heart"]
+    assert [s["studyInstanceUid"] for s in told["studies"]["nodes"]] == [uid]
 
 
 def test_devices_without_a_listener_of_their_own_share_a_pool(
