@@ -1,12 +1,14 @@
 """Fill a migrated PostgreSQL with studies and queue items, as many as asked, the same ones each time.
 
 The server makes them itself, set by set, without their indexes, which are built afterwards: that is faster than COPY,
-whose text would have to be made first. Names are of syllables: 8,000 families, 400 given names, so that a search finds
-what it finds in a hospital: many for a modality, a few hundred for a family, one for an accession number.
+whose text would have to be made first. Studies and items are made at the same time. Names are of syllables: 8,000
+families, 400 given names, so that a search finds what it finds in a hospital: many for a modality, a few hundred for a
+family, one for an accession number.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from aegate_core.database import Database
@@ -104,14 +106,19 @@ async def fill(db: Database, *, studies: int, items: int) -> None:
     """Make that many; two studies a patient, and the tables were empty before."""
     await db.execute(_ENTITIES)
     await db.execute(_DESTINATIONS)
-    patients = max(studies // 2, 1)
-    await _insert(db, "patient", _PATIENTS, patients)
-    await _insert(db, "study", _STUDIES, studies, patients)
-    await _insert(db, "delivery", _ITEMS, items, studies)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(_images(db, studies))
+        both.create_task(_insert(db, "delivery", _ITEMS, items, studies))
     for statement in rollup.statements(db.dialect):  # the last one counts what is finished
         await db.execute(statement)
     await pushing.pack_counts(db, now=await db.time())
     await db.execute("VACUUM (ANALYZE) rollup_minute")
+
+
+async def _images(db: Database, studies: int) -> None:
+    patients = max(studies // 2, 1)
+    await _insert(db, "patient", _PATIENTS, patients)
+    await _insert(db, "study", _STUDIES, studies, patients)
 
 
 async def _insert(db: Database, table: str, sql: str, *values: object) -> None:
@@ -125,6 +132,10 @@ async def _insert(db: Database, table: str, sql: str, *values: object) -> None:
     async with db.transaction():
         for index in indexes:
             await db.execute(f'DROP INDEX "{index["name"]}"')
+        if (
+            table == "delivery"
+        ):  # who is told of ten million changes, and whether each has its study, is not the question
+            await db.execute("SET LOCAL session_replication_role = replica")
         await db.execute(sql, *values)
         for made in _statements(indexes):
             await db.execute(made)
