@@ -15,9 +15,10 @@ from aegate_core.decisions.listener_config import OUR_TITLE
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.errors import InvalidValue
 from aegate_core.resources.fields import Fields
-from aegate_core.resources.quantity import is_quantity
 from aegate_core.resources.values import Spool
+from aegate_core.resources.yaml_tree import members
 from aegate_core.settings import required
+from aegate_operator.installation_schema import check_installation
 
 PERSISTENT, EMPTY_DIR = "PersistentVolumeClaim", "EmptyDir"
 SHARED_BY_NODES, ONE_NODE = "ReadWriteMany", "ReadWriteOnce"
@@ -131,6 +132,7 @@ def parse_installation(values: object) -> Installation:
     top = Fields(values, "installation")
     known = Installation(image=top.required_text("image"), namespace=top.required_text("namespace"))
     _refuse_unknown(top, values, _INSTALLATION)
+    check_installation(members(values))
     return Installation(
         image=known.image,
         namespace=known.namespace,
@@ -229,10 +231,7 @@ def _spool(listener: Fields) -> Spool:
             f"{spool.path} must be {PERSISTENT} ({SHARED_BY_NODES} or {ONE_NODE}) or {EMPTY_DIR}, "
             f"got {kind} {access}: mend listener.spool in the chart's values"
         )
-    size = spool.text("size", str(_SPOOL.size))
-    if not is_quantity(size):
-        raise InvalidValue(f"{spool.path}.size must be a quantity such as 20Gi, got {size!r}: mend it")
-    return Spool(kind, access, spool.optional_text("storageClassName"), size)
+    return Spool(kind, access, spool.optional_text("storageClassName"), spool.text("size", str(_SPOOL.size)))
 
 
 def _objects(fields: Fields, name: str) -> tuple[Mapping[str, object], ...]:

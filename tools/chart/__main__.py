@@ -11,6 +11,7 @@ from pathlib import Path
 from aegate_core.database import known_migrations
 from tools.chart.dashboard import dashboard
 from tools.chart.fields import closed
+from tools.chart.forms import forms_json
 from tools.chart.values import VALUES
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,7 @@ def generated() -> Mapping[Path, str]:
         CHART / "values.yaml": values_yaml(),
         CHART / "values.schema.json": values_schema(),
         CHART / "files/dashboard.json": dashboard(),
+        CHART / "files/forms.json": forms_json(closed(VALUES)),
         CHART / "files/schema.txt": known_migrations()[-1] + "\n",
     }
     for crd in sorted((ROOT / "crds").glob("*.yaml")):

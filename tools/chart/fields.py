@@ -1,7 +1,7 @@
 """The kinds of values that a chart has, and how each reads in values.yaml and in values.schema.json.
 
 Every field has a comment; a schema is closed, so a misspelt key is refused. What a value means, and what is wrong with
-one, is said in words by the chart's guards: the schema judges form alone.
+one, is said in words by the chart's guards: the schema judges types alone, and names the forms of texts (`forms`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from tools.chart.forms import OR_EMPTY
 
 Schema = dict[str, object]
 WIDTH = 116
+RESOURCE = "^(cpu|memory|ephemeral-storage|hugepages-[^/]+|[^/]+/[^/]+)$"
+"""Names of what a container may ask of a node."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,18 @@ def section(key: str, comment: str, *fields: Field | Section) -> Section:
     return Section(key, comment, fields)
 
 
-def text(key: str, comment: str, default: str = "") -> Field:
-    """Return a text."""
-    return Field(key, comment, default, {"type": "string"})
+def text(key: str, comment: str, default: str = "", *, form: str = "") -> Field:
+    """Return a text, of a form perhaps. Where the default is empty, an empty text means something."""
+    schema: Schema = {"type": "string"}
+    if form:
+        schema["format"] = form if default else form + OR_EMPTY
+    return Field(key, comment, default, schema)
+
+
+def name(key: str, comment: str, kind: str, default: str = "") -> Field:
+    """Return the name of an object of Kubernetes."""
+    named = text(key, comment, default, form=kind)
+    return replace(named, schema={**named.schema, "maxLength": 253})
 
 
 def choice(key: str, comment: str, *allowed: str) -> Field:
@@ -94,20 +107,17 @@ def switch(key: str, comment: str, *, default: bool = False) -> Field:
     return Field(key, comment, default, {"type": "boolean"})
 
 
-def texts(key: str, comment: str) -> Field:
+def texts(key: str, comment: str, *, form: str = "") -> Field:
     """Return a list of texts, empty by default."""
-    return Field(key, comment, [], {"type": "array", "items": {"type": "string"}})
+    items: Schema = {"type": "string", "format": form} if form else {"type": "string"}
+    return Field(key, comment, [], {"type": "array", "items": items})
 
 
-def labels(key: str, comment: str, default: Mapping[str, str] | None = None) -> Field:
-    """Return labels, annotations or another map of texts."""
-    schema: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+def labels(key: str, comment: str, default: Mapping[str, str] | None = None, *, form: str = "label") -> Field:
+    """Return labels, or with no form annotations."""
+    value: Schema = {"type": "string", "format": form} if form else {"type": "string"}
+    schema: Schema = {"type": "object", "additionalProperties": value}
     return Field(key, comment, dict(default or {}), schema)
-
-
-def objects(key: str, comment: str) -> Field:
-    """Return a list of objects of Kubernetes, handed on as they are; the API server judges them."""
-    return Field(key, comment, [], {"type": "array", "items": {"type": "object"}})
 
 
 def named(key: str, comment: str, *fields: Field | Section) -> Field:
@@ -121,17 +131,9 @@ def resources(comment: str, *, cpu: str, memory: str, limit: str) -> Field:
     default = {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": limit}}
     quantities: Schema = {
         "type": "object",
-        "additionalProperties": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+        "additionalProperties": False,
+        "patternProperties": {RESOURCE: {"type": ["string", "number"], "format": "quantity"}},
     }
     parts = {"requests": quantities, "limits": quantities}
     schema: Schema = {"type": "object", "additionalProperties": False, "properties": parts}
     return Field("resources", comment, default, schema)
-
-
-def placement() -> tuple[Field, ...]:
-    """Return where pods may run."""
-    return (
-        labels("nodeSelector", "Labels of the nodes that the pods may run on."),
-        objects("tolerations", "Taints of nodes that the pods put up with."),
-        text("priorityClassName", "PriorityClass of the pods."),
-    )

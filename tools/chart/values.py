@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from tools.chart.api_values import API
 from tools.chart.fields import (
     Field,
     Section,
     choice,
     integer,
     labels,
+    name,
     named,
-    objects,
-    placement,
     resources,
     section,
     switch,
     text,
     texts,
 )
+from tools.chart.kubernetes import peers, placement
 
 PROCESSES = ("worker", "api", "indexer", "operator")
 
@@ -25,19 +26,20 @@ IMAGE = section(
     "image",
     "The images. There is no default: they are built from this repository (images/) and pushed to a registry of yours.",
     text("repository", "Where they are, without a tag: registry.example.org/aegate. Must be given."),
-    text("tag", "Their tag. Empty: the chart's appVersion."),
+    text("tag", "Their tag. Empty: the chart's appVersion.", form="tag"),
     section(
         "names",
         "What follows the repository after a slash, for each image. Empty: the repository itself is that image.",
-        text("listener", "Receiver and indexer.", "scp"),
-        text("worker", "Workers, retention, migration, and the pod of helm test.", "scu"),
-        text("operator", "The operator.", "operator"),
-        text("api", "The GraphQL API.", "graphql-api"),
+        text("listener", "Receiver and indexer.", "scp", form="image name"),
+        text("worker", "Workers, retention, migration, and the pod of helm test.", "scu", form="image name"),
+        text("operator", "The operator.", "operator", form="image name"),
+        text("api", "The GraphQL API.", "graphql-api", form="image name"),
     ),
     choice("pullPolicy", "When nodes pull them.", "IfNotPresent", "Always", "Never"),
     texts(
         "pullSecrets",
         "Secrets to pull with. Listeners use them too: they must be in every namespace that has AEs.",
+        form="Secret",
     ),
 )
 
@@ -71,10 +73,11 @@ DATABASE = section(
             "image",
             "The image: one that understands POSTGRES_PASSWORD and /docker-entrypoint-initdb.d.",
             "postgres:17",
+            form="image",
         ),
         integer("user", "User id of postgres in that image.", 999, least=1),
-        text("size", "Size of its volume.", "8Gi"),
-        text("storageClassName", "StorageClass of its volume. Empty: the cluster's default."),
+        text("size", "Size of its volume.", "8Gi", form="size"),
+        name("storageClassName", "StorageClass of its volume. Empty: the cluster's default.", "StorageClass"),
         resources("Requests and limits.", cpu="100m", memory="256Mi", limit="1Gi"),
     ),
 )
@@ -82,9 +85,10 @@ DATABASE = section(
 BLOBS = section(
     "blobs",
     "Where the images received lie, written by listeners and read by workers on whatever nodes: a volume, or a bucket.",
-    text(
+    name(
         "claim",
         "PersistentVolumeClaim. Needed in every other namespace that has AEs, too, for the same storage.",
+        "PersistentVolumeClaim",
         "aegate-blobs",
     ),
     switch(
@@ -95,8 +99,8 @@ BLOBS = section(
     choice(
         "accessMode", "ReadWriteOnce is enough where there is one node.", "ReadWriteMany", "ReadWriteOnce"
     ),
-    text("size", "Its size.", "100Gi"),
-    text("storageClassName", "Its StorageClass. Empty: the cluster's default."),
+    text("size", "Its size.", "100Gi", form="size"),
+    name("storageClassName", "Its StorageClass. Empty: the cluster's default.", "StorageClass"),
     section(
         "s3",
         "A bucket of S3, or of a server that speaks it. Where it is named, no claim is made or mounted.",
@@ -161,8 +165,8 @@ LISTENER = section(
             "ReadWriteMany",
             "ReadWriteOnce",
         ),
-        text("size", "Size of each.", "20Gi"),
-        text("storageClassName", "StorageClass. Empty: the cluster's default."),
+        text("size", "Size of each.", "20Gi", form="size"),
+        name("storageClassName", "StorageClass. Empty: the cluster's default.", "StorageClass"),
     ),
     integer(
         "graceSeconds", "How long associations may go on when a pod is to end.", 300, least=1, most=86400
@@ -197,10 +201,11 @@ POOLS = named(
     integer(
         "nodePort", "Port on every node. Absent: the cluster chooses one.", 30000, least=30000, most=32767
     ),
-    labels("serviceAnnotations", "Annotations of its Service, such as a load balancer asks for."),
+    labels("serviceAnnotations", "Annotations of its Service, such as a load balancer asks for.", form=""),
     texts(
         "sourceRanges",
         "CIDRs that may reach it. Empty: everybody, and listeners admit by each AE's node alone.",
+        form="CIDR",
     ),
     integer(
         "graceSeconds",
@@ -219,8 +224,8 @@ POOLS = named(
     section(
         "tls",
         "One identity for all of its AEs.",
-        text("secretName", "Secret with tls.crt and tls.key."),
-        text("caSecretName", "Secret with ca.crt. Absent: the same."),
+        name("secretName", "Secret with tls.crt and tls.key.", "Secret"),
+        name("caSecretName", "Secret with ca.crt. Absent: the same.", "Secret"),
         choice("clientAuth", "Whether devices must show a certificate.", "Require", "Request", "None"),
     ),
     section(
@@ -228,8 +233,8 @@ POOLS = named(
         "Where acknowledged images lie until they are indexed.",
         choice("type", "EmptyDir: lost with the pod.", "PersistentVolumeClaim", "EmptyDir"),
         choice("accessMode", "ReadWriteOnce allows one pod.", "ReadWriteMany", "ReadWriteOnce"),
-        text("size", "Its size."),
-        text("storageClassName", "StorageClass. Empty: the cluster's default."),
+        text("size", "Its size.", form="size"),
+        name("storageClassName", "StorageClass. Empty: the cluster's default.", "StorageClass"),
     ),
     section(
         "receiver",
@@ -248,9 +253,10 @@ WORKER = section(
     "The workers: they close studies, route, push and print. Two or more, so that one may be lost.",
     integer("replicas", "How many.", 2, most=100),
     integer("pushes", "Associations at work at once in each.", 8, least=1, most=256),
-    text(
+    name(
         "tlsSecret",
         "Secret with tls.crt, tls.key and ca.crt: our identity where an AE has push.tls, and whom we trust.",
+        "Secret",
     ),
     integer("graceSeconds", "How long one may take to end; it settles within 20.", 30, least=25, most=3600),
     resources("Eight pushes need about 150 MiB.", cpu="100m", memory="192Mi", limit="1Gi"),
@@ -261,129 +267,13 @@ AUDIT = section(
     "audit",
     "Where the workers export the audit to, as DICOM Audit Messages (PS3.15 A.5) over syslog and TLS (RFC 5425).",
     text("collector", "tls://host:port of the audit record repository. Empty: nowhere; the API answers it."),
-    text(
+    name(
         "secret",
         "Secret with ca.crt, which verifies it, and tls.crt and tls.key, which we show it. Needed with collector.",
+        "Secret",
     ),
     text("source", "AuditSourceID: who we are in its records.", "aegate"),
     text("site", "AuditEnterpriseSiteID. Empty: none."),
-)
-
-API = section(
-    "api",
-    "The GraphQL API. Local tokens never go beyond loopback; people of oidc or kubernetesTokens do, with tlsSecret.",
-    switch("enabled", "Whether to run it."),
-    integer("replicas", "How many.", 2, least=1, most=100),
-    text(
-        "tokensSecret",
-        "Secret with the key tokens.json, as `aegate token create` writes it. Must be given without oidc and "
-        "kubernetesTokens.",
-    ),
-    text(
-        "tlsSecret",
-        "Secret of type kubernetes.io/tls, with which the API itself serves people of oidc or kubernetesTokens on "
-        "proxy.port. Empty: it listens on loopback.",
-    ),
-    section(
-        "oidc",
-        "An OpenID provider, whose bearer tokens count.",
-        text("issuer", "Its URL, as its tokens name it. Empty: none."),
-        text("audience", "What tokens must be made for. Must be given."),
-        text(
-            "mappingConfigMap",
-            "ConfigMap with the key mapping.yaml, the rules from claims to permissions. Must be given.",
-        ),
-        text("caSecret", "Secret with ca.crt, the authority behind it. Empty: those that everybody trusts."),
-        text(
-            "clientId",
-            "The public client as which web pages sign people in; /config.json tells it. Empty: none.",
-        ),
-        text("scopes", "What web pages ask for.", "openid"),
-    ),
-    section(
-        "kubernetesTokens",
-        "Tokens of this cluster: TokenReview says who it is, RBAC what they may do.",
-        switch("enabled", "Whether they count."),
-        text("audience", "What they must be made for.", "aegate.dev"),
-    ),
-    section(
-        "limits",
-        "What one caller may use of one replica. A refusal says the limit and what was used.",
-        integer(
-            "operationSeconds",
-            "How long an operation may take; then its SQL is cancelled.",
-            20,
-            least=1,
-            most=3600,
-        ),
-        integer(
-            "rate",
-            "Cost that a caller may use a second, twice as much at once, as docs/api/limits.md counts it. 0: any.",
-            1_000_000,
-            most=1_000_000_000,
-        ),
-        integer("atOnce", "Operations of one caller that may run at the same time.", 50, least=1, most=500),
-    ),
-    section(
-        "documents",
-        "Trusted documents: operations that are asked for by the SHA-256 of their text.",
-        text(
-            "configMap", "ConfigMap whose keys end with .graphql, one document each. Empty: there are none."
-        ),
-        switch("only", "Refuse every other document, and do not tell the schema. Needs configMap."),
-    ),
-    switch(
-        "fastLists",
-        "Answer lists of plain fields by generated code, at half the processor time. false: as GraphQL's own executor.",
-        default=True,
-    ),
-    section(
-        "traces",
-        "OpenTelemetry traces of operations and of their SQL; no patient data is in them.",
-        text("endpoint", "OTLP over HTTP of a collector: http://collector.monitoring:4318. Empty: none."),
-        text(
-            "headersSecret",
-            "Secret with the key headers, such as authorization=Bearer%20TOKEN, for the collector. Empty: none.",
-        ),
-        integer("percent", "How many of the operations, but for those that a caller traces.", 100, most=100),
-    ),
-    texts(
-        "origins",
-        "Origins of web pages that browsers may let ask, other than the API's own: https://viewer.example.org.",
-    ),
-    section(
-        "proxy",
-        "A container of yours beside the API, with a sign-in of its own, that passes on to 127.0.0.1:8080.",
-        objects("containers", "The container. Empty: the API is reached by kubectl port-forward alone."),
-        integer("port", "Port that it listens on; the Service leads there.", 8443, least=1024),
-        objects("volumes", "Volumes that it mounts."),
-    ),
-    section(
-        "ingress",
-        "An Ingress to the proxy.",
-        switch("enabled", "Whether to make it."),
-        text("className", "IngressClass. Empty: the cluster's default."),
-        text("host", "Host name. Must be given."),
-        text("tlsSecret", "Secret of type kubernetes.io/tls. Must be given: answers are patient data."),
-        labels(
-            "annotations",
-            "By default the time-outs of ingress-nginx that WebSocket and server-sent events need.",
-            {
-                "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
-                "nginx.ingress.kubernetes.io/proxy-send-timeout": "3600",
-                "nginx.ingress.kubernetes.io/proxy-buffering": "off",
-            },
-        ),
-    ),
-    section(
-        "httpRoute",
-        "An HTTPRoute of the Gateway API to the proxy. TLS ends at the Gateway's listener.",
-        switch("enabled", "Whether to make it."),
-        objects("parentRefs", "The Gateways, with sectionName of a listener that has TLS. Must be given."),
-        texts("hostnames", "Host names. Must be given."),
-    ),
-    resources("Requests and limits.", cpu="50m", memory="128Mi", limit="512Mi"),
-    *placement(),
 )
 
 MIGRATION = section(
@@ -396,7 +286,7 @@ RETENTION = section(
     "retention",
     "The CronJob that removes what may go by age (spec.retention of PatientPartitions). It has the owner's rights.",
     switch("enabled", "Whether to run it. Without it nothing is ever removed.", default=True),
-    text("schedule", "When, as cron writes it; times are UTC.", "17 2 * * *"),
+    text("schedule", "When, as cron writes it; times are UTC.", "17 2 * * *", form="schedule"),
     resources("Requests and limits.", cpu="50m", memory="192Mi", limit="1Gi"),
 )
 
@@ -432,7 +322,7 @@ CLUSTER = (
         "networkPolicies",
         "Who may reach the chart's own pods. Listeners have policies of their own, from their ApplicationEntity.",
         switch("enabled", "Whether to make them.", default=True),
-        objects("apiFrom", "NetworkPolicyPeers that may reach the proxy of the API. Empty: everybody."),
+        peers("apiFrom", "NetworkPolicyPeers that may reach the proxy of the API. Empty: everybody."),
     ),
     section(
         "podDisruptionBudgets",
@@ -444,7 +334,7 @@ CLUSTER = (
 MONITORING = section(
     "monitoring",
     "Prometheus, its operator, and Grafana.",
-    objects(
+    peers(
         "metricsFrom",
         "NetworkPolicyPeers that may read metrics, of listeners in whatever namespace too; without namespaceSelector: "
         "pods of the release's namespace. Empty: nobody else may.",

@@ -1,10 +1,10 @@
 {{/*
 What a person gets wrong, in words: what was expected, what came, the next step. All of it at once, one a line.
-The schema judges form; what stands here is what a value means, and what does not go together.
+The schema judges types; what stands here is the form of texts, what a value means, and what does not go together.
 */}}
 {{- define "aegate.guards" -}}
 {{- $wrong := list }}
-{{- range $name := list "image" "title" "namespaces" "neighbours" "database" "volumes" "bucket" "listener" "pools" "api" "schedule" "monitoring" }}
+{{- range $name := list "image" "forms" "title" "namespaces" "neighbours" "database" "bucket" "listener" "pools" "api" "kubernetes" "monitoring" }}
 {{- range $line := include (printf "aegate.wrong.%s" $name) $ | splitList "\n" }}
 {{- with trim $line }}
 {{- $wrong = append $wrong (printf "- %s" .) }}
@@ -31,9 +31,38 @@ image.repository must say where the images are, and there is no default: build a
 image.repository must have no tag or digest, got {{ $image.repository }}: put the tag into image.tag
 {{- else if hasPrefix "http" $image.repository | and (contains "://" $image.repository) }}
 image.repository must be as an image names it, got {{ $image.repository }}: leave out https://
+{{- else if not (regexMatch "^[a-z0-9\\[]([a-z0-9._:/\\[\\]-]*[a-z0-9])?$" (lower $image.repository)) }}
+image.repository must be such as registry.example.org/aegate, got {{ quote $image.repository }}: mend it
 {{- end }}
 {{- if and $image.repository (ne $image.repository (lower $image.repository)) }}
 image.repository must be lower case, got {{ $image.repository }}: image names have no capitals
+{{- end }}
+{{- end -}}
+
+{{/* Texts of a form: files/forms.json is made from the schema (tools/chart/forms.py). */}}
+{{- define "aegate.wrong.forms" -}}
+{{- $known := .Files.Get "files/forms.json" | fromJson }}
+{{- range $path, $form := $known.fields }}
+{{- include "aegate.wrong.form" (list $.Values "" (splitList "." $path) (get $known.forms $form)) }}
+{{- end }}
+{{- end -}}
+
+{{/* Call with a value, where it is, the keys to go from there, and the form of what is at their end. */}}
+{{- define "aegate.wrong.form" -}}
+{{- $value := index . 0 }}
+{{- $at := index . 1 }}
+{{- $keys := index . 2 }}
+{{- $form := index . 3 }}
+{{- if not $keys }}
+{{- if not (regexMatch $form.pattern (toString $value)) }}
+{{ $at }} must be {{ $form.expected }}, got {{ ternary (toString $value | quote) "another text" $form.is_shown }}: {{ $form.advice }}
+{{- end }}
+{{- else if eq (first $keys) "*" }}
+{{- range $key, $one := $value }}
+{{- include "aegate.wrong.form" (list $one (printf (ternary "%s[%v]" "%s.%v" (kindIs "int" $key)) $at $key) (rest $keys) $form) }}
+{{- end }}
+{{- else if kindIs "map" $value | and (hasKey $value (first $keys)) }}
+{{- include "aegate.wrong.form" (list (get $value (first $keys)) (printf "%s.%s" $at (first $keys) | trimPrefix ".") (rest $keys) $form) }}
 {{- end }}
 {{- end -}}
 
@@ -79,18 +108,6 @@ database.roles.{{ $key }} must be a role of the database, 1 to 63 characters wit
 {{- end }}
 {{- if and $database.trial.enabled (lt (len $database.trial.password) 16) }}
 database.trial.password must have 16 characters or more, got {{ len $database.trial.password }}: --set database.trial.password=$(openssl rand -hex 16), and keep it: PostgreSQL remembers the first
-{{- end }}
-{{- end -}}
-
-{{- define "aegate.wrong.volumes" -}}
-{{- $sizes := dict "blobs.size" .Values.blobs.size "listener.spool.size" .Values.listener.spool.size "database.trial.size" .Values.database.trial.size }}
-{{- range $key, $size := $sizes }}
-{{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?(E|P|T|G|M|k|Ei|Pi|Ti|Gi|Mi|Ki)?$" $size) }}
-{{ $key }} must be a quantity such as 100Gi, got {{ quote $size }}: mend it
-{{- end }}
-{{- end }}
-{{- if not (regexMatch "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$" .Values.blobs.claim) }}
-blobs.claim must be the name of a PersistentVolumeClaim, got {{ quote .Values.blobs.claim }}: mend it
 {{- end }}
 {{- end -}}
 
@@ -154,11 +171,6 @@ pools.{{ $name }}.tls.secretName must name a Secret with tls.crt and tls.key, go
 {{- end }}
 {{- if and $pool.nodePort (eq $pool.serviceType "ClusterIP") }}
 pools.{{ $name }}.nodePort needs serviceType NodePort or LoadBalancer, got ClusterIP: set it, or leave nodePort out
-{{- end }}
-{{- range $pool.sourceRanges }}
-{{- if not (regexMatch "^[0-9a-fA-F.:]+/[0-9]{1,3}$" .) }}
-pools.{{ $name }}.sourceRanges must hold CIDRs such as 10.0.0.0/8, got {{ quote . }}: mend it
-{{- end }}
 {{- end }}
 {{- end }}
 {{- if and .Values.pools .Values.watchNamespaces (not (has .Release.Namespace .Values.watchNamespaces)) }}
@@ -251,10 +263,27 @@ api.httpRoute.hostnames must hold the host name under which people reach the API
 {{- end }}
 {{- end -}}
 
-{{- define "aegate.wrong.schedule" -}}
-{{- $parts := regexSplit " +" (trim .Values.retention.schedule) -1 }}
-{{- if and .Values.retention.enabled (ne (len $parts) 5) (not (hasPrefix "@" .Values.retention.schedule)) }}
-retention.schedule must have the five parts of cron, such as "17 2 * * *", got {{ len $parts }} in {{ quote .Values.retention.schedule }}: mend it
+{{- define "aegate.wrong.kubernetes" -}}
+{{- range $path, $peers := dict "monitoring.metricsFrom" .Values.monitoring.metricsFrom "networkPolicies.apiFrom" .Values.networkPolicies.apiFrom }}
+{{- range $i, $peer := $peers }}
+{{- if eq (hasKey $peer "ipBlock") (or (hasKey $peer "podSelector") (hasKey $peer "namespaceSelector")) }}
+{{ $path }}[{{ $i }}] must be an ipBlock alone, or a podSelector, a namespaceSelector or both, got {{ keys $peer | sortAlpha | join ", " | default "nothing" }}: mend it
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $part := list "operator" "listener" "worker" "api" }}
+{{- range $i, $toleration := (index $.Values $part).tolerations }}
+{{- $is_any := eq (get $toleration "operator") "Exists" }}
+{{- if not (or $is_any (get $toleration "key")) }}
+{{ $part }}.tolerations[{{ $i }}] must have a key, or operator Exists, got neither: mend it
+{{- end }}
+{{- if and $is_any (get $toleration "value") }}
+{{ $part }}.tolerations[{{ $i }}].value goes with operator Equal, got Exists: leave one out
+{{- end }}
+{{- if and (hasKey $toleration "tolerationSeconds") (ne (get $toleration "effect") "NoExecute") }}
+{{ $part }}.tolerations[{{ $i }}].tolerationSeconds goes with effect NoExecute, got {{ get $toleration "effect" | default "none" }}: mend it
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -10,6 +10,7 @@ from tests.cluster.chart.rendering import GIVEN, refusal, render, sets, with_val
 
 API = ("api.enabled=true", "api.tokensSecret=tokens")
 PROXY = ("api.proxy.containers[0].name=proxy",)
+PEER, TAINT = "monitoring.metricsFrom[0]", "worker.tolerations[0]"
 WRONG = [
     # Images.
     (("image.repository=",), "image.repository must say where the images are"),
@@ -38,6 +39,9 @@ WRONG = [
     (("database.trial.enabled=true",), "must have 16 characters or more, got 0: --set database.trial.pass"),
     # Volumes.
     (("blobs.size=100GB",), 'blobs.size must be a quantity such as 100Gi, got "100GB"'),
+    (("blobs.size=-1Gi",), 'blobs.size must be a quantity such as 100Gi, got "-1Gi"'),
+    (("blobs.size=0",), "'/blobs/size': got number, want string"),
+    (("pools.a.spool.size=5GB",), 'pools.a.spool.size must be a quantity such as 100Gi, got "5GB"'),
     (("listener.spool.size=big",), 'listener.spool.size must be a quantity such as 100Gi, got "big"'),
     (("database.trial.size=",), 'database.trial.size must be a quantity'),
     (("blobs.claim=My Claim",), 'blobs.claim must be the name of a PersistentVolumeClaim, got "My Claim"'),
@@ -70,7 +74,6 @@ WRONG = [
     (("pools.a.tls.clientAuth=None",), "pools.a.tls.secretName must name a Secret with tls.crt and tls.key, got none"),
     (("pools.a.tls.secretName=",), "pools.a.tls.secretName must name a Secret with tls.crt and tls.key, got none"),
     (("pools.a.nodePort=30001",), "pools.a.nodePort needs serviceType NodePort or LoadBalancer, got ClusterIP"),
-    (("pools.a.sourceRanges={10.0.0.0}",), 'pools.a.sourceRanges must hold CIDRs such as 10.0.0.0/8, got "10.0.0.0"'),
     (("pools.a.shares=16", "watchNamespaces={x}"), "pools need pacs among watchNamespaces, got x"),
     (("pools.a.sharess=16",), "'/pools/a': additional properties 'sharess' not allowed"),
     (("pools.A.shares=16",), 'pools must have names of 1 to 30 lower case letters, digits and -, got "A"'),
@@ -98,12 +101,97 @@ WRONG = [
     ((*API, "api.oidc.issuer=http://x"), 'api.oidc.issuer must be an https URL, got "http://x"'),
     ((*API, "api.oidc.issuer=https://x"), "api.oidc.audience must be given with api.oidc.issuer"),
     ((*API, "api.oidc.issuer=https://x"), "api.oidc.mappingConfigMap must be given with api.oidc.issuer"),
+    # Objects of Kubernetes.
+    ((f"{PEER}.ipBlock.cidr=10.0.0.0/8", f"{PEER}.podSelector.matchLabels.a=b"),
+     "monitoring.metricsFrom[0] must be an ipBlock alone, or a podSelector, a namespaceSelector or both, got ipBlock"),
+    ((f"{PEER}.ipBlock.cidr=10.0.0.0/8", f"{PEER}.ipBlock.except[0]=10.0/8"),
+     'monitoring.metricsFrom[0].ipBlock.except[0] must be a CIDR such as 10.0.0.0/8, got "10.0/8"'),
+    (("listener.tolerations[0].operator=Equal",), "listener.tolerations[0] must have a key, or operator Exists, got"),
+    ((f"{TAINT}.value=a",), "worker.tolerations[0] must have a key, or operator Exists, got neither"),
+    ((f"{TAINT}.value=a", f"{TAINT}.operator=Exists"), "worker.tolerations[0].value goes with operator Equal, got"),
+    ((f"{TAINT}.key=a", f"{TAINT}.tolerationSeconds=5"), "tolerationSeconds goes with effect NoExecute, got none"),
     # The rest.
-    (("retention.schedule=daily",), 'retention.schedule must have the five parts of cron'),
     (("monitoring.serviceMonitor.interval=30 s",), "monitoring.serviceMonitor.interval must be a duration such as 30s"),
     (("imagee.repository=x",), "additional properties 'imagee' not allowed"),
     (("listener.spool.sise=1Gi",), "'/listener/spool': additional properties 'sise' not allowed"),
     (("worker.resources.limit.memory=1Gi",), "'/worker/resources': additional properties 'limit' not allowed"),
+]  # fmt: skip
+
+FORMS = [
+    # Quantities.
+    ("listener.receiver.resources.limits.memory=512MB", 'must be a quantity such as 500m or 512Mi, got "512MB"'),
+    ("listener.indexer.resources.requests.cpu=one", 'must be a quantity such as 500m or 512Mi, got "one"'),
+    ("pools.a.receiver.resources.limits.memory=1GB", 'must be a quantity such as 500m or 512Mi, got "1GB"'),
+    ("worker.resources.limits.memory=1GB", 'must be a quantity such as 500m or 512Mi, got "1GB"'),
+    ("worker.resources.limits.memory=", 'must be a quantity such as 500m or 512Mi, got ""'),
+    ("worker.resources.requests.cpu=-1", 'must be a quantity such as 500m or 512Mi, got "-1"'),
+    # Images.
+    ("image.tag=my tag", 'must be a tag such as 1.2.3, got "my tag"'),
+    ("image.tag=a/b", 'must be a tag such as 1.2.3, got "a/b"'),
+    ("image.names.worker=Scu X", 'must be the name of an image such as scu, got "Scu X"'),
+    ("image.repository=my registry/aegate", 'must be such as registry.example.org/aegate, got "my registry/aegate"'),
+    ("database.trial.image=Postgres 17", 'must be an image such as postgres:17, got "Postgres 17"'),
+    # Names of objects. What is no name of a Secret may be what belongs into one: it is not said.
+    ("image.pullSecrets[0]=My Secret", "must be the name of a Secret, got another text: lower case letters, digits"),
+    ("worker.tlsSecret=My Secret", "must be the name of a Secret, got another text"),
+    ("audit.secret=My Secret", "must be the name of a Secret, got another text"),
+    ("api.tokensSecret=To Kens", "must be the name of a Secret, got another text"),
+    ("api.tlsSecret=T T", "must be the name of a Secret, got another text"),
+    ("api.oidc.caSecret=T T", "must be the name of a Secret, got another text"),
+    ("api.traces.headersSecret=Authorization: geheim", "must be the name of a Secret, got another text"),
+    ("api.ingress.tlsSecret=T T", "must be the name of a Secret, got another text"),
+    ("pools.a.tls.secretName=T T", "must be the name of a Secret, got another text"),
+    ("pools.a.tls.caSecretName=T T", "must be the name of a Secret, got another text"),
+    ("api.oidc.mappingConfigMap=a..b", 'must be the name of a ConfigMap, got "a..b"'),
+    ("api.documents.configMap=A", 'must be the name of a ConfigMap, got "A"'),
+    ("listener.spool.storageClassName=Fast Disk", 'must be the name of a StorageClass, got "Fast Disk"'),
+    ("pools.a.spool.storageClassName=Fast Disk", 'must be the name of a StorageClass, got "Fast Disk"'),
+    ("blobs.storageClassName=Fast Disk", 'must be the name of a StorageClass, got "Fast Disk"'),
+    ("database.trial.storageClassName=-a", 'must be the name of a StorageClass, got "-a"'),
+    ("worker.priorityClassName=High Prio", 'must be the name of a PriorityClass, got "High Prio"'),
+    ("listener.priorityClassName=High Prio", 'must be the name of a PriorityClass, got "High Prio"'),
+    ("api.ingress.className=Nginx", 'must be the name of an IngressClass, got "Nginx"'),
+    ("listener.nodeSelector.zone=a b", 'must be the value of a label, got "a b"'),
+    # Schedules.
+    ("retention.schedule=daily", 'must be the five parts of cron such as 17 2 * * *, or @daily, got "daily"'),
+    ("retention.schedule=@dayly", 'must be the five parts of cron such as 17 2 * * *, or @daily, got "@dayly"'),
+    ("retention.schedule=99 99 99 99 99", "must be the five parts of cron"),
+    ("retention.schedule=17 2 * * 7", "must be the five parts of cron"),
+    ("retention.schedule=", "must be the five parts of cron"),
+    # Networks.
+    ("pools.a.sourceRanges[0]=10.0.0.0/99", 'must be a CIDR such as 10.0.0.0/8, got "10.0.0.0/99"'),
+    ("pools.a.sourceRanges[0]=999.0.0.0/8", 'must be a CIDR such as 10.0.0.0/8, got "999.0.0.0/8"'),
+    ("pools.a.sourceRanges[0]=fd00::1::/64", 'must be a CIDR such as 10.0.0.0/8, got "fd00::1::/64"'),
+    ("pools.a.sourceRanges[0]=10.0.0.0", 'must be a CIDR such as 10.0.0.0/8, got "10.0.0.0"'),
+    ("monitoring.metricsFrom[0].ipBlock.cidr=10.0.0.0/99", 'must be a CIDR such as 10.0.0.0/8, got "10.0.0.0/99"'),
+    ("api.ingress.host=https://x/y", 'must be a host name such as aegate.example.org, got "https://x/y"'),
+    ("api.ingress.host=10.0.0.1", 'must be a host name such as aegate.example.org, got "10.0.0.1"'),
+    ("api.httpRoute.hostnames[0]=a b", 'must be a host name such as aegate.example.org, got "a b"'),
+]  # fmt: skip
+CLOSED = [
+    ("networkPolicies.apiFrom[0].cidr=10.0.0.0/8", "'/networkPolicies/apiFrom/0': additional properties 'cidr' not"),
+    ("monitoring.metricsFrom[0].podSelektor.matchLabels.a=b", "additional properties 'podSelektor' not allowed"),
+    ("monitoring.metricsFrom[0].podSelector.app=b", "additional properties 'app' not allowed"),
+    ("monitoring.metricsFrom[0].ipBlock.except[0]=10.0.0.0/8", "missing property 'cidr'"),
+    ("worker.tolerations[0].operater=Exists", "'/worker/tolerations/0': additional properties 'operater' not allowed"),
+    ("listener.tolerations[0].effect=NoShedule", "value must be one of 'NoSchedule', 'PreferNoSchedule', 'NoExecute'"),
+    ("api.httpRoute.parentRefs[0].sektionName=x", "additional properties 'sektionName' not allowed"),
+    ("worker.resources.limits.memroy=1Gi", "'/worker/resources/limits': additional properties 'memroy' not allowed"),
+]  # fmt: skip
+VALID = [
+    *(f"worker.resources.limits.memory={q}" for q in ("1.5Gi", "1e9", "1E3", "0", ".5Gi", "5.Gi", "+1Gi", "512M")),
+    *(f"worker.resources.requests.cpu={q}" for q in ("500m", "1", "0.5", "100000u")),
+    *(f"worker.resources.limits.{name}=1" for name in ("ephemeral-storage", "hugepages-2Mi", r"example\.org/gpu")),
+    "blobs.size=1e12", "blobs.size=0.5Ti", "listener.spool.storageClassName=", "pools.a.spool.size=",
+    "image.tag=v1.2.3-rc.1_a", "image.names.worker=", "image.names.worker=team/aegate__scu",
+    "image.repository=localhost:5000/aegate", "image.repository=a/b_c/d", "database.trial.image=localhost:5000/p/q:1",
+    f"database.trial.image=postgres@sha256:{'0' * 64}", "worker.tlsSecret=a.b-c.d", "worker.priorityClassName=",
+    *(f"retention.schedule={s}" for s in ("@daily", "@every 1h30m", "*/5 0-6 1\\,15 jan-MAR MON", "0 0 ? * 0")),
+    *(f"pools.a.sourceRanges={{{c}}}" for c in ("10.1.2.3/8", "0.0.0.0/0", "::/0", "fd00::/8", "2001:db8::1/128")),
+    "pools.a.sourceRanges={1:2:3:4:5:6:7:8/64}", "api.ingress.host=*.example.org", "api.ingress.host=pacs.1st",
+    "worker.tolerations[0].operator=Exists", "worker.nodeSelector.zone=",
+    "monitoring.metricsFrom[0].podSelector.matchLabels.a=b",
+    "monitoring.metricsFrom[0].ipBlock.cidr=10.0.0.0/8",
 ]  # fmt: skip
 
 
@@ -112,6 +200,33 @@ def test_what_is_wrong_is_said(helm: Path, values: tuple[str, ...], words: str) 
     said = refusal(helm, *sets(*GIVEN, *values))
     assert words in said
     assert "geheim" not in said
+
+
+@pytest.mark.parametrize(("value", "words"), FORMS, ids=[value for value, _ in FORMS])
+def test_a_value_of_another_form_is_said(helm: Path, value: str, words: str) -> None:
+    said = refusal(helm, *sets(*GIVEN, value))
+    path = value.partition("=")[0]
+    assert f"- {path} {words}" in said
+    assert "geheim" not in said
+
+
+@pytest.mark.parametrize(("value", "words"), CLOSED, ids=[value for value, _ in CLOSED])
+def test_an_object_of_kubernetes_is_closed_too(helm: Path, value: str, words: str) -> None:
+    assert words in refusal(helm, *sets(*GIVEN, value))
+
+
+def test_a_peer_that_names_nobody_is_said(helm: Path) -> None:
+    """In a NetworkPolicy it would be refused; `{}` as a selector is everybody."""
+    given = (*sets(*GIVEN), "--set-json")
+    assert "monitoring.metricsFrom[0] must be an ipBlock alone" in refusal(
+        helm, *given, "monitoring.metricsFrom=[{}]"
+    )
+    assert render(helm, *given, 'monitoring.metricsFrom=[{"namespaceSelector":{}}]')
+
+
+@pytest.mark.parametrize("value", VALID)
+def test_a_value_of_a_rarer_form_is_taken(helm: Path, value: str) -> None:
+    assert render(helm, *sets(*GIVEN, value))
 
 
 def test_a_pool_and_a_release_with_too_long_a_name_together(helm: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aegate_core.dicom.ae_title import AETitle
-from aegate_core.errors import InvalidInput
+from aegate_core.errors import InvalidInput, InvalidResource
 from aegate_core.resources.values import Spool
 from aegate_operator.installation import (
     ImageBucket,
@@ -126,6 +126,116 @@ def test_every_field_is_read(tmp_path: Path) -> None:
 def test_what_a_person_gets_wrong_is_named(change: dict[str, object], named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         parse_installation(LEAST | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        (
+            {"listener": {"receiverResources": {"limits": {"memory": "512MB"}}}},
+            "listener.receiverResources.limits.memory",
+            "must be a quantity such as 250m or 256Mi (got '512MB')",
+        ),
+        (
+            {"listener": {"indexerResources": {"requests": {"cpu": -1}}}},
+            "listener.indexerResources.requests.cpu",
+            "must be a quantity such as 250m or 256Mi (got '-1')",
+        ),
+        (
+            {"listener": {"indexerResources": {"limit": {"cpu": "1"}}}},
+            "listener.indexerResources.limit",
+            "expected a field of the schema, got the unknown field 'limit': did you mean limits?",
+        ),
+        (
+            {"listener": {"receiverResources": {"requests": {"cpu": 2}, "limits": {"cpu": "1"}}}},
+            "listener.receiverResources",
+            "requests may not be above limits",
+        ),
+        (
+            {"listener": {"nodeSelector": {"zone": "a b"}}},
+            "listener.nodeSelector",
+            "labels must be such as topology.kubernetes.io/zone: a",
+        ),
+        (
+            {"listener": {"tolerations": [{"operater": "Exists"}]}},
+            "listener.tolerations[0].operater",
+            "expected a field of the schema, got the unknown field 'operater': did you mean operator?",
+        ),
+        (
+            {"listener": {"priorityClassName": "High Prio"}},
+            "listener.priorityClassName",
+            "must be the name of a PriorityClass, in lower case (got 'High Prio')",
+        ),
+        (
+            {"listener": {"spool": {"storageClassName": "Fast Disk"}}},
+            "listener.spool.storageClassName",
+            "must be the name of a StorageClass, in lower case (got 'Fast Disk')",
+        ),
+        (
+            {"listener": {"spool": {"size": "20GB"}}},
+            "listener.spool.size",
+            "must be a quantity such as 20Gi (got '20GB')",
+        ),
+        (
+            {"metricsFrom": [{"podSelektor": {}}]},
+            "metricsFrom[0].podSelektor",
+            "expected a field of the schema, got the unknown field 'podSelektor': did you mean podSelector?",
+        ),
+        (
+            {"metricsFrom": [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]},
+            "metricsFrom[0]",
+            "must be an ipBlock alone, or a podSelector, a namespaceSelector or both",
+        ),
+        (
+            {"metricsFrom": [{}]},
+            "metricsFrom[0]",
+            "must be an ipBlock alone, or a podSelector, a namespaceSelector or both",
+        ),
+        (
+            {"metricsFrom": [{"ipBlock": {"cidr": "10.0.0.0/99"}}]},
+            "metricsFrom[0].ipBlock.cidr",
+            "must be a CIDR such as 10.0.0.0/8 (got '10.0.0.0/99')",
+        ),
+        (
+            {"metricsFrom": [{"podSelector": {"matchLabels": {"app": "a b"}}}]},
+            "metricsFrom[0].podSelector.matchLabels",
+            "labels must be such as app.kubernetes.io/name: prometheus",
+        ),
+        (
+            {"metricsFrom": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "In"}]}}]},
+            "metricsFrom[0].podSelector.matchExpressions[0]",
+            "values are needed with operator In and NotIn, and go with no other",
+        ),
+    ],
+)
+def test_what_an_api_server_would_refuse_of_every_listener_is_refused_once(
+    change: dict[str, object], field: str, words: str
+) -> None:
+    with pytest.raises(InvalidResource) as refused:
+        parse_installation(LEAST | change)
+    assert (refused.value.field, refused.value.message) == (
+        f"installation.{field}",
+        f"installation.{field}: {words}",
+    )
+
+
+@pytest.mark.parametrize("quantity", [0, 1, 0.5, "0", "1.5Gi", "500m", "1e3", "+1"])
+def test_quantities_of_every_form_are_taken_as_they_stand(quantity: object) -> None:
+    resources = {"limits": {"memory": quantity}}
+    read = parse_installation(LEAST | {"listener": {"receiverResources": resources}})
+    assert read.listener.receiver_resources == resources
+
+
+def test_peers_of_every_form_are_taken_as_they_stand() -> None:
+    peers = (
+        {"namespaceSelector": {}},
+        {
+            "podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]},
+            "namespaceSelector": {},
+        },
+        {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+    )
+    assert parse_installation(LEAST | {"metricsFrom": list(peers)}).metrics_from == peers
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
