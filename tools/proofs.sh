@@ -10,21 +10,22 @@ tools/peers.sh
 failed=()
 
 prove() { # name, arguments of the full form, arguments of the short form or "-"
-  local name=$1 arguments=$2 module=${1%%-*} code=0 began=$SECONDS
+  local name=$1 arguments=$2 module=tests.proofs.${1%%-*} code=0 began=$SECONDS
+  [ "$name" != api_times ] || module=bench.graphql.reads
   [ -z "$only" ] || [ "$only" = "$name" ] || return 0
   [ "$form" = full ] || arguments=$3
   [ "$arguments" != "-" ] || return 0
-  echo "== $name: python -m tests.proofs.$module $arguments"
+  echo "== $name: python -m $module $arguments"
   if [ "$form" = full ]; then
     mkdir -p docs/proofs
     {
-      echo "$(date -u +%F), commit $(git rev-parse --short HEAD), $(nproc) cores: python -m tests.proofs.$module $arguments"
+      echo "$(date -u +%F), commit $(git rev-parse --short HEAD), $(nproc) cores: python -m $module $arguments"
       # shellcheck disable=SC2086 # several arguments
-      .venv/bin/python -m "tests.proofs.$module" $arguments
+      .venv/bin/python -m "$module" $arguments
     } | tee "docs/proofs/$name.txt" || code=$?
   else
     # shellcheck disable=SC2086
-    .venv/bin/python -m "tests.proofs.$module" $arguments || code=$?
+    .venv/bin/python -m "$module" $arguments || code=$?
   fi
   echo "== $name: $([ $code = 0 ] && echo passed || echo FAILED), $((SECONDS - began)) s"
   [ $code = 0 ] || failed+=("$name")
@@ -40,6 +41,7 @@ prove fuzz "--seconds 600" "--seconds 60"
 prove fuzz_api "--seconds 600" "--seconds 120"
 prove fuzz_api-postgres "--seconds 600 --database postgres" "-"
 prove attackers "--seconds 30" "-"
+prove api_times "--studies 2000000 --items 10000000" "--studies 100000 --items 100000 --calls 50"
 prove storm "--clients 1000" "--clients 100"
 prove load "--instances 10000" "--instances 600"
 prove outage "--images 3000 --seconds 600" "-"

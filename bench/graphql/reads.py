@@ -1,8 +1,9 @@
-"""How long the API's reads take over millions of rows: search, pages, counts, dashboard.
+"""How long the API takes over millions of rows: search, pages, counts, dashboard, mutations of one item.
 
 ``python -m bench.graphql.reads --studies 2000000 --items 10000000`` makes a private PostgreSQL, fills it, and asks the
-application itself (in this process, without a network) as a frontend would: permissions and limits on. Each question is
-asked ``--calls`` times with other words; the first ones warm caches up and do not count.
+application itself (in this process, without a network) as a frontend would: permissions, audit and limits on. Each
+question is asked ``--calls`` times with other words; the first ones warm caches up and do not count. At the end stands
+whether each target holds; the run fails by an error alone, never by time.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,9 @@ from aegate_core.database import migrate, open_database
 from aegate_graphql_api.app import create_app
 from aegate_graphql_api.authentication import LocalTokens
 from aegate_graphql_api.tokens import create_token
+from bench.graphql import targets
 from bench.graphql.rows import DESCRIPTIONS, SYLLABLES, fill
+from bench.graphql.targets import Kind, Measured
 from tests.integration.postgres import postgres_server
 
 WARM_UP = 10
@@ -45,6 +47,14 @@ BOARD = """query($since: DateTime) { dashboard(finishedSince: $since) { counts {
     byDestination { name counts { state count } } bySource { name counts { state count } }
     byLocation { name counts { state count } } byRoute { name counts { state count } }
     byPartition { name counts { state count } } } }"""
+_CHANGED = "{ __typename ... on QueueItemsChanged { changedCount } ... on Problem { code message } }"
+HOLD = f"mutation($id: ID!) {{ changed: holdQueueItems(selection: {{ids: [$id]}}) {_CHANGED} }}"
+RESUME = f"mutation($id: ID!) {{ changed: resumeQueueItems(selection: {{ids: [$id]}}) {_CHANGED} }}"
+BUMP = f"mutation($id: ID!) {{ changed: bumpQueueItems(selection: {{ids: [$id]}}) {_CHANGED} }}"
+PRIORITY = (
+    "mutation($id: ID!, $to: Int!) "
+    f"{{ changed: setQueueItemPriority(selection: {{ids: [$id]}}, priority: $to) {_CHANGED} }}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,7 @@ class Question:
     name: str
     query: str
     variables: Callable[[random.Random], dict[str, Any]]
+    kind: Kind = Kind.OTHER
 
 
 def _family(chance: random.Random) -> str:
@@ -71,30 +82,51 @@ def _questions(studies: int, after: Mapping[str, str | None]) -> Iterator[Questi
     def number(letter: str, most: int) -> Callable[[random.Random], str]:
         return lambda chance: f"{letter}{chance.randrange(1, most)}"
 
-    yield Question("studies: a family name", STUDIES, search(_family))
-    yield Question("studies: given and family name", STUDIES, search(lambda c: f"{_given(c)} {_family(c)}"))
-    yield Question("studies: a name with *", STUDIES, search(lambda c: f"{_family(c)[:5]}*"))
-    yield Question("studies: patient:", STUDIES, search(lambda c: f"patient:{_family(c)}"))
-    yield Question("studies: a patient's id", STUDIES, search(number("P", studies // 2)))
-    yield Question("studies: accession:", STUDIES, search(lambda c: f"accession:{number('A', studies)(c)}"))
-    yield Question("studies: a common word", STUDIES, search(lambda c: c.choice(DESCRIPTIONS).split()[0]))
-    yield Question("studies: words that are nowhere", STUDIES, search(lambda c: f"x{_family(c)}x"))
+    for name, words in (
+        ("a family name", _family),
+        ("given and family name", lambda c: f"{_given(c)} {_family(c)}"),
+        ("a name with *", lambda c: f"{_family(c)[:5]}*"),
+        ("patient:", lambda c: f"patient:{_family(c)}"),
+        ("a patient's id", number("P", studies // 2)),
+        ("accession:", lambda c: f"accession:{number('A', studies)(c)}"),
+        ("a common word", _common),
+        ("words that are nowhere", lambda c: f"x{_family(c)}x"),
+        ("three common words", lambda c: f"{c.choice(DESCRIPTIONS)} L{c.randrange(10, 30)}"),
+    ):
+        yield Question(f"studies: {name}", STUDIES, search(words), Kind.SEARCH)
+    yield Question("studies: first page", STUDIES, lambda _: {}, Kind.FIRST_PAGE)
     yield Question(
-        "studies: three common words",
-        STUDIES,
-        search(lambda c: f"{c.choice(DESCRIPTIONS)} L{c.randrange(10, 30)}"),
+        "studies: 1000th page", STUDIES, lambda _: {"after": after["studies"]}, Kind.THOUSANDTH_PAGE
     )
-    yield Question("studies: first page", STUDIES, lambda _: {})
-    yield Question("studies: 1000th page", STUDIES, lambda _: {"after": after["studies"]})
     yield Question("studies: totalCount of a name", COUNT, search(_family))
+    yield Question("studies: totalCount of a common word", COUNT, search(_common))
+    yield Question("queue: a family name", ITEMS, search(_family), Kind.SEARCH)
+    yield Question("queue: first page", ITEMS, lambda _: {}, Kind.FIRST_PAGE)
     yield Question(
-        "studies: totalCount of a common word", COUNT, search(lambda c: c.choice(DESCRIPTIONS).split()[0])
+        "queue: 1000th page", ITEMS, lambda _: {"after": after["queueItems"]}, Kind.THOUSANDTH_PAGE
     )
-    yield Question("queue: a family name", ITEMS, search(_family))
-    yield Question("queue: first page", ITEMS, lambda _: {})
-    yield Question("queue: 1000th page", ITEMS, lambda _: {"after": after["queueItems"]})
     yield Question("queue: held ones of a destination", ITEMS, lambda c: {"w": _held(c)})
-    yield Question("dashboard of today", BOARD, lambda _: {})
+    yield Question("dashboard of today", BOARD, lambda _: {}, Kind.DASHBOARD)
+
+
+def _mutations(waiting: Sequence[str]) -> Iterator[Question]:
+    """Each call is about another item, in a state in which it changes: the answers are checked for that."""
+    for name, query, more in (
+        ("hold an item", HOLD, {}),
+        ("resume an item", RESUME, {}),
+        ("bump an item", BUMP, {}),
+        ("an item's priority", PRIORITY, {"to": 60}),
+    ):
+        yield Question(f"mutation: {name}", query, _each(waiting, more), Kind.MUTATION)
+
+
+def _each(waiting: Sequence[str], more: dict[str, int]) -> Callable[[random.Random], dict[str, Any]]:
+    left = iter(waiting)
+    return lambda _: {"id": next(left), **more}
+
+
+def _common(chance: random.Random) -> str:
+    return chance.choice(DESCRIPTIONS).split()[0]
 
 
 def _held(chance: random.Random) -> dict[str, Any]:
@@ -120,6 +152,8 @@ class Frontend:
         body = answer.json()
         if "errors" in body:
             raise RuntimeError(str(body["errors"]))
+        if "changed" in body["data"] and body["data"]["changed"].get("changedCount") != 1:
+            raise RuntimeError(f"one item must change, got {body['data']['changed']}")
         return took, body["data"]
 
     async def thousandth(self, query: str, field: str) -> str | None:
@@ -133,6 +167,21 @@ class Frontend:
             after = page["endCursor"]
         return after
 
+    async def waiting(self, most: int) -> list[str]:
+        """Return the ids of so many items that wait, the newest."""
+        ids: list[str] = []
+        after: str | None = None
+        while len(ids) < most:
+            _, data = await self.ask(ITEMS, w={"state": {"eq": "SCHEDULED"}}, after=after)
+            ids += [node["id"] for node in data["queueItems"]["nodes"]]
+            page = data["queueItems"]["pageInfo"]
+            if not page["hasNextPage"] and len(ids) < most:
+                raise RuntimeError(
+                    f"{most} calls need as many items that wait, got {len(ids)}: ask for more --items"
+                )
+            after = page["endCursor"]
+        return ids
+
 
 async def measure(url: str, *, studies: int, calls: int, folder: Path) -> None:
     """Ask everything and print a line for each."""
@@ -145,16 +194,23 @@ async def measure(url: str, *, studies: int, calls: int, folder: Path) -> None:
                 "studies": await frontend.thousandth(STUDIES, "studies"),
                 "queueItems": await frontend.thousandth(ITEMS, "queueItems"),
             }
+            waiting = await frontend.waiting(WARM_UP + calls)
             print(f"{'':40}{'least':>10}{'median':>10}{'p99':>10}{'longest':>10}  ms of {calls} calls")
-            for question in _questions(studies, after):
-                chance = random.Random(7)
-                took = [
-                    (await frontend.ask(question.query, **question.variables(chance)))[0]
-                    for _ in range(WARM_UP + calls)
-                ][WARM_UP:]
-                percentile = statistics.quantiles(took, n=100, method="inclusive")[98]
-                figures = (min(took), statistics.median(took), percentile, max(took))
-                print(f"{question.name:40}" + "".join(f"{ms:10.1f}" for ms in figures), flush=True)
+            run = []
+            for question in (*_questions(studies, after), *_mutations(waiting)):
+                run.append(asked := await _asked(frontend, question, calls))
+                figures = (min(asked.took), asked.median, asked.p99, max(asked.took))
+                print(f"{asked.name:40}" + "".join(f"{ms:10.1f}" for ms in figures), flush=True)
+            for line in targets.verdicts(run):
+                print(line)
+
+
+async def _asked(frontend: Frontend, question: Question, calls: int) -> Measured:
+    chance = random.Random(7)
+    took = [
+        (await frontend.ask(question.query, **question.variables(chance)))[0] for _ in range(WARM_UP + calls)
+    ]
+    return Measured(question.name, question.kind, took[WARM_UP:])
 
 
 async def _filled(url: str, studies: int, items: int) -> None:
@@ -198,6 +254,10 @@ def main(arguments: list[str]) -> None:
         filled_database(asked.url, asked.studies, asked.items) as url,
     ):
         asyncio.run(measure(url, studies=asked.studies, calls=asked.calls, folder=Path(folder)))
+        print(
+            f"of {asked.studies:,} studies and {asked.items:,} items; "
+            f"the targets speak of {targets.STUDIES:,} and {targets.ITEMS:,}"
+        )
 
 
 if __name__ == "__main__":
