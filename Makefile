@@ -68,7 +68,7 @@ indexers: .venv/.all  ## three times as many indexers as PostgreSQL has connecti
 	@tools/peers.sh
 	@$(BIN)/python -m tests.proofs.indexers --indexers $(or $(N),60) --connections $(or $(CONNECTIONS),20)
 
-bench-api: .venv/.all  ## the API beside PostGraphile, its lists, searches, mutations and live side, in one run: N=100000 rows
+bench-api: .venv/.all  ## the API beside PostGraphile, its lists, searches, mutations and live side: N=100000 rows
 	@tools/peers.sh bench/graphql/apt-packages.txt
 	@tools/peers.sh
 	@cd bench/graphql/postgraphile && if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --silent; fi
