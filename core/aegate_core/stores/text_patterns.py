@@ -7,6 +7,7 @@ words: ``mül*`` is a word that begins so, ``*ann`` one that ends so; without a 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from aegate_core.dicom.text import BETWEEN_GROUPS, search_text
@@ -46,8 +47,13 @@ def beginning(text: str) -> Needle:
 
 
 def whole(text: str) -> Needle:
-    """Return ``text`` as the whole of it, with wildcards."""
-    return Needle((_wild(text),), tuple(search_text(piece) for piece in _WILD.split(text)))
+    """Return ``text`` as the whole of it, with wildcards, also in the wide forms of a Japanese keyboard.
+
+    >>> whole("P1＊").patterns
+    ('P1%',)
+    """
+    narrow = "".join(unicodedata.normalize("NFKD", c) if has_wildcard(c) else c for c in text)
+    return Needle((_wild(narrow),), tuple(search_text(piece) for piece in _WILD.split(narrow)))
 
 
 def phrase(text: str) -> Needle:

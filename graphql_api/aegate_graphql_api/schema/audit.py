@@ -145,7 +145,14 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     before: Before = None,
 ) -> Connection[AuditEvent]:
     """List audit rows that the caller may read."""
-    parts = [visible(info.context.caller), filter_of(where)]
+    found = events_filter(info.context.caller, search, where)
+    listing = Listing("auditEvents", AUDIT, AUDIT_ORDERS[order_by.value], found, (search, where))
+    return await connection(info.context, listing, event_of, page=Asked(first, after, last, before))
+
+
+def events_filter(caller: Caller, search: str | None, where: AuditEventWhere | None) -> Filter:
+    """Return what a search and a filter ask for, of the rows that ``caller`` may read."""
+    parts = [visible(caller), filter_of(where)]
     for term in terms(search, PREFIXES):
         if term.prefix is not None:
             column, op = PREFIXES[term.prefix]
@@ -155,10 +162,7 @@ async def audit_events(  # noqa: PLR0913 - a GraphQL field has the arguments tha
         else:
             anywhere = ("actor", "action", "target")
             parts.append(AnyOf(tuple(term.compare(column) for column in anywhere)))
-    listing = Listing(
-        "auditEvents", AUDIT, AUDIT_ORDERS[order_by.value], AllOf(tuple(parts)), (search, where)
-    )
-    return await connection(info.context, listing, event_of, page=Asked(first, after, last, before))
+    return AllOf(tuple(parts))
 
 
 def visible(caller: Caller) -> Filter:

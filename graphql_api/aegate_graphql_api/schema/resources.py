@@ -245,9 +245,14 @@ async def application_entities(  # noqa: PLR0913 - a GraphQL field has the argum
     before: Before = None,
 ) -> Connection[ApplicationEntity]:
     """List AEs by name."""
-    parts = AllOf((filter_of(where), _searched(search, {"title": "title", "location": "location_code"})))
-    listing = Listing("applicationEntities", ENTITIES, BY_NAME, parts, (search, where))
+    found = entities_filter(search, where)
+    listing = Listing("applicationEntities", ENTITIES, BY_NAME, found, (search, where))
     return await connection(info.context, listing, entity_of, page=Asked(first, after, last, before))
+
+
+def entities_filter(search: str | None, where: ApplicationEntityWhere | None) -> Filter:
+    """Return what a search and a filter ask for."""
+    return AllOf((filter_of(where), _searched(search, {"title": "title", "location": "location_code"})))
 
 
 @strawberry.input(description="All that is given must hold.")
@@ -304,8 +309,8 @@ async def image_routes(  # noqa: PLR0913 - a GraphQL field has the arguments tha
     before: Before = None,
 ) -> Connection[ImageRoute]:
     """List routes by name."""
-    parts = AllOf((filter_of(where), _searched(search, {"name": "name"})))
-    listing = Listing("imageRoutes", ROUTES, BY_NAME, parts, (search, where))
+    found = named_filter(search, where)
+    listing = Listing("imageRoutes", ROUTES, BY_NAME, found, (search, where))
     return await connection(info.context, listing, route_of, page=Asked(first, after, last, before))
 
 
@@ -319,9 +324,14 @@ async def partitions(  # noqa: PLR0913 - a GraphQL field has the arguments that 
     before: Before = None,
 ) -> Connection[PatientPartition]:
     """List patient partitions by name; a namespace's ``default`` exists without being listed."""
-    parts = AllOf((filter_of(where), _searched(search, {"name": "name"})))
-    listing = Listing("partitions", PARTITIONS, BY_NAME, parts, (search, where))
+    found = named_filter(search, where)
+    listing = Listing("partitions", PARTITIONS, BY_NAME, found, (search, where))
     return await connection(info.context, listing, partition_of, page=Asked(first, after, last, before))
+
+
+def named_filter(search: str | None, where: ImageRouteWhere | PatientPartitionWhere | None) -> Filter:
+    """Return what a search and a filter ask for, of routes or of partitions."""
+    return AllOf((filter_of(where), _searched(search, {"name": "name"})))
 
 
 def _searched(search: str | None, prefixes: Mapping[str, str]) -> Filter:

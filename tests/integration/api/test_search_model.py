@@ -73,7 +73,7 @@ def filled(
             runner.run(opened.__aexit__(None, None, None))
 
 
-async def _insert(db: Database) -> None:
+async def insert_studies(db: Database) -> None:
     for n, known in enumerate(HOSPITAL):
         await db.execute(
             "INSERT INTO patient (id, partition, issuer, patient_id, unidentified_study_uid, name_alphabetic, "
@@ -299,13 +299,13 @@ def check_box(box: Callable[[str], list[int] | None], examples: int = 250) -> No
 
 
 def test_filters_find_what_the_model_finds(database_url: str) -> None:
-    with filled(database_url, _insert) as (runner, db):
+    with filled(database_url, insert_studies) as (runner, db):
         check_filters(lambda where: runner.run(found(db, where)))
 
 
 def test_the_one_box_finds_what_the_model_finds(database_url: str) -> None:
     caller = Caller("somebody", frozenset())
-    with filled(database_url, _insert) as (runner, db):
+    with filled(database_url, insert_studies) as (runner, db):
 
         async def box(search: str) -> list[int] | None:
             try:
@@ -320,7 +320,7 @@ def test_the_one_box_finds_what_the_model_finds(database_url: str) -> None:
 async def test_studies_by_the_name_of_the_patient(database_url: str) -> None:
     """As Python sorts the folded names, on both databases; the ids decide between the same ones."""
     async with open_database(database_url) as db:
-        await _insert(db)
+        await insert_studies(db)
         wanted = sorted(range(len(HOSPITAL)), key=lambda n: (name_text(*HOSPITAL[n].name)[:128], n))
         for name, order in (("PATIENT_NAME_A_TO_Z", wanted), ("PATIENT_NAME_Z_TO_A", wanted[::-1])):
             page = await read_page(db, STUDIES, PageQuery(STUDY_ORDERS[name], 100), ALL_ROWS)
@@ -345,6 +345,9 @@ TYPED: tuple[tuple[str, set[int]], ...] = (
     ("id:P1", {0, 1, 9}),
     ("id:P1?", {1}),
     ("id:*0", {1, 8, 9}),
+    ("id:Ｐ1？", set()),
+    ("id:P1？", {1}),
+    ("id:＊0", {1, 8, 9}),
     ("accession:a-100%", {0, 9}),
     ("thorax*", {0, 2}),
     ("tho*lat*", {2}),
@@ -359,7 +362,7 @@ TYPED: tuple[tuple[str, set[int]], ...] = (
 
 async def test_what_people_type(database_url: str) -> None:
     async with open_database(database_url) as db:
-        await _insert(db)
+        await insert_studies(db)
         context = Context(db, Caller("somebody", frozenset()), NOW)
         for typed, names in TYPED:
             assert set(await found(db, await studies_filter(context, typed, None))) == names, typed
