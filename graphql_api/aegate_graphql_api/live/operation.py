@@ -75,6 +75,10 @@ async def answers(
             if errors:
                 answer["errors"] = errors
             yield answer
+    except GraphQLError as refused:  # by the parser, which runs when the first answer is asked for
+        presented = _presented(refused, context)
+        _trace(span, operation, context, presented["extensions"])
+        raise NotStarted([presented]) from refused
     finally:
         if not is_charged:  # ended by the caller before anything came
             rules.door.charge_operation(context.caller.name, context.cost, context.guard_s)
