@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import httpx
 
-from tests.integration.api.attacks import ATTACKS, Asked
+from tests.integration.api.attacks import OVER_HTTP, Asked
 
 _fresh = itertools.count()
 
@@ -20,7 +20,7 @@ Attack = Callable[[], bytes]
 
 def _body(name: str) -> Attack:
     """Return what makes the body of an attack of the table, each time another document, so that none is known."""
-    (attack,) = (a for a in ATTACKS if isinstance(a, Asked) and a.name == name)
+    (attack,) = (a for a in OVER_HTTP if isinstance(a, Asked) and a.name == name)
 
     def make() -> bytes:
         query = f"{attack.query}#{next(_fresh)}"

@@ -1,5 +1,7 @@
 """The table of attacks: what is sent, by whom, and the code that must come back. Data alone; test_attacks.py sends it.
 
+Those over a WebSocket stand in live_attacks.py.
+
 ``$item``, ``$study``, ``$destination``, ``$cursor`` in variables stand for real ids and a real cursor. Codes of answers
 to mutations are those of the Problem. NOTHING: taken as the text that it is, and nothing is found.
 """
@@ -41,7 +43,7 @@ class Sent:
     path: str = "/graphql"
 
 
-def _chained(count: int, on: str = "Viewer", last: str = "name") -> str:
+def chained(count: int, on: str = "Viewer", last: str = "name") -> str:
     """Fragments that each use the next twice: 2 to the power of ``count`` fields."""
     return " ".join(f"fragment F{n} on {on} {{ ...F{n + 1} ...F{n + 1} }}" for n in range(count)) + (
         f" fragment F{count} on {on} {{ {last} }}"
@@ -186,9 +188,9 @@ EXHAUSTION = (
     Asked("open brackets", "TOO_COMPLEX", "{" * 30_000),
     Asked("brackets behind a comment", "TOO_COMPLEX", "{ viewer { name } } #\r" + "{ a " * 300 + "}" * 300),
     Asked("lists within lists", "TOO_COMPLEX", "{ nodes(ids: " + "[" * 500 + "]" * 500 + ") { id } }"),
-    Asked("120 nested fragments", "TOO_COMPLEX", "{ viewer { ...F0 } } " + _chained(120)),
-    Asked("40 nested fragments", "TOO_COMPLEX", "{ viewer { ...F0 } } " + _chained(40)),
-    Asked("30 nested fragments", "TOO_COMPLEX", "{ viewer { ...F0 } } " + _chained(30)),
+    Asked("120 nested fragments", "TOO_COMPLEX", "{ viewer { ...F0 } } " + chained(120)),
+    Asked("40 nested fragments", "TOO_COMPLEX", "{ viewer { ...F0 } } " + chained(40)),
+    Asked("30 nested fragments", "TOO_COMPLEX", "{ viewer { ...F0 } } " + chained(30)),
     Asked("a cycle of two", "INVALID_QUERY",
           "{ viewer { ...A } } fragment A on Viewer { ...B } fragment B on Viewer { ...A }"),
     Asked("a cycle through a field", "INVALID_QUERY",
@@ -310,4 +312,4 @@ MALFORMED = (
     Sent("an unknown document", 400, "DOCUMENT_NOT_FOUND", b'{"documentId": "sha256:00"}'),
 )  # fmt: skip
 
-ATTACKS = (*INJECTION, *AUTHORISATION, *EXHAUSTION, *MALFORMED)
+OVER_HTTP = (*INJECTION, *AUTHORISATION, *EXHAUSTION, *MALFORMED)
