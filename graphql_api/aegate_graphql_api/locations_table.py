@@ -18,7 +18,7 @@ from aegate_core.errors import AegateError, InvalidInput
 from aegate_core.events import MUTATION_DONE, REQUEST_REFUSED, Log
 from aegate_core.resources.location_lines import LocationLines, csv_of
 from aegate_core.resources.locations import Location
-from aegate_core.services.locations import Imported, TableImport, import_table
+from aegate_core.services.locations import IMPORT, Imported, TableImport, import_table
 from aegate_core.stores.index.list_resources import BY_CODE, LOCATIONS
 from aegate_core.stores.listing import PageQuery, read_page
 from aegate_graphql_api.endpoint import GraphQLEndpoint
@@ -93,7 +93,7 @@ class LocationsTable:
             done = await self._write(table, is_dry=dry_run == "true")
         log(
             MUTATION_DONE,
-            mutation="importLocations",
+            mutation=IMPORT,
             caller=caller.name,
             outcome="DONE" if done.is_new else "REPEATED",
         )

@@ -16,6 +16,9 @@ from aegate_core.stores.queue import operations
 from aegate_core.stores.queue.lists import as_rows, rows
 from aegate_core.stores.queue.operations import NewOperation
 
+IMPORT = "importLocations"
+"""The action of an import, in operations and in the audit."""
+
 AT_ONCE = 5_000
 """Rows of one statement. By feel: half a megabyte."""
 
@@ -73,9 +76,7 @@ async def import_table(tx: Database, table: TableImport, *, now: datetime) -> Im
     Raises InvalidInput where the key was used for another table.
     """
     fingerprint = hashlib.sha256(repr(table.locations).encode()).hexdigest()
-    new = NewOperation(
-        "importLocations", "Location", table.actor, table.address, table.idempotency_key, fingerprint, {}
-    )
+    new = NewOperation(IMPORT, "Location", table.actor, table.address, table.idempotency_key, fingerprint, {})
     made = await operations.insert(tx, new, now=now)
     if made is None:
         known = await operations.by_key(tx, table.actor, table.idempotency_key or "")
@@ -97,7 +98,7 @@ async def import_table(tx: Database, table: TableImport, *, now: datetime) -> Im
     await operations.finish_at_once(tx, made, lines, changed, now=now)
     deed = Deed(
         table.actor,
-        "importLocations",
+        IMPORT,
         f"Operation:{made}",
         address=table.address,
         detail={"lines": lines, "changed": changed},

@@ -1,4 +1,7 @@
-"""Operation: a change of many that goes on by itself, how far it is, and what became of each thing."""
+"""Operation: a change of many that goes on by itself, how far it is, and what became of each thing.
+
+Read with DICOM_QUEUE; imports of locations also by those who may import, see `visible`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import Annotated, Any, cast
 import strawberry
 
 from aegate_core.database import as_datetime, as_json
-from aegate_core.stores.listing import AllOf, Compare, Filter, Op, read_by
+from aegate_core.services.locations import IMPORT
+from aegate_core.stores.listing import EVERYTHING, AllOf, AnyOf, Compare, Filter, Op, read_where
 from aegate_core.stores.queue.operations import OPERATION_ORDER, OPERATIONS, RESULT_ORDER, RESULTS
 from aegate_graphql_api.connections import (
     DEFAULT_FIRST,
@@ -25,7 +29,8 @@ from aegate_graphql_api.connections import (
     connection,
 )
 from aegate_graphql_api.context import Context, Info, moment
-from aegate_graphql_api.permissions import QUEUE
+from aegate_graphql_api.permission import Permission
+from aegate_graphql_api.permissions import EITHER, QUEUE, Caller
 from aegate_graphql_api.schema.node import Node, global_id, number_of
 
 
@@ -76,15 +81,18 @@ class OperationResult:
 
 @strawberry.type(
     description="A change of many. It is done in batches of at most 500, each with its audit row, by whichever API "
-    "process has time: it goes on when one of them ends or is killed.",
-    directives=[QUEUE],
+    "process has time: it goes on when one of them ends or is killed. An import of locations is one, "
+    "too, over at once: AE_EDITOR for all namespaces reads it. All others need DICOM_QUEUE.",
+    directives=[EITHER],
 )
 class Operation(Node):
     """A change of many."""
 
     key: strawberry.Private[int]
     target_kind: strawberry.Private[str]
-    action: str = strawberry.field(description="The mutation that asked for it, such as holdQueueItems.")
+    action: str = strawberry.field(
+        description="The mutation that asked for it, such as holdQueueItems; importLocations: a file of locations."
+    )
     state: OperationState = strawberry.field(description="How it goes.")
     requested_by: str = strawberry.field(description="Whose token asked for it.")
     reason: str | None = strawberry.field(description="What they gave as the reason.")
@@ -113,7 +121,10 @@ class Operation(Node):
     started_at: datetime | None = strawberry.field(description="When its first batch was done.")
     finished_at: datetime | None = strawberry.field(description="When it ended, however it did.")
 
-    @strawberry.field(description="What became of each thing, in its order.")
+    @strawberry.field(
+        description="What became of each thing, in its order; of an import of locations nothing is told.",
+        directives=[QUEUE],
+    )
     async def results(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
         self,
         info: Info,
@@ -149,9 +160,23 @@ async def operations(  # noqa: PLR0913 - a GraphQL field has the arguments that 
     before: Before = None,
 ) -> Connection[Operation]:
     """List operations, newest first."""
-    where = AllOf(()) if state is None else Compare("state", Op.EQ, state.value)
-    listing = Listing("operations", OPERATIONS, OPERATION_ORDER, where, state)
+    parts = [visible(info.context.caller)]
+    if state is not None:
+        parts.append(Compare("state", Op.EQ, state.value))
+    listing = Listing("operations", OPERATIONS, OPERATION_ORDER, AllOf(tuple(parts)), state)
     return await connection(info.context, listing, operation_of, page=Asked(first, after, last, before))
+
+
+def visible(caller: Caller) -> Filter:
+    """Return which operations ``caller`` may read, within their scope: without DICOM_QUEUE the imports of locations.
+
+    These are of all namespaces, as locations are: nobody else may import any.
+    """
+    if Permission.DICOM_QUEUE in caller.permissions:
+        return EVERYTHING
+    if Permission.AE_EDITOR in caller.permissions and caller.namespaces is None:
+        return Compare("action", Op.EQ, IMPORT)
+    return AnyOf(())
 
 
 async def operation(info: Info, id: Id) -> Operation | None:
@@ -163,7 +188,8 @@ async def operation(info: Info, id: Id) -> Operation | None:
 
 async def load_operations(context: Context, keys: list[int]) -> list[Operation | None]:
     """Load operations by their keys."""
-    rows = await read_by(context.db, OPERATIONS, "id", keys, context.scope)
+    where = AllOf((Compare("id", Op.IN, keys), visible(context.caller)))
+    rows = await read_where(context.db, OPERATIONS, where, context.scope)
     found = {int(str(r["id"])): operation_of(r) for r in rows}
     return [found.get(key) for key in keys]
 

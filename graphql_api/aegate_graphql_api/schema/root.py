@@ -97,11 +97,13 @@ class Query:
     operations = strawberry.field(
         resolver=operation.operations,
         description="Changes of many that go on by themselves, newest first; those that are about nothing beyond what "
-        "the caller sees.",
-        directives=[QUEUE],
+        "the caller sees. With AE_EDITOR alone: the imports of locations.",
+        directives=[EITHER],
     )
     operation = strawberry.field(
-        resolver=operation.operation, description="One operation, with how far it is.", directives=[QUEUE]
+        resolver=operation.operation,
+        description="One operation, with how far it is. With AE_EDITOR alone: an import of locations.",
+        directives=[EITHER],
     )
     worklist_items = strawberry.field(
         resolver=worklist.worklist_items,

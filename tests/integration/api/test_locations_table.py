@@ -36,7 +36,7 @@ async def test_a_table_is_imported_once_and_exported_as_it_is(empty_api: API) ->
     assert (await send(api, TABLE + "OR,Theatre\n", **key)).status_code == 422
     assert await snapshot(api.db) == after
     query = "query($id: ID!) { operation(id: $id) { action state total changedCount leftCount } }"
-    operation = (await api.ask(query, id=done["operationId"]))["operation"]
+    operation = (await api.ask(query, token=api.editor, id=done["operationId"]))["operation"]
     assert operation == {
         "action": "importLocations",
         "state": "COMPLETED",
@@ -50,6 +50,51 @@ async def test_a_table_is_imported_once_and_exported_as_it_is(empty_api: API) ->
     assert exported.text == 'code,display_name\r\n"ER","Notfälle"\r\n"ICU","\'=1+1"\r\n'
     again = (await send(api, exported.content)).json()
     assert (again["lines"], again["changed"]) == (2, 0)
+
+
+READ = """query($id: ID!, $ids: [ID!]!) { operation(id: $id) { id } node(id: $id) { id } nodes(ids: $ids) { id }
+  operations { nodes { id action requestedBy } totalCount { value } } }"""
+
+
+async def test_an_editor_reads_imports_and_no_operation_of_the_queue(api: API) -> None:
+    imported = (await send(api, TABLE)).json()["operationId"]
+    held = await api.ask(
+        """mutation { holdQueueItems(selection: {where: {}}, guard: {expectedCount: 2, asOperation: true}) {
+        ... on OperationStarted { operation { id } } } }"""
+    )
+    queued = held["holdQueueItems"]["operation"]["id"]
+    listed = {"id": imported, "action": "importLocations", "requestedBy": "editor-only"}
+    assert await api.ask(READ, token=api.editor, id=imported, ids=[queued, imported]) == {
+        "operation": {"id": imported},
+        "node": {"id": imported},
+        "nodes": [None, {"id": imported}],
+        "operations": {"nodes": [listed], "totalCount": {"value": 1}},
+    }
+    hidden = await api.ask(READ, token=api.editor, id=queued, ids=[])
+    assert (hidden["operation"], hidden["node"]) == (None, None)
+    for token in (api.queue, api.both):
+        seen = await api.ask(READ, token=token, id=queued, ids=[imported])
+        assert (seen["operation"], seen["nodes"]) == ({"id": queued}, [{"id": imported}])
+        assert seen["operations"]["totalCount"] == {"value": 2}
+    narrow = signed_in(api, lambda caller: replace(caller, namespaces=frozenset({"one"})))
+    async with narrow.client:
+        seen = await narrow.ask(READ, token=api.editor, id=imported, ids=[imported])
+        assert seen["operation"] is None
+        assert seen["nodes"] == [None]
+        assert seen["operations"] == {"nodes": [], "totalCount": {"value": 0}}
+
+
+async def test_all_else_of_an_operation_needs_the_queue(api: API) -> None:
+    imported = (await send(api, TABLE)).json()["operationId"]
+    before = await snapshot(api.db)
+    for query in (
+        "mutation($id: ID!) { cancelOperation(id: $id) { __typename } }",
+        "mutation($id: ID!) { resumeOperation(id: $id) { __typename } }",
+        "query($id: ID!) { operation(id: $id) { results { nodes { n } } } }",
+    ):
+        error = await api.refused(query, token=api.editor, id=imported)
+        assert error["extensions"] == {"code": "FORBIDDEN", "needs": ["DICOM_QUEUE"]}, query
+    assert await snapshot(api.db) == before
 
 
 async def test_a_table_with_a_wrong_line_changes_nothing_and_says_which(empty_api: API) -> None:

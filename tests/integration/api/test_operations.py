@@ -265,9 +265,12 @@ def global_item(key: int) -> str:
 async def test_without_the_permission_there_is_no_operation(busy: API) -> None:
     id = (await change(busy, "holdQueueItems", SCHEDULED, expectedCount=MANY))["operation"]["id"]
     before = await snapshot(busy.db)
-    for query in (OPERATION, CANCEL, "query($id: ID!) { node(id: $id) { id } }"):
+    for query in (OPERATION, CANCEL):
         error = await busy.refused(query, token=busy.editor, id=id)
         assert error["extensions"]["code"] == "FORBIDDEN"
+    hidden = "query($id: ID!) { node(id: $id) { id } operation(id: $id) { id } operations { nodes { id } } }"
+    shown = await busy.ask(hidden, token=busy.editor, id=id)
+    assert shown == {"node": None, "operation": None, "operations": {"nodes": []}}
     assert await snapshot(busy.db) == before
 
 

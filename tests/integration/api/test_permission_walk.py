@@ -75,3 +75,16 @@ async def test_a_caller_of_no_partition_changes_nothing(two: TwoPartitions) -> N
             assert told.get("code") in ("NOT_FOUND", "INVALID_VALUE", "FORBIDDEN"), (name, kind, answer)
     assert await snapshot(two.api.db) == before
     assert set(own) == set(KINDS)
+
+
+async def test_an_editor_alone_is_shown_nothing_of_the_queue(two: TwoPartitions) -> None:
+    """Of every kind of id: what a type declares lets in, and its rows are not all for whoever it lets in."""
+    query = "query($id: ID!) { node(id: $id) { id } }"
+    shown = set()
+    for kind, id in (await two.ids("north")).items():
+        answer = (await two.api.post(query, token=two.api.editor, id=id)).json()
+        if answer["data"] is None:
+            assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN", kind
+        elif answer["data"]["node"] is not None:
+            shown.add(kind)
+    assert shown == {"ApplicationEntity", "PatientPartition"}
