@@ -165,12 +165,12 @@ class Mailbox:
 class Hub:
     """Reads the feed for all subscribers of the process, while there are any."""
 
-    def __init__(self, db: Database, snapshot_s: float) -> None:
+    def __init__(self, db: Database, snapshot_s: float, clock: DatabaseClock | None = None) -> None:
         self._snapshots = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
         self._snapshot_s = snapshot_s
         self.shared: dict[object, asyncio.Task[Any]] = {}
         self._db = db
-        self._clock = DatabaseClock()
+        self._clock = clock or DatabaseClock()
         self._mailboxes: dict[Interest, set[Mailbox]] = {}
         self._position = feed.START
         self._reading: asyncio.Task[None] | None = None

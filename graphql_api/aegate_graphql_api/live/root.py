@@ -28,7 +28,8 @@ class Subscription:
     )
     dashboard = strawberry.subscription(
         resolver=counts.dashboard_counts,
-        description="The counts of the dashboard, whenever they changed, at most once a second.",
+        description="The counts of the dashboard, whenever they changed, at most once a second; those of the new day "
+        "within seconds of timeZone's midnight.",
         directives=[QUEUE],
     )
     operations = strawberry.subscription(

@@ -9,7 +9,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aegate_core.database import Database
+from aegate_core.database import Database, DatabaseClock
 from aegate_core.events import REQUEST_REFUSED, Log
 from aegate_graphql_api.authentication import Authenticator
 from aegate_graphql_api.live.hub import Hub
@@ -31,9 +31,10 @@ class Live:
         authenticator: Authenticator,
         rules: Rules,
         limits: StreamLimits | None = None,
+        clock: DatabaseClock | None = None,
     ) -> None:
         self._db = db
-        self.hub = Hub(db, rules.policy.operation_s)
+        self.hub = Hub(db, rules.policy.operation_s, clock)
         self.streams = Streams(authenticator, limits)
         self.rules = rules
         self.sockets = LiveSockets(db, authenticator, self.hub, self.streams, rules)

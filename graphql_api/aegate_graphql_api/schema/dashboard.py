@@ -122,21 +122,23 @@ class Dashboard:
     )
 
 
+FinishedSince = Annotated[
+    datetime | None,
+    strawberry.argument(
+        description="Count what was finished since then, at most 7 days back; instead of timeZone's midnight."
+    ),
+]
+TimeZone = Annotated[
+    str,
+    strawberry.argument(
+        description='IANA name of the zone whose day "today" is, such as "Europe/Berlin": finished items are '
+        "counted since its midnight."
+    ),
+]
+
+
 async def dashboard(
-    info: Info,
-    finished_since: Annotated[
-        datetime | None,
-        strawberry.argument(
-            description="Count what was finished since then, at most 7 days back; instead of timeZone's midnight."
-        ),
-    ] = None,
-    time_zone: Annotated[
-        str,
-        strawberry.argument(
-            description='IANA name of the zone whose day "today" is, such as "Europe/Berlin": finished items are '
-            "counted since its midnight."
-        ),
-    ] = "UTC",
+    info: Info, finished_since: FinishedSince = None, time_zone: TimeZone = "UTC"
 ) -> Dashboard:
     """Count. Finished items are counted since ``finishedSince``, or since midnight in ``timeZone``."""
     context = info.context

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from aegate_core.database import DatabaseClock
 from aegate_core.services.manifests import Manifests
 from aegate_graphql_api.app import create_app
 from aegate_graphql_api.authentication import Authenticator, LocalTokens
@@ -55,10 +56,11 @@ async def served_api(
     manifests: Manifests | None = None,
     *,
     port: int = 0,
+    clock: DatabaseClock | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the API's application with uvicorn, as the process does; on any free port unless one is given."""
     authenticator = authenticator or LocalTokens(api.tokens)
-    live = Live(api.db, authenticator, rules or rules_of(api), limits)
+    live = Live(api.db, authenticator, rules or rules_of(api), limits, clock)
     with socket.create_server(("127.0.0.1", port)) as listening:
         server = uvicorn.Server(
             server_config(create_app(api.db, authenticator, live=live, manifests=manifests), 2, live)
