@@ -200,6 +200,7 @@ class Study(Node):
 
 
 _MOVES = " An image that arrives moves its study: while you page it may be missed or come twice."
+_DATED = " The first image that has a date moves a study that had none: while you page it may be missed or come twice."
 _RENAMED = (
     " A patient whose name changes moves with all studies: while you page they may be missed or come twice."
 )
@@ -217,11 +218,11 @@ class StudyOrder(Enum):
     )
     NEWEST_STUDY_DATE = strawberry.enum_value(
         "NEWEST_STUDY_DATE",
-        description="By the date that the device wrote, the latest first; without one: last.",
+        description="By the date that the device wrote, the latest first; without one: last." + _DATED,
     )
     OLDEST_STUDY_DATE = strawberry.enum_value(
         "OLDEST_STUDY_DATE",
-        description="By the date that the device wrote, the earliest first; without one: first.",
+        description="By the date that the device wrote, the earliest first; without one: first." + _DATED,
     )
     PATIENT_NAME_A_TO_Z = strawberry.enum_value(
         "PATIENT_NAME_A_TO_Z",

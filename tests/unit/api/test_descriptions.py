@@ -55,6 +55,17 @@ def without_sentence(of: GraphQLSchema) -> list[str]:
     ]
 
 
+def test_every_order_says_whether_a_row_may_move_while_one_pages() -> None:
+    told = {}
+    for kind in schema._schema.type_map.values():
+        if isinstance(kind, GraphQLEnumType) and kind.name.endswith("Order"):
+            for value, found in kind.values.items():
+                told[f"{kind.name}.{value}"] = f"{kind.description} {found.description}"
+    assert len(told) >= 18
+    says = re.compile("while you page .* may be missed|place never changes|both are stable")
+    assert [name for name, text in told.items() if not says.search(text)] == []
+
+
 def test_every_part_of_the_schema_has_its_sentence() -> None:
     assert without_sentence(schema._schema) == []
     assert len(list(said(schema._schema))) > 1_000
