@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import Enum
 
 from aegate_core.decisions.duplicates import ConflictKind
+from aegate_core.resources.conditions import Status
+from aegate_core.resources.values import Level
 from aegate_core.stores.listing import Op
 from aegate_core.stores.text_patterns import has_wildcard
 from aegate_graphql_api.errors import RequestRefused
@@ -163,7 +165,7 @@ _FAULTS: Mapping[str, Callable[[Op, str], str | None]] = {
     **dict.fromkeys(
         ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid", "unit_uid"), _uid
     ),
-    "name": _name,
+    **dict.fromkeys(("name", "to"), _name),
     "namespace": _namespace,
     **dict.fromkeys(
         (
@@ -190,6 +192,8 @@ _FAULTS: Mapping[str, Callable[[Op, str], str | None]] = {
     "hold_code": _one_of("PERSON", "PATIENT_MISMATCH", "NEEDS_RECONCILIATION", "DESTINATION_GONE"),
     "kind": _one_of(*(kind.value for kind in ConflictKind)),
     "ability": _one_of("Push", "Print"),
+    "level": _one_of(*(level.value for level in Level)),
+    "ready": _one_of(*(status.value for status in Status)),
     "outcome": _one_of("DONE", "REFUSED", "FAILED", "INTENT", "UNKNOWN"),
 }
 """By the name of a store's column, which is that of the filter's field: what is wrong with a text, or None."""

@@ -149,6 +149,13 @@ class NumberFilter:
     range: Range[int] | None = strawberry.field(default=None, description="Lies between these.")
 
 
+@strawberry.input(description="Compares what is true or false.")
+class BooleanFilter:
+    """Compares what is true or false."""
+
+    eq: bool | None = strawberry.field(default=None, description="Is just this, such as true.")
+
+
 @strawberry.input(description="Compares a time.")
 class TimeFilter:
     """Compares a time."""

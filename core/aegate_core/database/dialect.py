@@ -1,6 +1,7 @@
 """One SQL text for both databases: written for PostgreSQL, turned into SQLite's by a few exact rules.
 
-``$1`` -> ``?1``; ``x = ANY($1)`` -> ``x IN (SELECT value FROM json_each(?1))``; ``::type`` casts and
+``$1`` -> ``?1``; ``x = ANY($1)`` -> ``x IN (SELECT value FROM json_each(?1))``; ``jsonb_array_elements`` and
+``jsonb_array_elements_text`` -> ``json_each``, of whose columns ``value`` alone is in both; ``::type`` casts and
 ``FOR UPDATE [OF t] [SKIP LOCKED]`` go (one writer at a time), and ``COLLATE "C"``, which is how SQLite compares anyway.
 What else differs is written twice, by dialect.
 """
@@ -20,6 +21,7 @@ _ANY = re.compile(r"=\s*ANY\s*\(\s*\$(\d+)(?:::[a-z_ ]+(?:\[\])?)?\s*\)", re.IGN
 _CAST = re.compile(r"::[a-z_]+(?:\[\])?", re.IGNORECASE)
 _LOCK = re.compile(r"\bFOR (?:NO KEY )?UPDATE(?:\s+OF\s+\w+)?(?:\s+SKIP\s+LOCKED)?", re.IGNORECASE)
 _COLLATE = re.compile(r'\s+COLLATE "C"')
+_ELEMENTS = re.compile(r"\bjsonb_array_elements(?:_text)?\(")
 _PLACE = re.compile(r"\$(\d+)")
 
 
@@ -27,6 +29,7 @@ _PLACE = re.compile(r"\$(\d+)")
 def to_sqlite(sql: str) -> str:
     """Return ``sql`` in SQLite's words."""
     sql = _COLLATE.sub("", _ANY.sub(r"IN (SELECT value FROM json_each(?\1))", sql))
+    sql = _ELEMENTS.sub("json_each(", sql)
     return _PLACE.sub(r"?\1", _LOCK.sub("", _CAST.sub("", sql)))
 
 

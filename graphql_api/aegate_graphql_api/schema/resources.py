@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Optional, cast
+from typing import Annotated, Any, cast
 
 import strawberry
 
@@ -30,8 +30,13 @@ from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import ANYONE, EITHER, QUEUE
 from aegate_graphql_api.permissions import ENTITIES as ENTITIES_NEED
 from aegate_graphql_api.schema.node import Node, global_id
+from aegate_graphql_api.schema.resource_where import (
+    ApplicationEntityWhere,
+    ImageRouteWhere,
+    PatientPartitionWhere,
+)
 from aegate_graphql_api.schema.scalars import JSON
-from aegate_graphql_api.search import NumberFilter, TextFilter, filter_of, terms
+from aegate_graphql_api.search import filter_of, terms
 
 VERSION = (
     "Changes whenever the spec does; give it back with a change, which is refused if it is another by then."
@@ -197,44 +202,6 @@ class PatientPartition(Node):
         return not self.is_fresh and bool(await info.context.loader(load_staleness).load(self.namespace))
 
 
-@strawberry.input(description="All that is given must hold.")
-class ApplicationEntityWhere:
-    """Filter of AEs."""
-
-    title: TextFilter | None = strawberry.field(
-        default=None, description="AE title, the name by which devices call one another, such as CT1."
-    )
-    name: TextFilter | None = strawberry.field(default=None, description="Its name, such as ct1.")
-    namespace: TextFilter | None = strawberry.field(
-        default=None, description="Namespace that it is in, such as default."
-    )
-    node: TextFilter | None = strawberry.field(
-        default=None, description="Network name or address of the device."
-    )
-    port: NumberFilter | None = strawberry.field(
-        default=None, description="TCP port on which the device listens, such as 11112."
-    )
-    ability: TextFilter | None = strawberry.field(
-        default=None, description="Push: it stores images. Print: it prints them."
-    )
-    location_code: TextFilter | None = strawberry.field(
-        default=None, description="Code of the place where it stands, such as ER."
-    )
-    partition: TextFilter | None = strawberry.field(
-        default=None, description="namespace/name of its patient partition."
-    )
-    all_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(  # noqa: UP045 - strawberry resolves the name later
-        default=None,
-        name="AND",
-        description="All of these must hold, too.",
-    )
-    any_of: Optional[list[ApplicationEntityWhere]] = strawberry.field(  # noqa: UP045 - as above
-        default=None,
-        name="OR",
-        description="One of these must hold, too.",
-    )
-
-
 async def application_entities(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need
     info: Info,
     search: Search = None,
@@ -253,50 +220,6 @@ async def application_entities(  # noqa: PLR0913 - a GraphQL field has the argum
 def entities_filter(search: str | None, where: ApplicationEntityWhere | None) -> Filter:
     """Return what a search and a filter ask for."""
     return AllOf((filter_of(where), _searched(search, {"title": "title", "location": "location_code"})))
-
-
-@strawberry.input(description="All that is given must hold.")
-class ImageRouteWhere:
-    """Filter of routes."""
-
-    name: TextFilter | None = strawberry.field(default=None, description="Its name, such as ct-to-pacs.")
-    namespace: TextFilter | None = strawberry.field(
-        default=None, description="The namespace that it is in, such as default."
-    )
-    all_of: Optional[list[ImageRouteWhere]] = strawberry.field(  # noqa: UP045 - as above
-        default=None,
-        name="AND",
-        description="All of these must hold, too.",
-    )
-    any_of: Optional[list[ImageRouteWhere]] = strawberry.field(  # noqa: UP045 - as above
-        default=None,
-        name="OR",
-        description="One of these must hold, too.",
-    )
-
-
-@strawberry.input(description="All that is given must hold.")
-class PatientPartitionWhere:
-    """Filter of patient partitions."""
-
-    name: TextFilter | None = strawberry.field(default=None, description="Its name, such as house-b.")
-    namespace: TextFilter | None = strawberry.field(
-        default=None, description="The namespace that it is in, such as default."
-    )
-    issuer_of_patient_id: TextFilter | None = strawberry.field(
-        default=None,
-        description="Who gives the patient ids of it, such as HOSPITAL-B; null: nobody is named.",
-    )
-    all_of: Optional[list[PatientPartitionWhere]] = strawberry.field(  # noqa: UP045 - as above
-        default=None,
-        name="AND",
-        description="All of these must hold, too.",
-    )
-    any_of: Optional[list[PatientPartitionWhere]] = strawberry.field(  # noqa: UP045 - as above
-        default=None,
-        name="OR",
-        description="One of these must hold, too.",
-    )
 
 
 async def image_routes(  # noqa: PLR0913 - a GraphQL field has the arguments that callers need

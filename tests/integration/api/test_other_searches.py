@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from aegate_core.dicom.text import search_text
-from aegate_core.resources.values import Metadata, PatientPartition
+from aegate_core.resources.values import ImageRoute, Level, Metadata, PatientPartition
 from tests import sentinel
 from tests.dicom import uid
 from tests.integration.api.clients import API, BEFORE
-from tests.integration.intake.hospital import HOSPITAL, key
+from tests.integration.intake.hospital import HOSPITAL, entity, key, route
 
 
 async def found(
@@ -121,6 +122,86 @@ async def test_an_index_of_words_follows_what_is_known(api: API) -> None:
     assert (await count("quillonia"), await count("newname")) == (1, 0)
 
 
+async def names_of(api: API, field: str, where: str) -> list[str]:
+    """Return the names of what is found, in the list's order; the count says the same."""
+    data = await api.ask(f"{{ {field}(where: {where}) {{ nodes {{ name }} totalCount {{ value }} }} }}")
+    assert data[field]["totalCount"]["value"] == len(data[field]["nodes"])
+    return [node["name"] for node in data[field]["nodes"]]
+
+
+ROUTES = (
+    route("a", ["pacs", "ws1"], priority=95, level=Level.SERIES, comment="Night 100%"),
+    route("b", ["pacs"], enabled=False, priority=5),
+    route("c", ["pacs-2"], priority=0, level=Level.IMAGE),
+    route("d", ["ws1"]),
+)
+
+
+ROUTES_BY = {
+    "{enabled: {eq: false}}": "b",
+    "{enabled: {eq: true}}": "acd",
+    "{priority: {eq: 95}}": "a",
+    "{priority: {in: [0, 5]}}": "bc",
+    "{priority: {range: {from: 5}}}": "ab",
+    "{priority: {range: {from: 0, to: 9}}}": "bc",
+    '{level: {eq: "Series"}}': "a",
+    '{level: {in: ["Image", "Series"]}}': "ac",
+    "{level: {isNull: true}}": "bd",
+    '{to: {eq: "pacs"}}': "ab",
+    '{to: {in: ["ws1", "pacs-2"]}}': "acd",
+    '{to: {startsWith: "PACS"}}': "abc",
+    '{to: {contains: "-"}}': "c",
+    '{to: {matches: "ws?"}}': "ad",
+    '{to: {eq: "nobody"}}': "",
+    '{AND: [{to: {eq: "pacs"}}, {to: {eq: "ws1"}}]}': "a",
+    '{OR: [{to: {eq: "ws1"}}, {enabled: {eq: false}}]}': "abd",
+    '{comment: {contains: "100%"}}': "a",
+    "{comment: {isNull: true}}": "bcd",
+}
+
+
+async def test_routes_by_what_they_do(empty_api: API) -> None:
+    await empty_api.place.apply(*(r for r in HOSPITAL if not isinstance(r, ImageRoute)), *ROUTES)
+    for where, expected in ROUTES_BY.items():
+        assert "".join(await names_of(empty_api, "imageRoutes", where)) == expected, where
+
+
+ENTITIES_BY = {
+    "{enabled: {eq: false}}": "b",
+    "{enabled: {eq: true}}": "acd",
+    '{ready: {eq: "True"}}': "a",
+    '{ready: {in: ["False", "Unknown"]}}': "bc",
+    "{ready: {isNull: true}}": "d",
+    "{ready: {isNull: false}, enabled: {eq: true}}": "ac",
+    '{comment: {contains: "STAIRS"}}': "a",
+    '{comment: {eq: "By the stairs"}}': "a",
+    "{comment: {isNull: true}}": "bcd",
+}
+
+
+async def test_entities_by_how_they_are(empty_api: API) -> None:
+    entities = (entity("a", comment="By the stairs"), entity("b", enabled=False), entity("c"), entity("d"))
+    await empty_api.place.apply(*entities)
+    for name, status in (("a", "True"), ("b", "False"), ("c", "Unknown"), ("d", None)):
+        said = [{"type": "ListenerReady", "status": "False"}]
+        said += [{"type": "Ready", "status": status}] if status else []
+        await empty_api.db.execute(
+            "UPDATE application_entity SET conditions = $2 WHERE name = $1", name, json.dumps(said)
+        )
+    for where, expected in ENTITIES_BY.items():
+        assert "".join(await names_of(empty_api, "applicationEntities", where)) == expected, where
+
+
+async def test_values_that_no_route_or_entity_has_are_refused(empty_api: API) -> None:
+    for field, where in (
+        ("imageRoutes", '{to: {eq: "default/pacs"}}'),
+        ("imageRoutes", '{level: {eq: "Instance"}}'),
+        ("applicationEntities", '{ready: {eq: "true"}}'),
+    ):
+        error = await empty_api.refused(f"{{ {field}(where: {where}) {{ nodes {{ name }} }} }}")
+        assert error["extensions"]["code"] == "BAD_FILTER", where
+
+
 async def test_routes_and_partitions_by_filter(api: API) -> None:
     issuers = {"house": "HOSPITAL-B", "annex": None}
     houses = (
@@ -129,8 +210,7 @@ async def test_routes_and_partitions_by_filter(api: API) -> None:
     await api.place.apply(*HOSPITAL, *houses)
 
     async def names(field: str, where: str) -> list[str]:
-        data = await api.ask(f"{{ {field}(where: {where}) {{ nodes {{ name }} }} }}")
-        return [node["name"] for node in data[field]["nodes"]]
+        return await names_of(api, field, where)
 
     assert await names("imageRoutes", '{name: {startsWith: "CT-"}}') == ["ct-to-pacs"]
     assert await names("imageRoutes", '{namespace: {eq: "other"}}') == []

@@ -36,6 +36,10 @@ from aegate_core.errors import InvalidValue
             "SELECT id FROM slot WHERE n = ?1 ",
         ),
         ("SELECT id FROM slot FOR NO KEY UPDATE", "SELECT id FROM slot "),
+        (
+            "FROM jsonb_array_elements(a) AS b, jsonb_array_elements_text(c -> 'd') AS e",
+            "FROM json_each(a) AS b, json_each(c -> 'd') AS e",
+        ),
     ],
 )
 def test_postgresql_text_becomes_sqlites(postgres: str, sqlite: str) -> None:

@@ -18,12 +18,24 @@ _COLUMNS = {
     "text": Column("search_text", search="search_text"),
 }
 
+_READY = (
+    "(SELECT c.value ->> 'status' FROM jsonb_array_elements(conditions) AS c "
+    "WHERE c.value ->> 'type' = 'Ready' LIMIT 1)"
+)
+_WORKING = {
+    "enabled": Column("enabled", "boolean"),
+    "ready": Column(_READY),
+    "comment": Column("(spec ->> 'comment')"),
+}
+"""Of what works: AEs and routes. No index: a hospital has some thousand, and their list is short."""
+
 ENTITIES = Source(
     select=f"{_SHARED}, title, node, port, ability, location_code, partition, enabled, endpoint",
     table="application_entity",
     belongs=(Belongs(Owner.NAMESPACE, "namespace"),),
     where="deleted_at IS NULL",
     columns=_COLUMNS
+    | _WORKING
     | {
         "title": Column("title"),
         "node": Column("node"),
@@ -38,7 +50,16 @@ ROUTES = Source(
     table="image_route",
     belongs=(Belongs(Owner.NAMESPACE_OF_PARTITION, "namespace"),),
     where="deleted_at IS NULL",
-    columns=_COLUMNS,
+    columns=_COLUMNS
+    | _WORKING
+    | {
+        "priority": Column("CAST(spec ->> 'priority' AS bigint)", "bigint"),
+        "level": Column("(spec ->> 'level')"),
+        "to": Column(
+            "t.value",
+            within="EXISTS (SELECT 1 FROM jsonb_array_elements_text(spec -> 'to') AS t WHERE {})",
+        ),
+    },
 )
 PARTITIONS = Source(
     select=f"{_SHARED}, issuer",
