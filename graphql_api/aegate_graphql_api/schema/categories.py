@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,11 +14,11 @@ from aegate_core.database import as_datetime, as_int
 from aegate_graphql_api.context import utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import QUEUE
-from aegate_graphql_api.schema.delivery_states import DeliveryState
-from aegate_graphql_api.schema.destination import StateCount
+from aegate_graphql_api.schema.delivery_states import DeliveryState, StateCount
 from aegate_graphql_api.schema.scalars import JSON
 
 Row = Mapping[str, Any]
+LATELY = timedelta(hours=1)
 LONGEST_ZONE = 64
 GOOD = (DeliveryState.COMPLETED, DeliveryState.WARNING)
 BAD = (DeliveryState.FAILED, DeliveryState.HELD, DeliveryState.RETRY)

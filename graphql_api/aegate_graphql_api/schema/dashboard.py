@@ -24,6 +24,7 @@ from aegate_graphql_api.context import Context, Info, moment, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.categories import (
+    LATELY,
     Category,
     categories,
     counts_of,
@@ -31,12 +32,11 @@ from aegate_graphql_api.schema.categories import (
     oldest_of,
     sent_lately,
 )
-from aegate_graphql_api.schema.destination import StateCount
+from aegate_graphql_api.schema.delivery_states import StateCount
 from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.resources import conditions_of
 
 LONGEST_LOOK_BACK = timedelta(days=7)
-LATELY = timedelta(hours=1)
 
 
 @in_words(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import strawberry
+
 from aegate_core.decisions.moving import NotMovingCode
+from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.enums import in_words
 
 in_words(
@@ -68,3 +71,11 @@ class InstanceState(StrEnum):
     WARNING = "WARNING"
     DEAD = "DEAD"
     CANCELED = "CANCELED"
+
+
+@strawberry.type(description="How many items are in a state.", directives=[QUEUE])
+class StateCount:
+    """A count."""
+
+    state: DeliveryState = strawberry.field(description="The state that is counted.")
+    count: int = strawberry.field(description="How many items are in it, such as 12.")

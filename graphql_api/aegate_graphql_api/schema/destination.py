@@ -29,7 +29,7 @@ from aegate_graphql_api.connections import (
 )
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import ENTITIES, QUEUE
-from aegate_graphql_api.schema.delivery_states import DeliveryState
+from aegate_graphql_api.schema.delivery_states import DeliveryState, StateCount
 from aegate_graphql_api.schema.enums import in_words
 from aegate_graphql_api.schema.node import Node, global_id, key_of
 from aegate_graphql_api.schema.resources import ApplicationEntity, load_entities
@@ -53,14 +53,6 @@ class Slot:
     n: int = strawberry.field(description="Its number, from 1 to the destination's maxConnections.")
     worker: str = strawberry.field(description="The worker process that sends in it; empty: not known.")
     expires_at: datetime = strawberry.field(description="When the lease ends unless the worker renews it.")
-
-
-@strawberry.type(description="How many items are in a state.", directives=[QUEUE])
-class StateCount:
-    """A count."""
-
-    state: DeliveryState = strawberry.field(description="The state that is counted.")
-    count: int = strawberry.field(description="How many items are in it, such as 12.")
 
 
 @strawberry.type(

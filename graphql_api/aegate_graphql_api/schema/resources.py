@@ -29,6 +29,7 @@ from aegate_graphql_api.connections import (
 from aegate_graphql_api.context import Context, Info, moment
 from aegate_graphql_api.permissions import ANYONE, EITHER, QUEUE
 from aegate_graphql_api.permissions import ENTITIES as ENTITIES_NEED
+from aegate_graphql_api.schema.delivery_states import StateCount
 from aegate_graphql_api.schema.node import Node, global_id
 from aegate_graphql_api.schema.resource_where import (
     ApplicationEntityWhere,
@@ -36,6 +37,7 @@ from aegate_graphql_api.schema.resource_where import (
     PatientPartitionWhere,
 )
 from aegate_graphql_api.schema.scalars import JSON
+from aegate_graphql_api.schema.traffic import load_sent, load_waiting
 from aegate_graphql_api.search import filter_of, terms
 
 VERSION = (
@@ -124,6 +126,25 @@ class ApplicationEntity(Node):
     async def is_stale(self, info: Info) -> bool:
         """Ask how current the rows of its namespace are."""
         return not self.is_fresh and bool(await info.context.loader(load_staleness).load(self.namespace))
+
+    @strawberry.field(
+        description="Unfinished queue items that are to be sent to it, by state, of the patient partitions that the "
+        "caller sees.",
+        directives=[QUEUE],
+    )
+    async def waiting(self, info: Info) -> list[StateCount]:
+        """Count for all AEs of the answer at once."""
+        loader = info.context.loader(load_waiting)
+        return cast("list[StateCount]", await loader.load(f"{self.namespace}/{self.name}"))
+
+    @strawberry.field(
+        description="Queue items that were sent to it completely within the last hour, with or without warnings, of "
+        "the patient partitions that the caller sees.",
+        directives=[QUEUE],
+    )
+    async def sent_last_hour(self, info: Info) -> int:
+        """Count for all AEs of the answer at once."""
+        return cast("int", await info.context.loader(load_sent).load(f"{self.namespace}/{self.name}"))
 
 
 @strawberry.type(description="What arrives from some AEs goes on to others.", directives=[QUEUE])

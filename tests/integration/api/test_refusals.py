@@ -27,6 +27,8 @@ NEEDS_QUEUE = (
     "{ closeUnits { nodes { id } } }",
     "{ quarantinedObjects { nodes { id } } }",
     "{ dashboard { unindexed } }",
+    "{ applicationEntities { nodes { waiting { count } } } }",
+    "{ applicationEntities { nodes { sentLastHour } } }",
     '{ node(id: "x") { ... on Node { ... on Study { patient { name } } } } }',
     "query Q { ...F } fragment F on Query { dashboard { unindexed } }",
     "{ viewer { name } alias: dashboard @skip(if: true) { unindexed } }",
