@@ -146,6 +146,7 @@ async def selected(tx: Database, context: Context, wish: Wish) -> list[int]:
     nothing is found, or not as many as are expected.
     """
     selection, guard = wish.selection, wish.guard
+    _check_kind(selection)
     most = MOST_TRIED if guard.dry_run else MOST_AT_ONCE
     if selection.ids is not None:
         ids = _numbers("ids", selection.ids, "QueueItem", MOST_IDS)
@@ -176,6 +177,20 @@ def check_count(count: int, guard: ChangeGuard) -> None:
         raise invalid("selection", f"must find 1 to {MOST} items, found {count}: change the selection")
 
 
+def _check_kind(selection: QueueItemSelection) -> None:
+    of = selection
+    kinds = (
+        (of.ids,),
+        (of.study_ids, of.series_ids, of.instance_ids, of.destination_ids),
+        (of.search, of.where),
+    )
+    if sum(any(given is not None for given in kind) for kind in kinds) != 1:
+        raise invalid(
+            "selection",
+            "give one of ids, of studyIds, seriesIds, instanceIds and destinationIds, or of search and where",
+        )
+
+
 async def _filter(context: Context, selection: QueueItemSelection, guard: ChangeGuard) -> Filter:
     named = {
         "study": _keys("studyIds", selection.study_ids, "Study"),
@@ -184,12 +199,6 @@ async def _filter(context: Context, selection: QueueItemSelection, guard: Change
     }
     parts = tuple(Compare(column, Op.IN, keys) for column, keys in named.items() if keys is not None)
     going = _going_to(selection.destination_ids)
-    by_filter = selection.where is not None or selection.search is not None
-    if (selection.ids is not None) + bool(parts or going) + by_filter != 1:
-        raise invalid(
-            "selection",
-            "give one of ids, of studyIds, seriesIds, instanceIds and destinationIds, or of search and where",
-        )
     if parts:
         return AllOf((AnyOf(parts), *going))
     if guard.expected_count is None and not guard.dry_run:

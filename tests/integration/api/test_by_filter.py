@@ -168,13 +168,19 @@ async def test_units_and_conflicts_are_chosen_by_their_study(api: API) -> None:
         "mutation($s: ConflictSelection!, $g: ChangeGuard) { done: resolveConflicts(selection: $s, "
         f"resolution: KEEP_NEWER, guard: $g) {MANY} }}"
     )
-    for change, count in ((reroute, 1), (resolve, 1)):
+    found = await api.ask("{ closeUnits { nodes { id } } conflicts { nodes { id } } }")
+    for change, count, kind in ((reroute, 1, "closeUnits"), (resolve, 1, "conflicts")):
+        ids = {"ids": [found[kind]["nodes"][0]["id"]]}
         before = await snapshot(api.db)
         counted = (await api.ask(change, s={"studyIds": [studies["ct1"]]}, g={"dryRun": True}))["done"]
         assert counted["matched"] == count
         for wrong in (
             {"studyIds": [studies["ct1"]], "where": {}},
+            {"studyIds": [studies["ct1"]], "search": "quillonia"},
             {"studyIds": [studies["ct1"]], "ids": []},
+            {"studyIds": [studies["ct1"]], **ids},
+            {"where": {}, **ids},
+            {"search": "quillonia", **ids},
             {"studyIds": ["x"]},
             {"studyIds": []},
         ):

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from aegate_core.database import Database, as_json, open_database
 from aegate_core.services.pushing import take_probe
 from tests.integration.api.clients import API, fill
+from tests.integration.api.snapshots import snapshot
 from tests.integration.intake.hospital import HOSPITAL, key
 from tests.integration.waiting import eventually_async
 
@@ -197,6 +199,43 @@ async def test_selections_that_cannot_be(api: API, selection: str) -> None:
     assert answer["__typename"] in ("ValidationProblem", "NotFoundProblem")
     assert await rows(api) == before
     assert await api.audit() == []
+
+
+async def test_kinds_of_selection_exclude_each_other(api: API) -> None:
+    """Each pair of arguments that are not of one kind, with ids and filters that would each find something."""
+    data = await api.ask(
+        "{ studies { nodes { id series { id instances { nodes { id } } } } } queueItems { nodes { id } } "
+        "destinations { nodes { id } } }"
+    )
+    study = data["studies"]["nodes"][0]
+    series = study["series"][0]
+    kinds: list[dict[str, object]] = [
+        {"ids": [data["queueItems"]["nodes"][0]["id"]]},
+        {
+            "studyIds": [study["id"]],
+            "seriesIds": [series["id"]],
+            "instanceIds": [series["instances"]["nodes"][0]["id"]],
+            "destinationIds": [data["destinations"]["nodes"][0]["id"]],
+        },
+        {"search": "quillonia", "where": {"state": {"eq": "SCHEDULED"}}},
+    ]
+    before, tried = await snapshot(api.db), 0
+    for one, other in combinations(kinds, 2):
+        for (name, value), (beside, more) in product(one.items(), other.items()):
+            for guard in ({}, {"expectedCount": 1}, {"dryRun": True}, {"asOperation": True}):
+                given = {name: value, beside: more}
+                answer = await change(
+                    api,
+                    "cancelQueueItems",
+                    "selection: $s, guard: $g",
+                    s=("QueueItemSelection!", given),
+                    g=("ChangeGuard", guard),
+                )
+                assert (answer["__typename"], answer["code"]) == ("ValidationProblem", "INVALID_VALUE"), given
+                assert answer["message"].startswith("selection: give one of "), given
+                tried += 1
+    assert tried == 4 * (1 * 4 + 1 * 2 + 4 * 2)
+    assert await snapshot(api.db) == before
 
 
 async def test_hold_and_resume_a_destination(api: API) -> None:
