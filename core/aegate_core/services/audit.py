@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from aegate_core.database import Database
 from aegate_core.stores.index.releasing import Settled
+from aegate_core.stores.partitions import partition_of
 
 
 class Area(StrEnum):
@@ -139,5 +140,6 @@ async def record_released(tx: Database, settled: Sequence[Settled], *, now: date
             f"QuarantinedObject:{one.arrival_id}",
             "REFUSED" if one.reason else "DONE",
             detail={"reason": one.reason} if one.reason else {},
+            partition=await partition_of(tx, "QuarantinedObject", [one.arrival_id]),
         )
         await record(tx, deed, now=now)

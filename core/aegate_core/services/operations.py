@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from aegate_core.database import Database
@@ -18,6 +18,7 @@ from aegate_core.services import audit
 from aegate_core.services.audit import Deed
 from aegate_core.services.deliveries import Changed
 from aegate_core.services.wanted import ACTIONS, Now, Wanted, act, kept_wish
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue import operations as store
 from aegate_core.stores.queue.list_items import lock_versions
 from aegate_core.stores.queue.operations import Fate, Found, NewOperation, OperationRow
@@ -210,7 +211,9 @@ async def _do(tx: Database, operation: OperationRow, batch: int) -> Stepped:
     if wanted.dry_run and places:
         raise _TakenBack(operation, done)
     if places:
-        await audit.record(tx, _deed(operation, wanted, changed), now=now)
+        deed = _deed(operation, wanted, changed)
+        partition = await partition_of(tx, action.kind, ids)
+        await audit.record(tx, replace(deed, partition=partition), now=now)
     return await _write_down(tx, operation, done)
 
 

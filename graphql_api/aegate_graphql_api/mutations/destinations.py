@@ -11,6 +11,7 @@ from aegate_core.database import Database
 from aegate_core.dicom.identifiers import ResourceKey, parse_resource_key
 from aegate_core.services import deliveries, studies
 from aegate_core.stores.index.list_studies import UNITS
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
@@ -92,7 +93,9 @@ async def _change(
         await must_see(tx, context, DESTINATIONS, "ae", [ae])
         changed = await act(tx, parse_resource_key(ae))
         detail: dict[str, object] = {"changed": changed, "reason": reason}
-        return Outcome(DestinationChanged(ae=ae, changed=changed), f"Destination:{ae}", detail)
+        answer = DestinationChanged(ae=ae, changed=changed)
+        partition = await partition_of(tx, "Destination", [ae])
+        return Outcome(answer, f"Destination:{ae}", detail, partition=partition)
 
     return cast("DestinationResult", await change(context, action, work))
 
@@ -129,6 +132,7 @@ async def reroute(
         closed = await studies.reroute(tx, unit, actor=context.caller.name, now=context.now)
         answer = Rerouted(outcome=CloseOutcome(closed.outcome), queued=closed.deliveries)
         detail: dict[str, object] = {"outcome": closed.outcome, "queued": closed.deliveries}
-        return Outcome(answer, f"CloseUnit:{unit}", detail)
+        partition = await partition_of(tx, "CloseUnit", [unit])
+        return Outcome(answer, f"CloseUnit:{unit}", detail, partition=partition)
 
     return cast("RerouteResult", await change(context, "reroute", work))

@@ -8,6 +8,7 @@ import strawberry
 
 from aegate_core.database import Database
 from aegate_core.services import deliveries
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue.history import Note
 from aegate_graphql_api.context import Info
 from aegate_graphql_api.mutations.arguments import ASKED
@@ -87,6 +88,7 @@ async def retry_instances(info: Info, input: Annotated[RetryInstancesInput, ASKE
             "leftCount": len(left),
             "reason": input.reason,
         }
-        return Outcome(answer, f"QueueItem:{key}", detail, dry_run=input.dry_run)
+        partition = await partition_of(tx, "QueueItem", [key])
+        return Outcome(answer, f"QueueItem:{key}", detail, dry_run=input.dry_run, partition=partition)
 
     return cast("RetryInstancesResult", await change(context, "retryQueueItemInstances", work))

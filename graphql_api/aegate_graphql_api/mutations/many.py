@@ -15,6 +15,7 @@ from aegate_core.services.operations import MOST
 from aegate_core.services.wanted import Wanted
 from aegate_core.stores.index.list_studies import CONFLICTS, UNITS
 from aegate_core.stores.listing import AllOf, Compare, Filter, Op, Order, Source
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue.operations import Found, count_found
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.arguments import Guard
@@ -260,7 +261,8 @@ async def begun(tx: Database, context: Context, many: Many) -> Outcome:
         total = await operations.about(tx, made.id, many.ids)
     check_count(total, guard)
     detail: dict[str, object] = {"total": total, **many.wanted.arguments}
-    return Outcome(OperationStarted(key=made.id), f"Operation:{made.id}", detail)
+    partition = await partition_of(tx, "Operation", [made.id])
+    return Outcome(OperationStarted(key=made.id), f"Operation:{made.id}", detail, partition=partition)
 
 
 async def _must_see_all(tx: Database, context: Context, many: Many) -> None:

@@ -10,6 +10,7 @@ import strawberry
 from aegate_core.database import Database
 from aegate_core.services import operations
 from aegate_core.stores.listing import read_by
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue.operations import OPERATIONS
 from aegate_graphql_api.connections import Id
 from aegate_graphql_api.context import Context, Info
@@ -76,6 +77,8 @@ async def _change(
         if not await read_by(tx, OPERATIONS, "id", [key], context.scope):
             raise not_found("there is no such operation: read the list again")
         changed = await act(tx, key)
-        return Outcome(OperationChanged(key=key, changed=changed), f"Operation:{key}", {"changed": changed})
+        answer = OperationChanged(key=key, changed=changed)
+        partition = await partition_of(tx, "Operation", [key])
+        return Outcome(answer, f"Operation:{key}", {"changed": changed}, partition=partition)
 
     return cast("CancelOperationResult", await change(context, action, work))

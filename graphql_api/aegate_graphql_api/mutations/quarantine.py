@@ -15,6 +15,7 @@ from aegate_core.stores.index import releasing
 from aegate_core.stores.index.list_resources import sees_entity
 from aegate_core.stores.index.list_studies import QUARANTINE, QUARANTINE_ORDER
 from aegate_core.stores.listing import AllOf, Compare, Op, PageQuery, read_by, read_page
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue.operations import Found, count_found
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.filter_values import is_key
@@ -194,7 +195,7 @@ async def release_quarantined(
         detail: dict[str, object] = {"released": list(handled.done), "left": dict(handled.left)}
         if sender is not None:
             detail["sentBy"] = str(sender)
-        return _outcome(answer, handled, input, detail)
+        return await _outcome(tx, answer, handled, input, detail)
 
     return cast("ReleaseQuarantinedResult", await change(context, "releaseQuarantined", work))
 
@@ -219,7 +220,7 @@ async def dismiss_quarantined(
             dry_run=input.dry_run,
             changed_count=len(handled.done),
         )
-        return _outcome(answer, handled, input, {"changed": list(handled.done)})
+        return await _outcome(tx, answer, handled, input, {"changed": list(handled.done)})
 
     return cast("DismissQuarantinedResult", await change(context, "dismissQuarantined", work))
 
@@ -239,12 +240,15 @@ async def _handled(
     return await once(tx, key, handle, reason=input.reason, now=context.now)
 
 
-def _outcome(answer: _Done, handled: Handled, input: _Input, detail: dict[str, object]) -> Outcome:
+async def _outcome(
+    tx: Database, answer: _Done, handled: Handled, input: _Input, detail: dict[str, object]
+) -> Outcome:
     return Outcome(
         answer,
         "QuarantinedObject:" + ",".join(handled.keys),
         detail | {"reason": input.reason},
         dry_run=input.dry_run,
+        partition=await partition_of(tx, "QuarantinedObject", handled.keys),
         repeated=handled.is_repeated or not handled.done,
     )
 

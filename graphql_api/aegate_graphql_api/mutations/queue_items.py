@@ -17,6 +17,7 @@ from aegate_core.services import operations
 from aegate_core.services.deliveries import Changed
 from aegate_core.services.operations import Begun
 from aegate_core.services.wanted import Now, act
+from aegate_core.stores.partitions import partition_of
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.arguments import Guard, Reason, Selection
 from aegate_graphql_api.mutations.change import Outcome, change, tried
@@ -42,6 +43,9 @@ from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import global_id
 from aegate_graphql_api.schema.operation import Operation, load_operations
 from aegate_graphql_api.schema.queue_item import QueueItem, load_items
+
+NOT_FOUND = "NOT_FOUND"
+"""Of an item that is not there, or not for this caller."""
 
 
 @strawberry.type(description="An item that was left as it is.", directives=[QUEUE])
@@ -232,7 +236,9 @@ async def _at_once(
     answer = _answer(ids, changed, dry_run=wish.guard.dry_run)
     target = "QueueItem:" + ",".join(str(i) for i in ids)
     detail = operations.detail_of(wish.wanted(context), changed)
-    return Outcome(answer, target, detail, dry_run=wish.guard.dry_run)
+    seen = [i for i in ids if changed.refused.get(i) != NOT_FOUND]
+    partition = await partition_of(tx, "QueueItem", seen)
+    return Outcome(answer, target, detail, dry_run=wish.guard.dry_run, partition=partition)
 
 
 async def _act(tx: Database, context: Context, wish: Wish, ids: Sequence[int]) -> Changed:
@@ -240,7 +246,7 @@ async def _act(tx: Database, context: Context, wish: Wish, ids: Sequence[int]) -
     here = await there(tx, context, ids, wish.guard)
     # Of now: two bumps of one request have an order.
     changed = await act(tx, wish.wanted(context), here, Now(await tx.time()))
-    absent = dict.fromkeys(set(ids) - set(here), "NOT_FOUND")
+    absent = dict.fromkeys(set(ids) - set(here), NOT_FOUND)
     return replace(changed, refused={**changed.refused, **absent})
 
 
@@ -261,7 +267,8 @@ async def _in_background(
             raise not_found(f"{len(ids) - len(here)} of {len(ids)} items are not there: read the list again")
         total = await operations.about(tx, made.id, here)
     detail: dict[str, object] = {"total": total, **wish.wanted(context).arguments}
-    return Outcome(OperationStarted(key=made.id), f"Operation:{made.id}", detail)
+    partition = await partition_of(tx, "Operation", [made.id])
+    return Outcome(OperationStarted(key=made.id), f"Operation:{made.id}", detail, partition=partition)
 
 
 async def _try_many(context: Context, wish: Wish, ids: Sequence[int]) -> QueueItemsResult:

@@ -24,6 +24,7 @@ from aegate_core.stores.index.list_studies import (
     STUDY_ORDERS,
 )
 from aegate_core.stores.listing import EVERYTHING, Filter, Order, Source
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue.list_items import DESTINATIONS
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.arguments import ASKED
@@ -223,7 +224,8 @@ async def _send(
             "idempotencyKey": _digest(request.idempotency_key),
         }
         target = f"{kind}:" + ",".join(str(s) for s in request.ids)
-        return Outcome(answer, target, detail, dry_run=input.dry_run)
+        partition = await partition_of(tx, kind, request.ids)
+        return Outcome(answer, target, detail, dry_run=input.dry_run, partition=partition)
 
     return cast("SendResult", await change(context, action, work))
 

@@ -12,6 +12,7 @@ from aegate_core.services import conflicts
 from aegate_core.services.conflicts import Resolved
 from aegate_core.stores.index.list_studies import CONFLICTS
 from aegate_core.stores.listing import read_by
+from aegate_core.stores.partitions import partition_of
 from aegate_core.stores.queue.history import Note
 from aegate_graphql_api.context import Context, Info
 from aegate_graphql_api.mutations.arguments import ASKED
@@ -93,7 +94,14 @@ async def resolve_conflict(
             "released": list(done.released),
             "canceled": list(done.canceled),
         }
-        return Outcome(answer, f"Conflict:{key}", detail, dry_run=input.dry_run, repeated=not done.changed)
+        return Outcome(
+            answer,
+            f"Conflict:{key}",
+            detail,
+            dry_run=input.dry_run,
+            partition=await partition_of(tx, "Conflict", [key]),
+            repeated=not done.changed,
+        )
 
     return cast("ResolveConflictResult", await change(context, "resolveConflict", work))
 

@@ -1,7 +1,7 @@
 """The audit: who did what, and who saw what. Each area is for the holders of the permission it is about.
 
-A caller whose token names partitions sees the rows that are about one of these alone; rows about several, or about none
-(such as the change of a destination), are for callers of all partitions.
+A caller whose token names partitions sees the rows that are about one of these alone, a destination being of its AE's;
+rows about several, or about none, are for callers of all partitions.
 """
 
 from __future__ import annotations

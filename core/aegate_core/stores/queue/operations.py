@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from aegate_core.database import Database, as_datetime, as_json
 from aegate_core.stores.listing import Column, Filter, Order, Source, sql_of
+from aegate_core.stores.partitions import TABLES
 from aegate_core.stores.queue.lists import as_rows, rows
 from aegate_core.stores.scope import Arguments, Scope, by_partition
 
@@ -173,25 +174,15 @@ async def add_found(tx: Database, operation_id: int, found: Found, scope: Scope)
     )
 
 
-_TABLES = {
-    "QueueItem": "delivery t ON t.id = i.target",
-    "Study": "study t ON t.id = i.target",
-    "Series": "series r ON r.id = i.target JOIN study t ON t.id = r.study_id",
-    "Instance": "instance x ON x.id = i.target JOIN series r ON r.id = x.series_id JOIN study t ON t.id = r.study_id",
-    "CloseUnit": "close_unit u ON u.id = i.target JOIN study t ON t.id = u.study_id",
-    "Conflict": "conflict c ON c.id = i.target JOIN study t ON t.id = c.study_id",
-}
-"""How the partition of what an operation is about is found: that of ``t``."""
-
-
 async def seal(tx: Database, operation_id: int, total: int) -> None:
     """Write how many things it is about, and of which partitions they are: by these it is seen."""
     kind = await tx.fetch_value(
         "UPDATE operation SET total = $2 WHERE id = $1 RETURNING target_kind", operation_id, total
     )
+    table, key = TABLES[kind]
     await tx.execute(
         "INSERT INTO operation_partition (operation_id, partition) SELECT DISTINCT $1::bigint, t.partition "
-        f"FROM operation_item i JOIN {_TABLES[kind]} WHERE i.operation_id = $1::bigint",
+        f"FROM {table} JOIN operation_item i ON i.target = {key} WHERE i.operation_id = $1::bigint",
         operation_id,
     )
 
