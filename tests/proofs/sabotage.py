@@ -221,6 +221,13 @@ SABOTAGES = (
         _test("api/test_partitions.py"),
     ),
     Sabotage(
+        "begin an operation about rows of another partition that are named by their ids",
+        "graphql_api/aegate_graphql_api/mutations/many.py",
+        "    ids = many.ids or ()\n",
+        "    ids: tuple[int, ...] = ()\n",
+        _test("api/test_partitions.py"),
+    ),
+    Sabotage(
         "run operations without the permission that they need",
         "graphql_api/aegate_graphql_api/authorisation.py",
         "        if not caller.holds_any(need):\n",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
 from graphql import (
-    GraphQLArgument,
     GraphQLEnumType,
     GraphQLField,
-    GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLInterfaceType,
@@ -67,38 +66,74 @@ VARIABLE = "$wanted"
 """What ``id_for`` may return for one of the ids: a document of which only that differs is judged once."""
 
 
-def operation(kind: str, name: str, field: GraphQLField, id_for: IdFor, *, depth: int = 3) -> str:
-    """Return a document that asks ``field`` with all it must have, every id, and all that can be selected."""
-    given = []
-    for argument_name, argument in field.args.items():
-        if is_required_argument(argument) or any(_id_paths(argument.type, argument_name, 3)):
-            given.append(f"{argument_name}: {_value(argument, argument_name, id_for)}")
-    arguments = f"({', '.join(given)})" if given else ""
+@dataclass(frozen=True)
+class Ids:
+    """The ids of a document: what each argument is given, and which of those are given that may be left out."""
+
+    id_for: IdFor
+    given: Collection[str] | None = None
+    """Paths; None: all."""
+
+    def wants(self, kind: GraphQLInputType, path: str) -> bool:
+        """Whether an argument that may be left out is given, for an id within it."""
+        return any(self.given is None or one in self.given for one in _id_paths(kind, path, 3))
+
+    def literal(self, path: str) -> str:
+        id = self.id_for(path)
+        return id if id == VARIABLE else f'"{id}"'
+
+
+def operation(
+    kind: str,
+    name: str,
+    field: GraphQLField,
+    id_for: IdFor,
+    *,
+    given: Collection[str] | None = None,
+    depth: int = 3,
+) -> str:
+    """Return a document that asks ``field`` with all it must have, the ids ``given``, and all that can be selected."""
+    ids = Ids(id_for, given)
+    parts = [
+        f"{argument}: {_literal(of.type, argument, ids)}"
+        for argument, of in field.args.items()
+        if is_required_argument(of) or ids.wants(of.type, argument)
+    ]
+    arguments = f"({', '.join(parts)})" if parts else ""
     declared = f"({VARIABLE}: ID!)" if VARIABLE in arguments else ""
     return f"{kind.lower()} {declared} {{ {name}{arguments} {selection(get_named_type(field.type), depth)} }}"
 
 
-def _value(argument: GraphQLArgument | GraphQLInputField, path: str, id_for: IdFor) -> str:
-    return _literal(argument.type, path, id_for)
+def about(
+    kind: str, name: str, field: GraphQLField, victim: str, id_for: IdFor, *, depth: int = 3
+) -> list[str]:
+    """Return documents that give ``victim``, and beside it none of the ids that may be left out; then one at a time.
+
+    Many arguments exclude each other, and what is refused for that reason proves nothing.
+    """
+    others = [path for path in id_arguments(field) if path != victim]
+    found = [
+        operation(kind, name, field, id_for, given=(victim, *beside), depth=depth)
+        for beside in ((), *((other,) for other in others))
+    ]
+    return list(dict.fromkeys(found))
 
 
-def _literal(kind: GraphQLInputType, path: str, id_for: IdFor) -> str:
+def _literal(kind: GraphQLInputType, path: str, ids: Ids) -> str:
     if isinstance(kind, GraphQLNonNull):
-        return _literal(kind.of_type, path, id_for)
+        return _literal(kind.of_type, path, ids)
     if isinstance(kind, GraphQLList):
-        return f"[{_literal(kind.of_type, path, id_for)}]"
+        return f"[{_literal(kind.of_type, path, ids)}]"
     if isinstance(kind, GraphQLEnumType):
         return str(next(iter(kind.values)))
     if isinstance(kind, GraphQLInputObjectType):
         parts = [
-            f"{name}: {_value(field, f'{path}.{name}', id_for)}"
+            f"{name}: {_literal(field.type, f'{path}.{name}', ids)}"
             for name, field in kind.fields.items()
-            if is_required_input_field(field) or any(_id_paths(field.type, name, 2))
+            if is_required_input_field(field) or ids.wants(field.type, f"{path}.{name}")
         ]
         return "{" + ", ".join(parts) + "}"
-    if kind.name == "ID":
-        return VARIABLE if (id := id_for(path)) == VARIABLE else f'"{id}"'
-    return TEXTS.get(path, ONE_OF_A_KIND[kind.name])
+    return ids.literal(path) if kind.name == "ID" else TEXTS.get(path, ONE_OF_A_KIND[kind.name])
 
 
 def selection(kind: GraphQLNamedType | None, depth: int) -> str:
