@@ -78,9 +78,13 @@ class Asked:
                 )
             size, name = self.last, "last"
         if not 1 <= size <= LONGEST_PAGE:
-            raise RequestRefused(
-                "INVALID_VALUE", f"{name} must be 1 to {LONGEST_PAGE}, got {size}: ask page by page"
-            )
+            raise no_page(name, size)
+
+
+def no_page(name: str, size: int) -> RequestRefused:
+    """Return the refusal of a page of that size."""
+    message = f"{name} must be 1 to {LONGEST_PAGE}, got {size}: ask page by page"
+    return RequestRefused("INVALID_VALUE", message, limit=LONGEST_PAGE, used=size)
 
 
 @in_words(

@@ -63,8 +63,12 @@ def terms(search: str | None, prefixes: Iterable[str]) -> list[Term]:
     """Return the terms of a basic search. Raises RequestRefused BAD_SEARCH, without repeating what was typed."""
     if not search or not search.strip():
         return []
-    if len(search) > LONGEST_SEARCH or not _storable(search):
-        raise _bad(f"it may have {LONGEST_SEARCH} characters and no NUL: shorten it")
+    if len(search) > LONGEST_SEARCH:
+        raise _bad(
+            f"it may have {LONGEST_SEARCH} characters: shorten it", limit=LONGEST_SEARCH, used=len(search)
+        )
+    if not _storable(search):
+        raise _bad("it may have no NUL: take it out")
     known = {p.lower() for p in prefixes}
     found = []
     for match in _TERM.finditer(_without_commas(search)):
@@ -81,7 +85,11 @@ def terms(search: str | None, prefixes: Iterable[str]) -> list[Term]:
             f"a term needs {SHORTEST_TERM} characters beside * and ?: lengthen one, or name its field as in location:ER"
         )
     if len(found) > MOST_TERMS:
-        raise _bad(f"it may have {MOST_TERMS} terms, got {len(found)}: leave some out")
+        raise _bad(
+            f"it may have {MOST_TERMS} terms, got {len(found)}: leave some out",
+            limit=MOST_TERMS,
+            used=len(found),
+        )
     return found
 
 
@@ -93,8 +101,8 @@ def _without_commas(search: str) -> str:
     return _COMMA.sub(lambda found: " " if found.group() == "," else found.group(), search)
 
 
-def _bad(why: str) -> RequestRefused:
-    return RequestRefused("BAD_SEARCH", f"the search cannot be used: {why}")
+def _bad(why: str, **limit: int) -> RequestRefused:
+    return RequestRefused("BAD_SEARCH", f"the search cannot be used: {why}", **limit)
 
 
 def _storable(text: str) -> bool:
@@ -191,14 +199,14 @@ def filter_of(where: object | None) -> Filter:
     if where is None:
         return AllOf(())
     found = _group(where, 1)
-    if _predicates(found) > MAX_PREDICATES:
-        raise _bad_filter(f"it may have {MAX_PREDICATES} comparisons")
+    if (used := _predicates(found)) > MAX_PREDICATES:
+        raise _bad_filter(f"it may have {MAX_PREDICATES} comparisons", limit=MAX_PREDICATES, used=used)
     return found
 
 
 def _group(where: object, depth: int) -> Filter:
     if depth > MAX_FILTER_DEPTH:
-        raise _bad_filter(f"AND and OR may nest {MAX_FILTER_DEPTH} deep")
+        raise _bad_filter(f"AND and OR may nest {MAX_FILTER_DEPTH} deep", limit=MAX_FILTER_DEPTH, used=depth)
     assert is_dataclass(where), "strawberry inputs are dataclasses"
     parts: list[Filter] = []
     for field in fields(where):
@@ -235,7 +243,7 @@ def _comparisons(column: str, comparing: object) -> list[Filter]:
 def _checked(value: object) -> object:
     if isinstance(value, list):
         if len(value) > LONGEST_IN:
-            raise _bad_filter(f"in may list {LONGEST_IN} values")
+            raise _bad_filter(f"in may list {LONGEST_IN} values", limit=LONGEST_IN, used=len(value))
         return [_checked(v) for v in value]
     if isinstance(value, Enum):
         return value.value
@@ -243,8 +251,12 @@ def _checked(value: object) -> object:
         if (moment := utc(value)) is None:
             raise _bad_filter("times need a time zone, such as 2026-01-31T08:00:00Z")
         return moment
-    if isinstance(value, str) and (len(value) > LONGEST_SEARCH or not _storable(value)):
-        raise _bad_filter(f"texts may have {LONGEST_SEARCH} characters and no NUL")
+    if isinstance(value, str) and len(value) > LONGEST_SEARCH:
+        raise _bad_filter(
+            f"texts may have {LONGEST_SEARCH} characters", limit=LONGEST_SEARCH, used=len(value)
+        )
+    if isinstance(value, str) and not _storable(value):
+        raise _bad_filter("texts may have no NUL")
     return value
 
 
@@ -252,5 +264,5 @@ def _predicates(where: Filter) -> int:
     return 1 if isinstance(where, Compare) else sum(_predicates(p) for p in where.parts)
 
 
-def _bad_filter(why: str) -> RequestRefused:
-    return RequestRefused("BAD_FILTER", f"the filter cannot be used: {why}")
+def _bad_filter(why: str, **limit: int) -> RequestRefused:
+    return RequestRefused("BAD_FILTER", f"the filter cannot be used: {why}", **limit)

@@ -12,6 +12,7 @@ import strawberry
 from aegate_core.stores.changes import feed
 from aegate_core.stores.changes.feed import Position
 from aegate_core.stores.listing import AllOf, Compare, Op
+from aegate_graphql_api.connections import no_page
 from aegate_graphql_api.context import Context
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
@@ -46,7 +47,7 @@ def hub_of(context: Context) -> Hub:
 def check_first(first: int) -> None:
     """Raise RequestRefused for a size of a snapshot that cannot be."""
     if not 1 <= first <= LONGEST_PAGE:
-        raise RequestRefused("INVALID_VALUE", f"first must be 1 to {LONGEST_PAGE}, got {first}: choose one")
+        raise no_page("first", first)
 
 
 async def deliveries(

@@ -17,13 +17,12 @@ from aegate_core.stores.listing import AllOf, Compare, Filter, Op, PageQuery, re
 from aegate_core.stores.queue.operations import OPERATION_ORDER, OPERATIONS
 from aegate_graphql_api.connections import DEFAULT_FIRST, First
 from aegate_graphql_api.context import Context, Info
-from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.live.following import WATCHED, check_first, following, hub_of, refresh
 from aegate_graphql_api.live.hub import Delivered
+from aegate_graphql_api.live.watching import check_length
 from aegate_graphql_api.permissions import QUEUE
 from aegate_graphql_api.schema.node import number_of
 from aegate_graphql_api.schema.operation import Operation, OperationState, operation_of
-from aegate_graphql_api.search import LONGEST_IN
 
 OPEN = (OperationState.SCHEDULED, OperationState.RUNNING)
 
@@ -78,8 +77,7 @@ async def operations(
 def _keys(where: OperationWatch) -> frozenset[int] | None:
     if where.ids is None:
         return None
-    if not 1 <= len(where.ids) <= LONGEST_IN:
-        raise RequestRefused("BAD_FILTER", f"ids must hold 1 to {LONGEST_IN} ids: leave it out or correct it")
+    check_length("ids", where.ids)
     return frozenset(number_of(id, "Operation") for id in where.ids)
 
 

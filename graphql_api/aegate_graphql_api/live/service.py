@@ -49,8 +49,7 @@ class Live:
             ending = many.ending
             log(REQUEST_REFUSED, reason=ending.code, caller=caller.name)
             retry_ms = ending.retry_ms or 0
-            extensions = {"code": ending.code, "retryAfterMs": retry_ms}
-            body = {"data": None, "errors": [{"message": ending.message, "extensions": extensions}]}
+            body = {"data": None, "errors": [{"message": ending.message, "extensions": ending.extensions}]}
             status = 503 if ending.code == "SERVER_STOPPING" else 429
             headers = {"Retry-After": str(-(-retry_ms // 1000))}
             return Response(orjson.dumps(body), status, headers, "application/json")

@@ -156,12 +156,8 @@ class _Sending:
         """Say why it ends, and when to come back."""
         if self._is_over:
             return
-        extensions: dict[str, object] = {"code": ending.code}
-        retry = b""
-        if ending.retry_ms is not None:
-            extensions["retryAfterMs"] = ending.retry_ms
-            retry = b"retry: %d\n" % ending.retry_ms
-        error = {"message": ending.message, "extensions": extensions}
+        retry = b"" if ending.retry_ms is None else b"retry: %d\n" % ending.retry_ms
+        error = {"message": ending.message, "extensions": ending.extensions}
         await self.event(retry + _next({"data": None, "errors": [error]}) + _COMPLETE, more=False)
 
 

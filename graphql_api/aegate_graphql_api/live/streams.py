@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aegate_core.errors import AegateError
@@ -53,6 +53,13 @@ class Ending:
     code: str
     message: str
     retry_ms: int | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def extensions(self) -> dict[str, object]:
+        """What an error says beside its message."""
+        retry = {} if self.retry_ms is None else {"retryAfterMs": self.retry_ms}
+        return {"code": self.code, **retry, **self.details}
 
     @property
     def reason(self) -> str:
@@ -96,8 +103,9 @@ class Stream:
 
     def welcome(self, caller: Caller, token: str) -> None:
         """Take note of who it is. Raises TooMany when the caller has as many as they may."""
-        if self._streams.by_caller[caller.name] >= self._streams.limits.by_caller:
-            raise TooMany(self._streams.too_many("the caller"))
+        most = self._streams.limits.by_caller
+        if self._streams.by_caller[caller.name] >= most:
+            raise TooMany(self._streams.too_many("the caller", most))
         self.caller, self.token = caller, token
         self._streams.unknown -= 1
         self._streams.by_caller[caller.name] += 1
@@ -148,8 +156,9 @@ class Streams:
         """Hold a place for a connection. Raises TooMany when there is none, or the server is being stopped."""
         if self._is_stopping:
             raise TooMany(self.stopping())
-        if self.count >= self.limits.in_all or self.unknown >= self.limits.unknown:
-            raise TooMany(self.too_many("the server"))
+        for count, most in ((self.count, self.limits.in_all), (self.unknown, self.limits.unknown)):
+            if count >= most:
+                raise TooMany(self.too_many("the server", most))
         stream = Stream(self)
         self._open.add(stream)
         self.unknown += 1
@@ -184,10 +193,11 @@ class Streams:
         """Return the ending of a server that is being stopped."""
         return Ending(1012, "SERVER_STOPPING", "the server is being stopped: connect again", self._retry_ms())
 
-    def too_many(self, whose: str) -> Ending:
+    def too_many(self, whose: str, limit: int) -> Ending:
         """Return the ending of a stream too many."""
-        message = f"{whose} has as many streams as there may be: close some, or come back later"
-        return Ending(1013, "TOO_MANY_STREAMS", message, self._retry_ms())
+        message = f"{whose} may have {limit} streams, and has: close some, or come back later"
+        details = {"limit": limit, "used": limit + 1}
+        return Ending(1013, "TOO_MANY_STREAMS", message, self._retry_ms(), details)
 
     def unavailable(self) -> Ending:
         """Return the ending of a stream while nobody can say who its caller is, or the database is away."""

@@ -43,15 +43,25 @@ class Watch:
 ALL = Watch(())
 
 
+def check_length(name: str, given: Sequence[object]) -> None:
+    """Raise RequestRefused for a list of none, or of more values than it may have."""
+    if not 1 <= len(given) <= LONGEST_IN:
+        raise RequestRefused(
+            "BAD_FILTER",
+            f"{name} must hold 1 to {LONGEST_IN} values: leave it out or correct it",
+            limit=LONGEST_IN,
+            used=len(given),
+        )
+
+
 def one_of(
     name: str, given: Sequence[object] | None, column: str, row: str | None = None
 ) -> tuple[OneOf, ...]:
     """Return the condition of an argument, none where it was left out. Raises RequestRefused for what cannot be."""
     if given is None:
         return ()
-    if not 1 <= len(given) <= LONGEST_IN or any(isinstance(v, str) and "\0" in v for v in given):
-        raise RequestRefused(
-            "BAD_FILTER", f"{name} must hold 1 to {LONGEST_IN} values without NUL: leave it out or correct it"
-        )
+    check_length(name, given)
+    if any(isinstance(v, str) and "\0" in v for v in given):
+        raise RequestRefused("BAD_FILTER", f"{name} must hold values without NUL: correct it")
     check_value(column, Op.IN, list(given), called=name)
     return (OneOf(column, frozenset(given), row or column),)

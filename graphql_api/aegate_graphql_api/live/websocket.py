@@ -184,7 +184,8 @@ class _Connection:
             return
         if len(self._operations) >= bounds.OPERATIONS:
             message = f"a connection may have {bounds.OPERATIONS} operations, this one has: end one"
-            errors = _errors("TOO_MANY_STREAMS", message)
+            details = {"limit": bounds.OPERATIONS, "used": bounds.OPERATIONS + 1}
+            errors = problem_body("TOO_MANY_STREAMS", message, details)["errors"]
             await self._send({"id": id, "type": "error", "payload": errors})
             return
         task = asyncio.create_task(self._run(id, operation))

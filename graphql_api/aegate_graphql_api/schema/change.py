@@ -14,7 +14,7 @@ import strawberry
 
 from aegate_core.stores.changes import feed
 from aegate_core.stores.changes.feed import START, Changed, Position
-from aegate_graphql_api.connections import DEFAULT_FIRST, First, PageInfo
+from aegate_graphql_api.connections import DEFAULT_FIRST, First, PageInfo, no_page
 from aegate_graphql_api.context import Info, utc
 from aegate_graphql_api.errors import RequestRefused
 from aegate_graphql_api.limits import LONGEST_PAGE
@@ -110,9 +110,7 @@ async def changes(
     """Page through what happened. Raises RequestRefused CURSOR_EXPIRED for a cursor older than what is kept."""
     db = info.context.db
     if not 1 <= first <= LONGEST_PAGE:
-        raise RequestRefused(
-            "INVALID_VALUE", f"first must be 1 to {LONGEST_PAGE}, got {first}: ask page by page"
-        )
+        raise no_page("first", first)
     await feed.settle(db)
     begin = await feed.oldest(db) if after is None else decode_cursor(after)
     if after is not None and not await feed.holds(db, begin):

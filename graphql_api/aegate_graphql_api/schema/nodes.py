@@ -98,6 +98,9 @@ async def nodes(
     """Return what has these ids, in their order, null where there is nothing."""
     if len(ids) > LONGEST_PAGE:
         raise RequestRefused(
-            "INVALID_VALUE", f"ids may hold {LONGEST_PAGE}, got more: ask in several requests"
+            "INVALID_VALUE",
+            f"ids may hold {LONGEST_PAGE}, got {len(ids)}: ask in several requests",
+            limit=LONGEST_PAGE,
+            used=len(ids),
         )
     return await asyncio.gather(*(node(info, id) for id in ids))

@@ -84,6 +84,37 @@ async def test_a_refusal_names_the_limit_and_what_was_used(
     assert error["extensions"] == {"code": "TOO_COMPLEX", "of": of, "limit": limit, "used": used}
 
 
+NAME = '"ann" '
+ONE = '{outcome: {eq: "DONE"}}'
+
+
+@pytest.mark.parametrize(
+    ("field", "code", "limit", "used"),
+    [
+        ("queueItems(first: 1000000000)", "INVALID_VALUE", 100, 1_000_000_000),
+        ("queueItems(last: 101)", "INVALID_VALUE", 100, 101),
+        ("changes(first: 101)", "INVALID_VALUE", 100, 101),
+        (f'queueItems(search: "{"abc " * 60}")', "BAD_SEARCH", 10, 60),
+        (f'queueItems(search: "{"a" * 300}")', "BAD_SEARCH", 256, 300),
+        (f"auditEvents(where: {{OR: [{ONE * 25}]}})", "BAD_FILTER", 20, 25),
+        (f"auditEvents(where: {{AND: {{AND: {{AND: {ONE}}}}}}})", "BAD_FILTER", 3, 4),
+        (f"auditEvents(where: {{actor: {{in: [{NAME * 101}]}}}})", "BAD_FILTER", 100, 101),
+        (f'auditEvents(where: {{actor: {{eq: "{"a" * 300}"}}}})', "BAD_FILTER", 256, 300),
+    ],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+async def test_what_is_asked_of_a_list_has_limits_that_are_named(
+    empty_api: API, field: str, code: str, limit: int, used: int
+) -> None:
+    error = await empty_api.refused(f"{{ {field} {{ nodes {{ __typename }} }} }}")
+    assert error["extensions"] == {"code": code, "limit": limit, "used": used}
+
+
+async def test_so_many_ids_are_looked_up_at_once(empty_api: API) -> None:
+    error = await empty_api.refused("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=["x"] * 101)
+    assert error["extensions"] == {"code": "INVALID_VALUE", "limit": 100, "used": 101}
+
+
 async def test_variables_have_limits_too(empty_api: API) -> None:
     query = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
     error = await empty_api.refused(query, ids=["x"] * 6_000)

@@ -165,9 +165,28 @@ async def test_streams_of_a_caller_are_bounded(empty_api: API) -> None:
         async with stream(served, WATCH) as (response, _):
             assert response.status_code == 429
             body = json.loads(await response.aread())
-            assert body["errors"][0]["extensions"]["code"] == "TOO_MANY_STREAMS"
+            extensions = body["errors"][0]["extensions"]
+            del extensions["retryAfterMs"]
+            assert extensions == {"code": "TOO_MANY_STREAMS", "limit": 1, "used": 2}
         async with stream(served, WATCH, token=served.api.queue) as (response, _):
             assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ("queue(first: 101) { snapshot }", "INVALID_VALUE"),
+        ("queue(where: {destinations: LIST}) { snapshot }", "BAD_FILTER"),
+        ("operations(where: {ids: LIST}) { snapshot }", "BAD_FILTER"),
+    ],
+)
+async def test_what_is_asked_of_a_stream_has_limits_that_are_named(
+    served: Served, asked: str, code: str
+) -> None:
+    asked = asked.replace("LIST", "[" + ", ".join(['"default/pacs"'] * 101) + "]")
+    async with stream(served, f"subscription {{ {asked} }}") as (_, told):
+        (_, answer), _ = [event async for event in told]
+        assert answer["errors"][0]["extensions"] == {"code": code, "limit": 100, "used": 101}
 
 
 class OnePartition:

@@ -92,6 +92,16 @@ async def test_id_is_free_again_once_its_operation_ended(served: Served) -> None
             await say(opened, type="complete", id="1")
 
 
+async def test_an_operation_too_many_says_how_many_there_may_be(served: Served) -> None:
+    async with socket(served) as opened:
+        await welcome(opened, served.api.queue)
+        for n in range(21):
+            await say(opened, type="subscribe", id=str(n), payload=WATCH)
+        answers = [await hear(opened) for _ in range(21)]
+        [refused] = [a for a in answers if a["type"] == "error"]
+        assert refused["payload"][0]["extensions"] == {"code": "TOO_MANY_STREAMS", "limit": 20, "used": 21}
+
+
 async def test_pages_of_the_server_itself_may_come(served: Served) -> None:
     async with socket(served, Origin=f"http://127.0.0.1:{served.port}") as opened:
         await welcome(opened, served.api.queue)
@@ -139,6 +149,7 @@ async def test_connections_are_bounded_in_all_by_caller_and_before_they_say_who_
         async with socket(served), socket(served) as second:
             code, reason = await closing(second)
             assert (code, "TOO_MANY_STREAMS: retryAfterMs=" in reason) == (1013, True)
+            assert "the server may have 1" in reason
         await eventually_async(lambda: served.live.streams.count == 0)
         async with socket(served) as first, socket_after(served, first) as second:
             await welcome(second, served.api.queue)
