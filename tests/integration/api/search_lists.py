@@ -12,7 +12,7 @@ from typing import cast
 from aegate_core.database import Database
 from aegate_core.dicom.ae_title import AETitle
 from aegate_core.dicom.text import search_text
-from aegate_core.resources.values import Ability, ApplicationEntity, ImageRoute
+from aegate_core.resources.values import Ability, ApplicationEntity, ImageRoute, Level
 from aegate_core.services.audit import Area, Deed, record
 from aegate_core.services.entities import apply_configuration
 from aegate_core.stores.index.list_audit import AUDIT
@@ -103,13 +103,13 @@ _AES: tuple[ApplicationEntity, ...] = (
     replace(entity("eye/ct1"), title=AETitle("CT_1 %"), node="ct1", ability=Ability.PRINT),
     replace(entity("pacs"), title=AETitle("Pacs"), location_code="Ü1", comment="山田 ﾊﾟｯｸｽ"),
     replace(entity("eye/ws-1"), node="WS-1.example", port=4242, patient_partition="lab", comment="a\\b = c"),
-    replace(entity("ws.1"), location_code="", comment="Straße ẞ"),
+    replace(entity("ws.1"), location_code="", comment="Straße ẞ", enabled=False),
 )
 _ROUTES: tuple[ImageRoute, ...] = (
     route("ct-to-pacs", ["pacs"], comment="Nächte"),
-    route("ct1-to-ws", ["ws.1", "pacs"], comment="100%?"),
-    route("eye/ct-to-pacs", ["ws-1"]),
-    route("all", ["ws.1"], comment="山田"),
+    route("ct1-to-ws", ["ws.1", "pacs"], comment="100%?", enabled=False),
+    route("eye/ct-to-pacs", ["ws-1"], level=Level.SERIES, priority=7),
+    route("all", ["ws.1"], comment="山田", level=Level.STUDY, priority=70),
 )
 
 
@@ -130,6 +130,8 @@ def _entity_row(ae: ApplicationEntity) -> Row:
         "ability": ae.ability.value,
         "location_code": ae.location_code,
         "partition": f"{ae.key.namespace}/{ae.patient_partition}",
+        "enabled": ae.enabled,
+        "comment": ae.comment or None,
         "text": search_text(ae.title.value, ae.key.name, ae.node, ae.location_code, ae.comment),
     }
 
@@ -139,6 +141,10 @@ def _route_row(found: ImageRoute) -> Row:
         "key": str(found.key),
         "namespace": found.key.namespace,
         "name": found.key.name,
+        "enabled": found.enabled,
+        "comment": found.comment or None,
+        "priority": found.priority,
+        "level": found.level and found.level.value,
         "text": search_text(found.key.name, *found.to, found.comment),
     }
 
@@ -320,6 +326,7 @@ LISTED = {
         _entity_box,
         ("title", "location"),
         _entity_has,
+        untold=frozenset({"text", "ready"}),
         typed={
             "rontgen": {0},
             "CT1": {0, 1, 2},
@@ -337,6 +344,7 @@ LISTED = {
         _route_box,
         ("name",),
         _route_has,
+        untold=frozenset({"text", "ready", "to"}),
         typed={"pacs": {0, 1, 2}, "name:ct": {0, 1, 2}, "nachte": {0}, "name:＊pacs": {0, 2}},
     ),
     "queue items": Listed(

@@ -66,6 +66,8 @@ def comparisons(listed: Listed) -> st.SearchStrategy[Filter]:
 
 def _of_column(name: str, values: list[object]) -> st.SearchStrategy[Filter]:
     known = [value[0] if isinstance(value, tuple) else value for value in values if value is not None]
+    if isinstance(known[0], bool):
+        return st.builds(Compare, st.just(name), st.just(Op.EQ), st.booleans())
     if isinstance(known[0], str):
         texts = st.sampled_from(cast("list[str]", known))
         parts = st.tuples(texts, st.integers(0, 9), st.integers(0, 30)).map(lambda p: p[0][p[1] : p[2]])
