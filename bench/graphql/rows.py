@@ -111,7 +111,8 @@ async def fill(db: Database, *, studies: int, items: int) -> None:
         both.create_task(_insert(db, "delivery", _ITEMS, items, studies))
     for statement in rollup.statements(db.dialect):  # the last one counts what is finished
         await db.execute(statement)
-    await pushing.pack_counts(db, now=await db.time())
+    while await rollup.waits(db, now=await db.time()):  # as workers do all the time
+        await pushing.pack_counts(db, now=await db.time())
     await db.execute("VACUUM (ANALYZE) rollup_minute")
 
 

@@ -44,6 +44,11 @@ _POSTGRES = (
     _MARK.format(random="replace(gen_random_uuid()::text, '-', '')"),
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
     "CREATE INDEX IF NOT EXISTS study_search ON study USING gin (search_text gin_trgm_ops)",
+    # By a sample of a hundred texts a family name that is in one of them is in a hundredth of all studies: the newest
+    # ones are walked through then, until fifty of it are found, for seconds. In force with the next ANALYZE.
+    "DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = 'study'::regclass "
+    "AND attname = 'search_text' AND attstattarget = 3000) THEN "
+    "ALTER TABLE study ALTER COLUMN search_text SET STATISTICS 3000; END IF; END $$",
     # Locked, so that whoever renames the patient meanwhile waits, and then finds this study, too.
     f"""
     CREATE OR REPLACE FUNCTION study_takes_sort_name() RETURNS trigger LANGUAGE plpgsql AS $$
