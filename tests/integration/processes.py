@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -66,10 +68,16 @@ def stop(child: subprocess.Popen[bytes], *, timeout_s: float = 10) -> int:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody holds now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that nobody holds now, and that no connection is given before it is listened on.
+
+    The kernel gives connections those from 32768 on. Each worker of pytest has its own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    while True:
+        port = 12_000 + 2_500 * worker + secrets.randbelow(2_500)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def is_listening(port: int) -> bool:
