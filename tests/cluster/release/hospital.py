@@ -14,20 +14,22 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pydicom
+from pydicom.errors import InvalidDicomError
 
 from tests.cluster.chart.rendering import CHART, helm_program, sets
 from tests.cluster.lab.hosts import SHARED
 from tests.cluster.lab.lab import Lab
 from tests.cluster.release.paced import PacedSender, paced_sender
 from tests.integration.identities import Authority
-from tests.integration.peers import run_dcmtk
+from tests.integration.peers import StoreSCP, run_dcmtk
 from tests.integration.postgres import PostgresServer, find_binaries, postgres_server
 from tests.integration.processes import process
 from tests.integration.waiting import eventually
@@ -284,6 +286,17 @@ def ask(client: httpx.Client, query: str, **variables: object) -> Any:
     answer = client.post("/graphql", json={"query": query, "variables": variables}).json()
     assert "errors" not in answer, answer
     return answer["data"]
+
+
+def received(receiver: StoreSCP, study: str) -> dict[str, bytes]:
+    """What a receiver has of a study: pixels by SOP Instance UID."""
+    found = {}
+    for path in receiver.received():
+        with suppress(InvalidDicomError, AttributeError):  # it is being written
+            ds = pydicom.dcmread(path)
+            if ds.StudyInstanceUID == study:
+                found[str(ds.SOPInstanceUID)] = bytes(ds.PixelData)
+    return found
 
 
 def studies(client: httpx.Client) -> dict[str, int]:

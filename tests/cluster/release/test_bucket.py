@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.chart.rendering import sets
-from tests.cluster.release.hospital import SYSTEM, Hospital
-from tests.cluster.release.test_end_to_end import received
+from tests.cluster.release.hospital import SYSTEM, Hospital, received
 from tests.dicom import ct_study, write
 from tests.integration.bucket_server import NAME, BucketServer, bucket_server
 from tests.integration.peers import StoreSCP

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
-from tests.cluster.release.hospital import RELEASE, SYSTEM, Hospital, ask
+from tests.cluster.release.hospital import RELEASE, SYSTEM, Hospital, ask, received
 from tests.dicom import ct_study, write
 from tests.integration.peers import StoreSCP, store_scp
 from tests.integration.waiting import eventually
@@ -18,17 +14,6 @@ WAY = """query($uid: String!) {
   studies(first: 2, where: {studyInstanceUid: {eq: $uid}}) { nodes { studyInstanceUid } }
   queueItems(first: 9, where: {studyInstanceUid: {eq: $uid}}) { nodes { destinationAe state instancesDone } }
 }"""
-
-
-def received(receiver: StoreSCP, study: str) -> dict[str, bytes]:
-    """What a receiver has of a study: pixels by SOP Instance UID."""
-    found = {}
-    for path in receiver.received():
-        with suppress(InvalidDicomError, AttributeError):  # it is being written
-            ds = pydicom.dcmread(path)
-            if ds.StudyInstanceUID == study:
-                found[str(ds.SOPInstanceUID)] = bytes(ds.PixelData)
-    return found
 
 
 def test_study_goes_from_a_device_through_a_listener_of_its_own_to_its_receivers(

@@ -10,8 +10,7 @@ import pytest
 from tests.cluster.chart.rendering import sets
 from tests.cluster.lab.images import POSTGRES, postgres_image
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
-from tests.cluster.release.hospital import RELEASE, Hospital, trial_hospital
-from tests.cluster.release.test_end_to_end import received
+from tests.cluster.release.hospital import RELEASE, Hospital, received, trial_hospital
 from tests.dicom import ct_study, write
 from tests.integration.peers import store_scp
 from tests.integration.waiting import eventually

@@ -11,8 +11,8 @@ import pytest
 from tests.cluster.chart.rendering import sets
 from tests.cluster.lab.lab import Lab
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
-from tests.cluster.release.hospital import Hospital, ground, studies
-from tests.cluster.release.test_end_to_end import CHILDREN, received
+from tests.cluster.release.hospital import Hospital, ground, received, studies
+from tests.cluster.release.test_end_to_end import CHILDREN
 from tests.dicom import ct_study, write
 from tests.integration.peers import StoreSCP, store_scp
 from tests.integration.waiting import eventually

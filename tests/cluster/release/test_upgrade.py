@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.chart.rendering import sets
 from tests.cluster.lab.starting import LabSettings, keep_logs, running_lab
 from tests.cluster.release.edited import Edited, old_pods_end_well
-from tests.cluster.release.hospital import RELEASE, Hospital, hospital, studies
+from tests.cluster.release.hospital import RELEASE, Hospital, hospital, received, studies
 from tests.cluster.release.older import OlderVersion, older_version
 from tests.cluster.release.test_end_to_end import CHILDREN
 from tests.dicom import ct_study, write
@@ -67,13 +67,11 @@ def entity(
 def send_study(entity: Edited, receiver: StoreSCP, folder: Path, name: str) -> str:
     """Send a study and see it arrive; return its UID."""
     study = ct_study(name, IMAGES)
-    before = len(receiver.received())
+    uid = str(study[0].StudyInstanceUID)
     files = [write(image, folder / name / f"{i}.dcm") for i, image in enumerate(study)]
     entity.hospital.send(entity.hospital.address(NAME), TITLE, files)
-    eventually(
-        lambda: len(receiver.received()) == before + IMAGES, deadline_s=180, what=f"{name} is delivered"
-    )
-    return str(study[0].StudyInstanceUID)
+    eventually(lambda: len(received(receiver, uid)) == IMAGES, deadline_s=180, what=f"{name} is delivered")
+    return uid
 
 
 def images(entity: Edited) -> set[str]:
