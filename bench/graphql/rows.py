@@ -133,9 +133,8 @@ async def _insert(db: Database, table: str, sql: str, *values: object) -> None:
     async with db.transaction():
         for index in indexes:
             await db.execute(f'DROP INDEX "{index["name"]}"')
-        if (
-            table == "delivery"
-        ):  # who is told of ten million changes, and whether each has its study, is not the question
+        if table == "delivery":
+            # Nobody is told of ten million changes, nor is each one's study looked for, which may come later.
             await db.execute("SET LOCAL session_replication_role = replica")
         await db.execute(sql, *values)
         for made in _statements(indexes):

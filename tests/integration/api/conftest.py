@@ -11,6 +11,7 @@ from aegate_core.database import open_database
 from tests.integration.api.clients import API, connect, fill
 from tests.integration.api.serving import Served, served_api
 from tests.integration.api.shell import Shell, opened_shell
+from tests.integration.api.two_partitions import TwoPartitions, two_partitions
 from tests.integration.intake.hospital import Place, spool_folder
 
 
@@ -23,6 +24,16 @@ async def empty_api(database_url: str, tmp_path: Path) -> AsyncIterator[API]:
             api = connect(place, tmp_path)
             async with api.client:
                 yield api
+
+
+@pytest.fixture
+async def two(database_url: str, tmp_path: Path) -> AsyncIterator[TwoPartitions]:
+    """The same for two patient partitions, and a caller of each."""
+    async with open_database(database_url) as db:
+        with spool_folder(tmp_path / "spool") as spool:
+            found = await two_partitions(Place(db, tmp_path, spool), tmp_path)
+            async with found.api.client:
+                yield found
 
 
 @pytest.fixture

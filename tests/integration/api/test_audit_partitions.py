@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from aegate_core.database import open_database
 from aegate_graphql_api.operating import carry_on
-from tests.integration.api.two_partitions import NORTH, TwoPartitions, two_partitions
-from tests.integration.intake.hospital import Place, spool_folder
+from tests.integration.api.two_partitions import NORTH, TwoPartitions
 
 ITEM = "selection: {{ids: [{QueueItem}]}}"
 SEND = "destinationIds: [{Destination}], idempotencyKey:"
@@ -35,15 +30,6 @@ CHANGES = [
 ]
 AUDIT = """query($s: String) { auditEvents(search: $s, first: 100, orderBy: OLDEST) {
   nodes { action actor partition } } }"""
-
-
-@pytest.fixture
-async def two(database_url: str, tmp_path: Path) -> AsyncIterator[TwoPartitions]:
-    async with open_database(database_url) as db:
-        with spool_folder(tmp_path / "spool") as spool:
-            found = await two_partitions(Place(db, tmp_path, spool), tmp_path)
-            async with found.api.client:
-                yield found
 
 
 async def audited(two: TwoPartitions, token: str, search: str | None = None) -> list[tuple[str, str | None]]:

@@ -6,13 +6,10 @@ The questions are made from the schema: a new list, type or change is asked, too
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aegate_core.database import open_database
 from aegate_graphql_api.reach import Reach
 from aegate_graphql_api.schema.nodes import KINDS
 from aegate_graphql_api.tokens import create_token
@@ -26,17 +23,7 @@ from tests.integration.api.schema_walk import (
     selection,
 )
 from tests.integration.api.snapshots import snapshot
-from tests.integration.api.two_partitions import TwoPartitions, absent, kinds_of, two_partitions
-from tests.integration.intake.hospital import Place, spool_folder
-
-
-@pytest.fixture
-async def two(database_url: str, tmp_path: Path) -> AsyncIterator[TwoPartitions]:
-    async with open_database(database_url) as db:
-        with spool_folder(tmp_path / "spool") as spool:
-            found = await two_partitions(Place(db, tmp_path, spool), tmp_path)
-            async with found.api.client:
-                yield found
+from tests.integration.api.two_partitions import TwoPartitions, absent, kinds_of
 
 
 async def markers(two: TwoPartitions, part: str) -> set[str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aegate_core.database import open_database
 from aegate_graphql_api.authorisation import needs_of
 from aegate_graphql_api.permission import Permission
 from aegate_graphql_api.reach import Reach
@@ -16,8 +14,7 @@ from aegate_graphql_api.schema.nodes import KINDS
 from aegate_graphql_api.tokens import create_token
 from tests.integration.api.schema_walk import CORE, VARIABLE, about, id_arguments, operation, root_fields
 from tests.integration.api.snapshots import snapshot
-from tests.integration.api.two_partitions import TwoPartitions, kinds_of, two_partitions
-from tests.integration.intake.hospital import Place, spool_folder
+from tests.integration.api.two_partitions import TwoPartitions, kinds_of
 
 CALLERS: dict[str, set[Permission]] = {
     "nothing": set(),
@@ -25,15 +22,6 @@ CALLERS: dict[str, set[Permission]] = {
     "editor": {Permission.AE_EDITOR},
 }
 NOWHERE = Reach(frozenset({"nowhere/main"}), frozenset({"nowhere"}))
-
-
-@pytest.fixture
-async def two(database_url: str, tmp_path: Path) -> AsyncIterator[TwoPartitions]:
-    async with open_database(database_url) as db:
-        with spool_folder(tmp_path / "spool") as spool:
-            found = await two_partitions(Place(db, tmp_path, spool), tmp_path)
-            async with found.api.client:
-                yield found
 
 
 @pytest.mark.parametrize("kind", ["Query", "Mutation"])

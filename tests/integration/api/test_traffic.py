@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from aegate_core.database import open_database
 from tests.integration.api.clients import API
-from tests.integration.api.two_partitions import TwoPartitions, two_partitions
-from tests.integration.intake.hospital import HOSPITAL, Place, entity, spool_folder
+from tests.integration.api.two_partitions import TwoPartitions
+from tests.integration.intake.hospital import HOSPITAL, entity
 
 TRAFFIC = """{ applicationEntities(first: 100) { nodes { namespace name waiting { state count } sentLastHour } }
   dashboard { byDestination { name counts { state count } sentLastHour } } }"""
-
-
-@pytest.fixture
-async def two(database_url: str, tmp_path: Path) -> AsyncIterator[TwoPartitions]:
-    async with open_database(database_url) as db:
-        with spool_folder(tmp_path / "spool") as spool:
-            found = await two_partitions(Place(db, tmp_path, spool), tmp_path)
-            async with found.api.client:
-                yield found
 
 
 def told(data: Any) -> dict[str, Any]:
